@@ -1,0 +1,45 @@
+# Every command makes the environment it needs, or reuses it: see scripts/setup_environment.py.
+#   make demo PYTHON=python3.12                   another Python
+#   make demo DEMO="--out my_run --features 200"  other options of the demo
+#   make test TESTS="tests/metrics -k interval"   some of the tests
+
+PYTHON ?= python3
+DEMO ?= --out demo_run
+TESTS ?=
+
+RUN_ENV := .venv
+TEST_ENV := .venv-test
+
+.PHONY: help demo test lint format types check setup setup-test clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+demo: setup ## explain and score features of the embedded model; ends with a table and a report in demo_run/
+	@$(RUN_ENV)/bin/sae-auto-interp demo $(DEMO)
+
+test: setup-test ## run the tests (offline, no GPU needed)
+	@$(TEST_ENV)/bin/python -m pytest $(TESTS)
+
+lint: setup-test ## check style and format, changing nothing
+	@$(TEST_ENV)/bin/ruff check .
+	@$(TEST_ENV)/bin/ruff format --check .
+
+format: setup-test ## put the code into the project's format, and fix what can be fixed safely
+	@$(TEST_ENV)/bin/ruff check --fix --quiet . || true
+	@$(TEST_ENV)/bin/ruff format .
+
+types: setup-test ## check the types (strict in src/)
+	@$(TEST_ENV)/bin/pyright --pythonpath $(TEST_ENV)/bin/python
+
+check: lint types test ## everything that must pass before a change goes in
+
+setup: ## make or update .venv, with what running needs
+	@$(PYTHON) scripts/setup_environment.py $(RUN_ENV)
+
+setup-test: ## make or update .venv-test, with what testing and developing need
+	@$(PYTHON) scripts/setup_environment.py $(TEST_ENV) --extras test,dev
+
+clean: ## remove what commands here made, but for the environments
+	@rm -rf demo_run build dist .pytest_cache .ruff_cache .hypothesis
+	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+"""Find the weight format from the files, never from a name, and say which was taken and why."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sae_auto_interp.autoencoders.openai import load_oai_autoencoders
+from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
+from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
+from sae_auto_interp.errors import InputError
+
+logger = logging.getLogger(__name__)
+Family = Literal["openai", "sparsify", "saelens"]
+
+
+def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
+    """Attach the coders in the directory `ref`; returns {module path: submodule}.
+
+    `module_paths` chooses among them in the family's own words: layer numbers (OpenAI), module paths (sparsify),
+    directory names (SAELens); None takes all. Raises `InputError` when the files are of no known family.
+    """
+    root = Path(ref)
+    family, reason = detect_family(root)
+    logger.info("%s holds %s autoencoders: %s", root, family, reason)
+    if family == "sparsify":
+        return load_eai_autoencoders(model, module_paths, root)
+    if family == "saelens":
+        return load_saelens_autoencoders(model, module_paths, root)
+    layers = [_layer(path) for path in module_paths] if module_paths is not None else openai_layers(root)
+    return load_oai_autoencoders(model, layers, root)
+
+
+def detect_family(root: Path) -> tuple[Family, str]:
+    """The family, and the files that say so."""
+    if not root.is_dir():
+        raise InputError(f"autoencoders: there is no directory {root}")
+    found: tuple[tuple[Family, str], ...] = (("sparsify", "sae.safetensors"), ("saelens", "sae_weights.safetensors"))
+    for family, file in found:
+        if next(root.rglob(file), None) is not None:
+            return family, f"it holds {file}"
+    if openai_layers(root):
+        return "openai", "it holds {layer}.pt files"
+    listed = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+    raise InputError(
+        f"autoencoders: {root} is of no known family; it holds {listed}. "
+        "Known: {layer}.pt (OpenAI), */sae.safetensors (sparsify), sae_weights.safetensors (SAELens)"
+    )
+
+
+def openai_layers(root: Path) -> list[int]:
+    return sorted(int(p.stem) for p in root.glob("*.pt") if p.stem.isdigit())
+
+
+def _layer(text: str) -> int:
+    if not text.isdigit():
+        raise InputError(f"OpenAI autoencoders are chosen by layer number, not {text!r}")
+    return int(text)

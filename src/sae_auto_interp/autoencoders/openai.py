@@ -1,0 +1,71 @@
+"""OpenAI's `sparse_autoencoder` weights: `{layer}.pt` holding a dict of tensors and the activation's name.
+
+Source: github.com/openai/sparse_autoencoder. `activation` "TopK" normalises its input and keeps k raw
+pre-activations, then ReLU; "ReLU" does neither. `pre_bias` is subtracted from the input in both.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.files import read_torch_file, required_file, tensor_of
+from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.errors import WeightsError
+
+Location = Literal["resid_post_mlp", "resid_delta_mlp", "resid_delta_attn"]
+_MODULES: dict[Location, str] = {
+    "resid_post_mlp": "h.{layer}",
+    "resid_delta_mlp": "h.{layer}.mlp",
+    "resid_delta_attn": "h.{layer}.attn",
+}
+
+
+def load_oai_autoencoders(
+    model: Any, layers: Sequence[int], weight_dir: str | Path, *, location: Location = "resid_post_mlp"
+) -> dict[str, Any]:
+    """Attach `weight_dir/{layer}.pt` for each layer; returns {module path: submodule}.
+
+    `location` is OpenAI's name for the site; the default is the residual stream after the block. Raises `InputError` for a missing file and
+    `WeightsError` for one that is damaged, holds other tensors, or does not fit the model.
+    """
+    coders = {_MODULES[location].format(layer=layer): read(Path(weight_dir) / f"{layer}.pt") for layer in layers}
+    return attach(model, coders)
+
+
+def read(path: Path) -> SparseCoder:
+    """Read one `{layer}.pt`; executes no pickled code."""
+    state: dict[str, Any] = read_torch_file(required_file(path, "OpenAI autoencoder"))
+    name = state.get("activation")
+    if name not in ("TopK", "ReLU"):
+        raise WeightsError(f"{path}: activation is {name!r}; OpenAI's files say 'TopK' or 'ReLU'")
+    is_topk = name == "TopK"
+    k = state["activation_state_dict"].get("k") if is_topk else None
+    weights = CoderWeights(
+        w_enc=tensor_of(state, "encoder.weight", path),
+        b_enc=tensor_of(state, "latent_bias", path),
+        w_dec=tensor_of(state, "decoder.weight", path).T,
+        b_dec=tensor_of(state, "pre_bias", path),
+    )
+    settings = CoderSettings(
+        activation="topk" if is_topk else "relu", k=k, subtract_b_dec=True,
+        normalisation="layer_norm" if is_topk else "none", family="openai", source=str(path),
+    )  # fmt: skip
+    return SparseCoder(weights, settings)
+
+
+def save(path: Path, weights: CoderWeights, k: int) -> None:
+    """Write a TopK coder in OpenAI's layout (v5); `read` gives the same coder back."""
+    state: dict[str, Tensor | str | dict[str, Any]] = {
+        "pre_bias": weights.b_dec,
+        "encoder.weight": weights.w_enc,
+        "latent_bias": weights.b_enc,
+        "decoder.weight": weights.w_dec.T.contiguous(),
+        "activation": "TopK",
+        "activation_state_dict": {"k": k, "postact_fn": "ReLU"},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)

@@ -1,0 +1,47 @@
+"""An API key that can be sent and can be removed from a text, but is shown nowhere.
+
+The key is read from the environment, once. Every text that a server sent goes through `quote` before it enters
+an error message: servers do echo the key they refuse.
+"""
+
+import os
+
+from sae_auto_interp.errors import InputError
+
+_LONGEST_QUOTE = 400
+
+
+class ApiKey:
+    """The key in one environment variable; empty where the variable is not set, as local servers need none."""
+
+    __slots__ = ("_value", "variable")
+
+    def __init__(self, variable: str, value: str) -> None:
+        """Raises InputError when the value cannot stand in an HTTP header (the message does not show it)."""
+        if not all("!" <= character <= "~" for character in value):
+            raise InputError(
+                f"the API key in the environment variable {variable} holds a space, a line break or a non-ASCII "
+                "character, and cannot be sent; set the variable to the key alone"
+            )
+        self.variable = variable
+        self._value = value
+
+    @classmethod
+    def from_environment(cls, variable: str) -> "ApiKey":
+        """White space around the key, such as a trailing line break, is dropped."""
+        return cls(variable, os.environ.get(variable, "").strip())
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.variable!r}, {'set' if self._value else 'not set'})"
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._value}"} if self._value else {}
+
+    def quote(self, text: str) -> str:
+        """What may be shown of a server's text: on one line, without the key, shortened after the key is gone."""
+        shown = text.replace(self._value, "[redacted]") if self._value else text
+        shown = " ".join(shown.split())
+        return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + " ..."

@@ -1,0 +1,67 @@
+"""An HTTP answer that is not a success -> the ClientError that says what to do about it.
+
+Which errors are worth retrying is decided by their class (see `errors`): 429, 5xx, 408 (the server gave up
+waiting) and 409 (it was busy with something that collides) pass with time; any other status will not.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeAlias
+
+import httpx2
+
+from sae_auto_interp.clients._json_values import as_object
+from sae_auto_interp.errors import ClientError, RateLimitedError, RefusedRequestError, ServerError
+
+Quote: TypeAlias = Callable[[str], str]
+"""Makes a server's text fit to be shown; see `ApiKey.quote`."""
+
+_PASSES_WITH_TIME = (408, 409)
+
+
+def error_for_status(response: httpx2.Response, quote: Quote, advice: str) -> ClientError:
+    """The error for an answer whose status is not 2xx: the server's own words, then our advice."""
+    status = response.status_code
+    message = f"{response.request.url} answered {status}: {quote(server_message(response))}{advice}"
+    if status == 429:
+        return RateLimitedError(message, retry_after_seconds(response.headers.get("Retry-After")))
+    if status >= 500 or status in _PASSES_WITH_TIME:
+        return ServerError(message)
+    return RefusedRequestError(message)
+
+
+def server_message(response: httpx2.Response) -> str:
+    """What the server says is wrong: the message in its JSON where there is one, else the body as it is."""
+    try:
+        body = as_object(json.loads(response.content))
+    except (ValueError, RecursionError):
+        body = as_object(None)
+    error = body.get("error")
+    for said in (as_object(error).get("message"), error, body.get("message"), body.get("detail")):
+        if isinstance(said, str) and said:
+            return said
+    return response.text or response.reason_phrase or "(empty body)"
+
+
+def retry_after_seconds(header: str | None) -> float | None:
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3); None where it says nothing usable."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = _seconds_until(header)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _seconds_until(http_date: str) -> float:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except ValueError:
+        return math.nan
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime.now(UTC)).total_seconds()

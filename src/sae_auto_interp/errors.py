@@ -1,0 +1,111 @@
+"""Every exception that this library raises on purpose.
+
+    SaeAutoInterpError
+    ├── InputError                 a file, value or shape that the user gave is wrong
+    │   ├── UnknownNameError       a name that nothing has; carries the nearest match
+    │   ├── WeightsError           autoencoder weights that do not fit their layout or the model
+    │   └── ConfigError            a run file that says something impossible
+    ├── MissingExtraError          an optional package is needed and not installed
+    ├── CacheError                 a cache on disk is incomplete, damaged or foreign
+    ├── RunDirectoryError          a run directory that belongs to another configuration or is in use
+    └── ClientError                a language-model server gave no usable answer
+        ├── UnreachableError       no connection, or it broke                       (worth retrying)
+        ├── TimeoutExceededError   no answer in time                                (worth retrying)
+        ├── RateLimitedError       429, with the server's own waiting time          (worth retrying)
+        ├── ServerError            5xx                                              (worth retrying)
+        ├── RefusedRequestError    any other 4xx: asking again will not help
+        └── MalformedReplyError    HTTP 200, but the body is not what was agreed
+
+Each message says what was wrong, with which value, and what to do. The command line prints it on one line
+and exits with status 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SaeAutoInterpError(Exception):
+    """Base of all errors below; `except SaeAutoInterpError` catches every mistake this library names."""
+
+
+class InputError(SaeAutoInterpError):
+    """A file, value or shape given by the user is wrong."""
+
+
+class UnknownNameError(InputError):
+    """A name that nothing has."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = sorted(known)
+        super().__init__(f"unknown {what} {name!r}{_suggestion(name, self.known)}")
+
+
+class WeightsError(InputError):
+    """Autoencoder weights do not fit their layout or the model."""
+
+
+class ConfigError(InputError):
+    """A run file says something impossible."""
+
+
+class MissingExtraError(SaeAutoInterpError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}; install it with: pip install 'sae-auto-interp[{extra}]'")
+
+
+class CacheError(SaeAutoInterpError):
+    """A cache on disk is incomplete, damaged or foreign."""
+
+
+class RunDirectoryError(SaeAutoInterpError):
+    """A run directory belongs to another configuration, or another process is using it."""
+
+
+class ClientError(SaeAutoInterpError):
+    """A language-model server gave no usable answer."""
+
+    kind = "client_error"
+    is_retryable = False
+
+
+class UnreachableError(ClientError):
+    kind = "unreachable"
+    is_retryable = True
+
+
+class TimeoutExceededError(ClientError):
+    kind = "timeout"
+    is_retryable = True
+
+
+class RateLimitedError(ClientError):
+    kind = "rate_limited"
+    is_retryable = True
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ServerError(ClientError):
+    kind = "server_error"
+    is_retryable = True
+
+
+class RefusedRequestError(ClientError):
+    kind = "refused_request"
+
+
+class MalformedReplyError(ClientError):
+    kind = "malformed_reply"
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    if not known:
+        return "; there are none"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    listed = ", ".join(known[:12]) + (f", ... ({len(known)} in all)" if len(known) > 12 else "")
+    return (f"; did you mean {close[0]!r}?" if close else "") + f" Known: {listed}"

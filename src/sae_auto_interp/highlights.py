@@ -1,0 +1,60 @@
+"""Which tokens of an example are marked, and how marks look in a prompt.
+
+Marks are drawn around maximal runs of tokens. Text from a corpus may itself hold `<<`; instead of escaping it, which
+would change the text, delimiters are chosen that occur in none of the texts shown.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import count, groupby
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sae_auto_interp.types import Array
+
+PREFERRED_DELIMITERS = (("<<", ">>"), ("[[", "]]"), ("{{", "}}"), ("«", "»"), ("⟦", "⟧"))
+
+
+def highlighted_tokens(
+    activations: Float[Array, " window"], fraction: float, *, inclusive: bool = False
+) -> Bool[Array, " window"]:
+    """Tokens above `fraction` of the window's maximum (at or above it when `inclusive`); none in a silent window."""
+    largest = float(activations.max(initial=0.0))
+    if largest <= 0:
+        return np.zeros(len(activations), dtype=bool)
+    return activations >= fraction * largest if inclusive else activations > fraction * largest
+
+
+def choose_delimiters(texts: Iterable[str]) -> tuple[str, str]:
+    """The first pair of marks that occurs in none of the texts."""
+    joined = "\n".join(texts)
+    for opening, closing in PREFERRED_DELIMITERS:
+        if opening not in joined and closing not in joined:
+            return opening, closing
+    return next((f"<{i}<", f">{i}>") for i in count(1) if f"<{i}<" not in joined and f">{i}>" not in joined)
+
+
+def marked_text(str_tokens: Sequence[str], marked: Iterable[bool], delimiters: tuple[str, str]) -> str:
+    """The text with each maximal run of marked tokens between the delimiters.
+
+    >>> marked_text(["a", " b", " c", " d"], [False, True, True, False], ("<<", ">>"))
+    'a<< b c>> d'
+    """
+    opening, closing = delimiters
+    pieces: list[str] = []
+    for is_marked, run in groupby(zip(str_tokens, marked, strict=True), key=lambda pair: bool(pair[1])):
+        text = "".join(token for token, _ in run)
+        pieces.append(f"{opening}{text}{closing}" if is_marked else text)
+    return "".join(pieces)
+
+
+def normalised_activations(activations: Float[Array, " window"], largest: float) -> list[int]:
+    """Integers 0..10, `floor(10 * relu(a) / largest)` capped at 10, as OpenAI's neuron-explainer discretises; 0 if `largest` <= 0.
+
+    >>> normalised_activations(np.array([-1, 0, .4, .5, 1, 3.99, 4]), 4)
+    [0, 0, 1, 1, 2, 9, 10]
+    """
+    if largest <= 0:
+        return [0] * len(activations)
+    scaled = np.floor(10 * np.maximum(activations, 0) / largest)
+    return [int(value) for value in np.minimum(scaled, 10)]

@@ -1,0 +1,1 @@
+"""The subject model: loaded behind NNsight, and its activations at chosen modules."""

@@ -1,0 +1,33 @@
+"""Load a subject model from a directory or a hub id, wrapped by NNsight."""
+
+from pathlib import Path
+from typing import Any
+
+from sae_auto_interp.errors import InputError
+
+
+def load_subject_model(ref: str, device: str = "auto") -> Any:
+    """A causal language model and its tokenizer as `nnsight.TransformersModel`, weights loaded.
+
+    `ref` is a local directory in Hugging Face format or a hub id. `device` is a torch device or "auto" (a GPU if
+    there is one). Raises `InputError` when there is no such model or its files cannot be read.
+    """
+    from nnsight import TransformersModel
+
+    _check_local(ref)
+    try:
+        model = TransformersModel(ref, task="text-generation", dispatch=True, device_map=device)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"subject model {ref!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    model._module.eval()
+    return model
+
+
+def _check_local(ref: str) -> None:
+    """A path that is not there would be looked up on the hub, and the hub's message would mislead."""
+    path = Path(ref).expanduser()
+    looks_local = path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise InputError(f"subject model: there is no directory {ref}")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(f"subject model: {ref} holds no config.json; give a directory in Hugging Face format")

@@ -1,0 +1,139 @@
+"""The interfaces between folders; no implementation.
+
+A component that satisfies one of these can be put in its place by anyone: in the run file as
+"package.module:Class", in Python by passing it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from sae_auto_interp.types import (
+    Explanation,
+    Failure,
+    FeatureEntries,
+    FeatureRecord,
+    Request,
+    Response,
+    Score,
+    ShownExample,
+    Usage,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from sae_auto_interp.types import Array, TokenRows
+
+
+@runtime_checkable
+class Client(Protocol):
+    """A language model behind an endpoint. Wrappers (retry, limit, cache) have the same protocol."""
+
+    @property
+    def model(self) -> str: ...
+
+    async def generate(self, request: Request) -> Response:
+        """Answer one request; raises `ClientError` subclasses only."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Evidence about one feature -> a text about it."""
+
+    name: ClassVar[str]
+
+    async def explain(self, record: FeatureRecord) -> Explanation | Failure: ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says of each shown example whether an explanation fits it; sees no activation and no label."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def judge(
+        self, explanation: str, examples: Sequence[ShownExample], task: str
+    ) -> tuple[list[Verdict | Failure], Usage]:
+        """One verdict per example, in order. `task` is `detection` or `fuzzing`."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """(evidence, explanation) -> trials. Never a metric."""
+
+    name: ClassVar[str]
+
+    async def score(self, record: FeatureRecord, explanation: Explanation, explanation_id: str) -> Score: ...
+
+
+class Windows(Protocol):
+    """A feature's active windows, before any is materialised. See `features.constructors`."""
+
+    @property
+    def maxima(self) -> "Array": ...
+
+    @property
+    def rows(self) -> "Array": ...
+
+    @property
+    def starts(self) -> "Array": ...
+
+    @property
+    def documents(self) -> "Array": ...
+
+
+class Constructor(Protocol):
+    """Activations of one feature -> its active windows."""
+
+    def __call__(self, entries: FeatureEntries, rows: "TokenRows", window: int) -> Windows: ...
+
+
+class Sampler(Protocol):
+    """Which of a feature's windows to take: indices into `maxima`, with the quantile of each."""
+
+    def __call__(self, maxima: "Array", n: int, n_quantiles: int, rng: "np.random.Generator") -> "Array": ...
+
+
+class SparseActivations(Protocol):
+    """What an autoencoder hands to the cache: the entries above zero, and nothing else."""
+
+    @property
+    def positions(self) -> "Tensor": ...
+
+    @property
+    def features(self) -> "Tensor": ...
+
+    @property
+    def values(self) -> "Tensor": ...
+
+
+class Autoencoder(Protocol):
+    """A sparse coder attached to one module."""
+
+    d_in: int
+    width: int
+
+    def encode(self, x: "Tensor") -> SparseActivations:
+        """[n, d_in] -> sparse codes, without a dense [n, width] code in between being kept."""
+        ...
+
+    def decode(self, codes: "Tensor") -> "Tensor":
+        """[n, width] dense codes -> [n, d_in]."""
+        ...
+
+
+class Progress(Protocol):
+    """Where a stage says how far it is."""
+
+    def start(self, stage: str, total: int, done: int, unit: str) -> None: ...
+
+    def advance(self, n: int = 1, failed: int = 0) -> None: ...
+
+    def finish(self) -> None: ...

@@ -1,0 +1,60 @@
+"""A finished run as people read it: a summary of values, a table for the terminal, a page for the browser.
+
+Reads results.sqlite through `results` and computes with `metrics`; calls no model, and needs no torch. Whatever
+comes from a model or a text (tokens, explanations, error messages) is treated as hostile and escaped.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sae_auto_interp.report.html import write_report
+    from sae_auto_interp.report.summary import summarise, summarise_store
+    from sae_auto_interp.report.table import run_table
+    from sae_auto_interp.report.values import (
+        ExplainerSummary,
+        FailureGroup,
+        FeatureScore,
+        FeatureSummary,
+        RunSummary,
+        Variant,
+        VariantSummary,
+    )
+
+_HOME_OF = {
+    "ExplainerSummary": "values",
+    "FailureGroup": "values",
+    "FeatureScore": "values",
+    "FeatureSummary": "values",
+    "RunSummary": "values",
+    "Variant": "values",
+    "VariantSummary": "values",
+    "run_table": "table",
+    "summarise": "summary",
+    "summarise_store": "summary",
+    "write_report": "html",
+}
+
+__all__ = [
+    "ExplainerSummary",
+    "FailureGroup",
+    "FeatureScore",
+    "FeatureSummary",
+    "RunSummary",
+    "Variant",
+    "VariantSummary",
+    "run_table",
+    "summarise",
+    "summarise_store",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

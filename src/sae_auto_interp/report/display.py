@@ -1,0 +1,58 @@
+"""Values as short text, the same in the terminal and on the page.
+
+`visible` makes untrusted text harmless to look at: what would move a cursor, turn the direction of writing or be
+no character at all is shown as a symbol. It does not escape markup; that is for whoever writes markup.
+"""
+
+import re
+
+from sae_auto_interp.types import Estimate
+
+UNDEFINED = "–"
+_BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_LINE_SEPARATORS = re.compile("[\u0085\u2028\u2029]")
+_SYMBOLS = {"\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡"}
+
+
+def visible(text: str) -> str:
+    """The text on one line, with everything that cannot be seen replaced by a sign that can."""
+    text = re.sub(r"[\x00-\x1f\x7f]", lambda match: _SYMBOLS.get(match[0], chr(0x2400 + ord(match[0]))), text)
+    text = _LINE_SEPARATORS.sub("↵", text)
+    text = re.sub(r"[\x80-\x9f]", "\ufffd", text)
+    text = _BIDI_CONTROLS.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text)
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` characters, the last one an ellipsis where something was cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals; a zero has no sign."""
+    if value is None:
+        return UNDEFINED
+    text = f"{value:+.2f}" if signed else f"{value:.2f}"
+    return "0.00" if float(text) == 0.0 else text.replace("-", "−")
+
+
+def interval(estimate: Estimate, *, signed: bool = False) -> str:
+    """`[0.75, 0.89]`, or nothing where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{number(estimate.low, signed=signed)}, {number(estimate.high, signed=signed)}]"
+
+
+def with_interval(estimate: Estimate, *, signed: bool = False) -> str:
+    """`0.83 [0.75, 0.89]`; a dash for an undefined estimate."""
+    return f"{number(estimate.value, signed=signed)} {interval(estimate, signed=signed)}".rstrip()
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent where that stays short."""
+    return f"{value:.3g}" if 1e-4 <= abs(value) < 1e5 or value == 0 else f"{value:.1e}"
+
+
+def percent(fraction: float) -> str:
+    """A share in percent with two significant digits, e.g. 0.013 % or 4.2 %."""
+    return f"{100 * fraction:.2g} %"

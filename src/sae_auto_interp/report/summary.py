@@ -1,0 +1,235 @@
+"""A results file -> `RunSummary`: every number that a table or page of the run prints.
+
+Beside each variant stands its shuffled control: the same features and the same trials, judged with the explanation
+of another feature (explainer `shuffled:<explainer>`). What an explanation is worth is the paired difference.
+
+Features are sorted by the mean of detection and fuzzing balanced accuracy of the primary explainer and judge: a
+language model where there is one, else the lexical one. A feature that lacks one of the two comes last, since a
+mean of fewer tests is not comparable. That mean only sorts; nothing prints it.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sae_auto_interp.metrics import (
+    auroc,
+    balanced_accuracy,
+    mean_over_features,
+    paired_difference,
+    skill,
+    tnr,
+    tpr,
+    tpr_by_quantile,
+)
+from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.metrics.run_level import DEFAULT_RESAMPLES
+from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
+from sae_auto_interp.report.values import (
+    ExplainerSummary,
+    FeatureScore,
+    FeatureSummary,
+    RunSummary,
+    Variant,
+    VariantSummary,
+)
+from sae_auto_interp.results import RESULTS_FILE, ResultStore
+from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Score, Usage
+
+CONTROL_PREFIX = "shuffled:"
+LEXICAL = "lexical"
+HEADLINE_SCORERS = ("detection", "fuzzing")
+
+ScoresByVariant = Mapping[Variant, Mapping[FeatureId, Score]]
+EstimatesByVariant = Mapping[Variant, Mapping[FeatureId, Estimate]]
+
+
+def summarise(run_dir: Path, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES) -> RunSummary:
+    """Summarise the run in `run_dir`, also while it is still going on."""
+    with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
+        return summarise_store(store, level, n_resamples)
+
+
+def summarise_store(
+    store: ResultStore, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES
+) -> RunSummary:
+    """Summarise an open store."""
+    explanations, failures, info = store.explanations(), store.failures(), store.info()
+    scores = scores_by_variant(store.scores(), {name: e.explainer for name, e in explanations})
+    accuracies = {v: {f: balanced_accuracy(s, level) for f, s in of.items()} for v, of in scores.items()}
+    matched = sorted((v for v in scores if not is_control(v.explainer)), key=_reading_order)
+    primary = _primary(matched, [e.explainer for _, e in explanations])
+    seed = _seed(info)
+    return RunSummary(
+        info=info,
+        level=level,
+        primary=primary,
+        variants=tuple(_variant_summary(v, scores, accuracies, seed, level, n_resamples) for v in matched),
+        explainers=_explainers([e for _, e in explanations], failures, primary),
+        features=_features(store, [e for _, e in explanations], failures, scores, accuracies, primary, level),
+        failures=group_failures(failures, (s for of in scores.values() for s in of.values())),
+        usage=_total_usage([e.usage for _, e in explanations], scores),
+    )
+
+
+def is_control(explainer: str) -> bool:
+    """Whether this is a shuffled control and no explainer of its own."""
+    return explainer.startswith(CONTROL_PREFIX)
+
+
+def scores_by_variant(scores: Iterable[tuple[str, Score]], explainer_of: Mapping[str, str]) -> ScoresByVariant:
+    """Classification scores by variant and feature; an unknown explanation is attributed by the form of its id."""
+    found: dict[Variant, dict[FeatureId, Score]] = defaultdict(dict)
+    for judge, score in scores:
+        if score.kind == "classification":
+            by_form = score.explanation_id.removesuffix(f"/{score.feature}")
+            explainer = explainer_of.get(score.explanation_id, by_form)
+            found[Variant(explainer, score.scorer, judge)][score.feature] = score
+    return found
+
+
+def _reading_order(variant: Variant) -> tuple[bool, str, str, bool, str]:
+    """Language models before the lexical baseline, detection before fuzzing."""
+    is_lexical = variant.explainer == LEXICAL
+    return is_lexical, variant.explainer, variant.judge, variant.scorer not in HEADLINE_SCORERS, variant.scorer
+
+
+def _primary(matched: list[Variant], explainers: list[str]) -> Variant | None:
+    """The first variant of the first explainer that is no baseline, and of its first judge that is none."""
+    names = {v.explainer for v in matched} or {name for name in explainers if not is_control(name)}
+    if not names:
+        return None
+    explainer = min(names, key=lambda name: (name == LEXICAL, name))
+    own = [v for v in matched if v.explainer == explainer]
+    if not own:
+        return Variant(explainer, "", "")
+    judge = min({v.judge for v in own}, key=lambda name: (name == LEXICAL, name))
+    return next(v for v in own if v.judge == judge)
+
+
+def _seed(info: Mapping[str, str]) -> int:
+    text = info.get("seed", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def _generator(seed: int, what: str, variant: Variant) -> np.random.Generator:
+    """Random numbers that depend on the run's seed and on what they are for, and on nothing else."""
+    label = "/".join(("report", what, variant.explainer, variant.scorer, variant.judge))
+    return np.random.default_rng([seed, zlib.crc32(label.encode("utf-8", "surrogatepass"))])
+
+
+def _variant_summary(
+    variant: Variant,
+    scores: ScoresByVariant,
+    accuracies: EstimatesByVariant,
+    seed: int,
+    level: float,
+    n_resamples: int,
+) -> VariantSummary:
+    control = _control_of(variant)
+    own, other = accuracies[variant], accuracies.get(control, {})
+    n_failed = sum(e.n_failed for e in (*own.values(), *other.values()))
+    values, control_values = _defined(own), _defined(other)
+    trials = [trial for score in scores[variant].values() for trial in score.trials]
+    return VariantSummary(
+        variant=variant,
+        balanced_accuracy=mean_over_features(own, _generator(seed, "mean", variant), level, n_resamples),
+        shuffled=mean_over_features(other, _generator(seed, "mean", control), level, n_resamples),
+        difference=paired_difference(
+            values, control_values, _generator(seed, "difference", variant), level, n_resamples, n_failed
+        ),
+        skill=skill(values, control_values, _generator(seed, "skill", variant), level, n_resamples, n_failed),
+        n_features=len(own),
+        n_trials=len(trials),
+        failed_trials=count_kinds(t.failure for t in trials if t.failure is not None),
+    )
+
+
+def _control_of(variant: Variant) -> Variant:
+    return Variant(CONTROL_PREFIX + variant.explainer, variant.scorer, variant.judge)
+
+
+def _defined(estimates: Mapping[FeatureId, Estimate]) -> dict[FeatureId, float]:
+    return {feature: e.value for feature, e in estimates.items() if e.value is not None}
+
+
+def _explainers(
+    explanations: list[Explanation], failures: list[tuple[str, Failure]], primary: Variant | None
+) -> tuple[ExplainerSummary, ...]:
+    failed = explainer_failures(failures)
+    names = {e.explainer for e in explanations if not is_control(e.explainer)} | failed.keys()
+    first = primary.explainer if primary else ""
+    return tuple(
+        ExplainerSummary(name, sum(e.explainer == name for e in explanations), count_kinds(failed.get(name, [])))
+        for name in sorted(names, key=lambda name: (name != first, name))
+    )
+
+
+def _features(
+    store: ResultStore,
+    explanations: list[Explanation],
+    failures: list[tuple[str, Failure]],
+    scores: ScoresByVariant,
+    accuracies: EstimatesByVariant,
+    primary: Variant | None,
+    level: float,
+) -> tuple[FeatureSummary, ...]:
+    """Every feature that the run knows anything about, best first."""
+    stats: dict[FeatureId, FeatureStats] = {record.feature: record.stats for record in store.records()}
+    explained: dict[FeatureId, list[Explanation]] = defaultdict(list)
+    for explanation in explanations:
+        if not is_control(explanation.explainer):
+            explained[explanation.feature].append(explanation)
+    scored = {feature for of in scores.values() for feature in of}
+    features = sorted(stats.keys() | explained.keys() | scored)
+    failed = failures_by_feature(failures, features)
+    first = primary.explainer if primary else ""
+    summaries = [
+        FeatureSummary(
+            feature=feature,
+            stats=stats.get(feature),
+            explanations=tuple(sorted(explained.get(feature, []), key=lambda e: (e.explainer != first, e.explainer))),
+            scores=_feature_scores(feature, scores, accuracies, level),
+            failures=tuple(failed.get(feature, ())),
+            sort_value=_sort_value(feature, accuracies, primary),
+        )
+        for feature in features
+    ]
+    return tuple(sorted(summaries, key=lambda s: (s.sort_value is None, -(s.sort_value or 0.0), s.feature)))
+
+
+def _feature_scores(
+    feature: FeatureId, scores: ScoresByVariant, accuracies: EstimatesByVariant, level: float
+) -> tuple[FeatureScore, ...]:
+    own = sorted((v for v in scores if feature in scores[v] and not is_control(v.explainer)), key=_reading_order)
+    return tuple(
+        FeatureScore(
+            variant=variant,
+            balanced_accuracy=accuracies[variant][feature],
+            tpr=tpr(scores[variant][feature], level),
+            tnr=tnr(scores[variant][feature], level),
+            auroc=auroc(scores[variant][feature], level),
+            tpr_by_quantile=tuple(tpr_by_quantile(scores[variant][feature], level).items()),
+            shuffled=accuracies.get(_control_of(variant), {}).get(feature),
+        )
+        for variant in own
+    )
+
+
+def _sort_value(feature: FeatureId, accuracies: EstimatesByVariant, primary: Variant | None) -> float | None:
+    """Mean over the primary explainer's headline scorers, or over all where it has neither of them."""
+    if primary is None:
+        return None
+    own = [v for v in accuracies if (v.explainer, v.judge) == (primary.explainer, primary.judge)]
+    headline = [v for v in own if v.scorer in HEADLINE_SCORERS] or own
+    values = [accuracies[v][feature].value for v in headline if feature in accuracies[v]]
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(headline) else None
+
+
+def _total_usage(explaining: Iterable[Usage], scores: ScoresByVariant) -> Usage:
+    judging = (score.usage for of in scores.values() for score in of.values())
+    return sum((*explaining, *judging), Usage())

@@ -1,0 +1,113 @@
+"""`RunSummary` -> tables for the terminal.
+
+Text that comes from a model or a corpus is put into `Text` objects, which know no markup, after `visible` has made
+control characters harmless. The same summary gives the same text.
+"""
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sae_auto_interp.report.display import number, percent, visible, with_interval
+from sae_auto_interp.report.values import FeatureScore, FeatureSummary, KindCounts, RunSummary
+
+
+def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
+    """The features with their scores, best first, then the run's totals beside their shuffled controls.
+
+    `max_features` None shows all.
+    """
+    parts: list[RenderableType] = [feature_table(summary, max_features)]
+    n_hidden = len(summary.features) - len(summary.features[:max_features])
+    if n_hidden:
+        parts.append(Text(f"... and {n_hidden} more; the report has all {len(summary.features)}.", style="dim"))
+    parts += [Text(), totals_table(summary), *_notes(summary)]
+    return Group(*parts)
+
+
+def feature_table(summary: RunSummary, max_features: int | None = None) -> Table:
+    """One row per feature: explanation, balanced accuracy per scorer, trials judged and failed."""
+    table = Table(title=_title(summary), title_justify="left", expand=False, pad_edge=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("Feature", overflow="fold")
+    table.add_column("Explanation", overflow="fold", ratio=1)
+    for scorer in summary.primary_scorers:
+        table.add_column(Text(visible(scorer).capitalize()), justify="right", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("Failed", justify="right")
+    for rank, feature in enumerate(summary.features[:max_features], start=1):
+        table.add_row(str(rank), *_feature_cells(summary, feature))
+    return table
+
+
+def totals_table(summary: RunSummary) -> Table:
+    """One row per explainer, scorer and judge: mean over features, the control's, and the paired difference."""
+    table = Table(title="Mean balanced accuracy over features", title_justify="left", pad_edge=False)
+    for heading in ("Explainer", "Test", "Judge"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("Own explanation", "Shuffled", "Difference", "Features", "Failed trials"):
+        table.add_column(heading, justify="right")
+    for row in summary.variants:
+        table.add_row(
+            *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
+            with_interval(row.balanced_accuracy.estimate),
+            with_interval(row.shuffled.estimate),
+            with_interval(row.difference, signed=True),
+            _features_used(row.balanced_accuracy.estimate.n, row.n_features),
+            f"{row.balanced_accuracy.estimate.n_failed} of {row.n_trials}",
+        )
+    return table
+
+
+def _title(summary: RunSummary) -> Text:
+    if summary.primary is None:
+        return Text("Nothing has been explained yet")
+    names = f"explained by {visible(summary.primary.explainer)}"
+    judged = f", judged by {visible(summary.primary.judge)}" if summary.primary.judge else ""
+    return Text(f"Balanced accuracy with {percent(summary.level)} interval; {names}{judged}")
+
+
+def _feature_cells(summary: RunSummary, feature: FeatureSummary) -> Iterable[Text]:
+    scores = summary.primary_scores(feature)
+    present = [score.balanced_accuracy for score in scores if score is not None]
+    yield Text(visible(str(feature.feature)))
+    yield _explanation(summary, feature)
+    yield from (Text(_score_text(score)) for score in scores)
+    yield Text(str(sum(e.n for e in present)))
+    yield Text(str(sum(e.n_failed for e in present)))
+
+
+def _explanation(summary: RunSummary, feature: FeatureSummary) -> Text:
+    """The primary explainer's; where it gave none, that is what the cell says."""
+    name = summary.primary.explainer if summary.primary else ""
+    own = next((e for e in feature.explanations if e.explainer == name), None)
+    if own is not None:
+        return Text(visible(own.text))
+    kinds = ", ".join(sorted({visible(failure.kind) for failure in feature.failures}))
+    return Text(f"failed: {kinds}" if kinds else "not explained", style="italic red" if kinds else "dim")
+
+
+def _score_text(score: FeatureScore | None) -> str:
+    return number(None) if score is None else with_interval(score.balanced_accuracy)
+
+
+def _features_used(n_used: int, n_scored: int) -> str:
+    return str(n_used) if n_used == n_scored else f"{n_used} of {n_scored}"
+
+
+def _notes(summary: RunSummary) -> Iterable[Text]:
+    yield Text("Chance is 0.5. Shuffled: the same test with another feature's explanation.", style="dim")
+    for explainer in summary.explainers:
+        if explainer.failed:
+            yield Text(f"Explanations that failed, {visible(explainer.name)}: {kinds_text(explainer.failed)}")
+    for row in summary.variants:
+        if row.failed_trials:
+            name = visible(f"{row.variant.explainer} / {row.variant.scorer} / {row.variant.judge}")
+            yield Text(f"Trials that failed, {name}: {kinds_text(row.failed_trials)}")
+
+
+def kinds_text(counts: KindCounts) -> str:
+    """`3 unparsable, 1 timeout`."""
+    return ", ".join(f"{count} {visible(kind)}" for kind, count in counts)

@@ -1,0 +1,119 @@
+"""What a report knows: frozen values between the results file and the table or page that prints them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sae_auto_interp.metrics.run_level import RunMetric
+from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Usage
+
+KindCounts = tuple[tuple[str, int], ...]
+"""(failure kind, how many), most frequent first."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Variant:
+    """What is compared within a run: who explained, by which test, and who judged."""
+
+    explainer: str
+    scorer: str
+    judge: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSummary:
+    """A variant over all its features, beside the same with shuffled explanations."""
+
+    variant: Variant
+    balanced_accuracy: RunMetric
+    shuffled: RunMetric
+    difference: Estimate
+    """Paired over features: balanced accuracy with the feature's own explanation minus with another's."""
+    skill: Estimate
+    """The difference as a share of what there was to gain over the control."""
+    n_features: int
+    """Features scored, whether or not their balanced accuracy is defined."""
+    n_trials: int
+    """Trials put to the judge, failed ones included; the control's are not counted."""
+    failed_trials: KindCounts
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainerSummary:
+    """How often an explainer gave an explanation, and why not otherwise."""
+
+    name: str
+    n_explanations: int
+    failed: KindCounts
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureScore:
+    """One variant's score of one feature."""
+
+    variant: Variant
+    balanced_accuracy: Estimate
+    tpr: Estimate
+    tnr: Estimate
+    auroc: Estimate
+    tpr_by_quantile: tuple[tuple[int, Estimate], ...]
+    shuffled: Estimate | None
+    """Balanced accuracy with another feature's explanation; None where that was not scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSummary:
+    """Everything about one feature but its examples, which stay in the results file."""
+
+    feature: FeatureId
+    stats: FeatureStats | None
+    explanations: tuple[Explanation, ...]
+    """One per explainer, the primary one first; no shuffled ones."""
+    scores: tuple[FeatureScore, ...]
+    failures: tuple[Failure, ...]
+    sort_value: float | None
+    """Mean balanced accuracy that features are sorted by; None sorts last."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failures of one kind in one stage."""
+
+    stage: str
+    kind: str
+    count: int
+    samples: tuple[Failure, ...]
+    """A few with different messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A whole run."""
+
+    info: Mapping[str, str]
+    level: float
+    """Nominal coverage of every interval."""
+    primary: Variant | None
+    """Explainer and judge that features are sorted by; its scorer is the first one to be shown."""
+    variants: tuple[VariantSummary, ...]
+    explainers: tuple[ExplainerSummary, ...]
+    features: tuple[FeatureSummary, ...]
+    """Best first."""
+    failures: tuple[FailureGroup, ...]
+    """Most frequent first."""
+    usage: Usage
+
+    @property
+    def primary_scorers(self) -> tuple[str, ...]:
+        """The tests that the primary explainer's explanations were put to by the primary judge, in order."""
+        if self.primary is None:
+            return ()
+        whom = (self.primary.explainer, self.primary.judge)
+        return tuple(s.variant.scorer for s in self.variants if (s.variant.explainer, s.variant.judge) == whom)
+
+    def primary_scores(self, feature: FeatureSummary) -> tuple[FeatureScore | None, ...]:
+        """The feature's score under each of `primary_scorers`."""
+        found = {score.variant: score for score in feature.scores}
+        if self.primary is None:
+            return ()
+        explainer, judge = self.primary.explainer, self.primary.judge
+        return tuple(found.get(Variant(explainer, scorer, judge)) for scorer in self.primary_scorers)

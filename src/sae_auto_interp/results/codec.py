@@ -1,0 +1,197 @@
+"""Frozen values <-> bytes, without loss.
+
+JSON in UTF-8 with lone surrogates kept (`surrogatepass`): a tokenizer may cut a character in half, and what the
+model saw must come back exactly. Activations keep 5 significant digits, more than the 11 bits of a bf16 or f16
+cache and a third of the digits of a float; `rounded` is what a record looks like after a round trip.
+
+Records and scores are compressed; explanations and failures stay readable in any SQLite browser.
+"""
+
+import json
+import zlib
+from dataclasses import asdict, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sae_auto_interp.types import (
+    Example,
+    Explanation,
+    Failure,
+    FeatureId,
+    FeatureRecord,
+    FeatureStats,
+    NonActivating,
+    Score,
+    Trial,
+    Usage,
+)
+
+Json: TypeAlias = dict[str, Any]
+SIGNIFICANT_DIGITS = 5
+
+
+def encode_record(record: FeatureRecord) -> bytes:
+    """A record as compressed JSON."""
+    return _compressed(
+        {
+            "feature": str(record.feature),
+            "stats": asdict(record.stats),
+            "train": [_example_to_json(e) for e in record.train],
+            "test": [_example_to_json(e) for e in record.test],
+            "explain_negatives": [_example_to_json(e) for e in record.non_activating.explain],
+            "test_negatives": [_example_to_json(e) for e in record.non_activating.test],
+        }
+    )
+
+
+def decode_record(content: bytes) -> FeatureRecord:
+    """The inverse of `encode_record`, up to the rounding of activations."""
+    fields = _decompressed(content)
+    return FeatureRecord(
+        feature=FeatureId.parse(fields["feature"]),
+        stats=FeatureStats(**fields["stats"]),
+        train=tuple(_example_from_json(e) for e in fields["train"]),
+        test=tuple(_example_from_json(e) for e in fields["test"]),
+        non_activating=NonActivating(
+            explain=tuple(_example_from_json(e) for e in fields["explain_negatives"]),
+            test=tuple(_example_from_json(e) for e in fields["test_negatives"]),
+        ),
+    )
+
+
+def encode_score(score: Score) -> bytes:
+    """A score with all its trials as compressed JSON."""
+    return _compressed(
+        {
+            "feature": str(score.feature),
+            "scorer": score.scorer,
+            "explanation_id": score.explanation_id,
+            "kind": score.kind,
+            "trials": [_trial_to_json(t) for t in score.trials],
+            "usage": asdict(score.usage),
+        }
+    )
+
+
+def decode_score(content: bytes) -> Score:
+    """The inverse of `encode_score`."""
+    fields = _decompressed(content)
+    return Score(
+        feature=FeatureId.parse(fields["feature"]),
+        scorer=fields["scorer"],
+        explanation_id=fields["explanation_id"],
+        kind=fields["kind"],
+        trials=tuple(_trial_from_json(t) for t in fields["trials"]),
+        usage=Usage(**fields["usage"]),
+    )
+
+
+def encode_explanation(explanation: Explanation) -> bytes:
+    """An explanation as readable JSON."""
+    return _dump(asdict(explanation) | {"feature": str(explanation.feature)})
+
+
+def decode_explanation(content: bytes) -> Explanation:
+    """The inverse of `encode_explanation`."""
+    fields = _load(content)
+    feature, usage = FeatureId.parse(fields.pop("feature")), Usage(**fields.pop("usage"))
+    return Explanation(**fields, feature=feature, usage=usage)
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """A failure as readable JSON."""
+    return _dump(asdict(failure))
+
+
+def decode_failure(content: bytes) -> Failure:
+    """The inverse of `encode_failure`."""
+    return Failure(**_load(content))
+
+
+def is_same(first: bytes, second: bytes) -> bool:
+    """Whether two encoded values are equal; two builds of zlib may compress one value differently."""
+    return first == second or _plain(first) == _plain(second)
+
+
+def rounded(example: Example) -> Example:
+    """The example as it comes back from the store."""
+    values = [_round(value) for value in example.activations.tolist()]
+    return replace(example, activations=np.array(values, dtype=np.float32))
+
+
+def _example_to_json(example: Example) -> Json:
+    return {
+        "tokens": example.tokens.tolist(),
+        "strings": list(example.str_tokens),
+        "activations": [_round(value) for value in example.activations.tolist()],
+        "row": example.row,
+        "start": example.start,
+        "document": example.document,
+        "source": example.source,
+        "quantile": example.quantile,
+        "neighbour": None if example.neighbour is None else str(example.neighbour),
+        "distance": example.distance,
+    }
+
+
+def _example_from_json(fields: Json) -> Example:
+    neighbour = fields["neighbour"]
+    return Example(
+        tokens=np.array(fields["tokens"], dtype=np.int32),
+        str_tokens=tuple(fields["strings"]),
+        activations=np.array(fields["activations"], dtype=np.float32),
+        row=fields["row"],
+        start=fields["start"],
+        document=fields["document"],
+        source=fields["source"],
+        quantile=fields["quantile"],
+        neighbour=None if neighbour is None else FeatureId.parse(neighbour),
+        distance=fields["distance"],
+    )
+
+
+def _trial_to_json(trial: Trial) -> list[Any]:
+    """A list in the order of the fields: there are hundreds of trials per score."""
+    failure = None if trial.failure is None else asdict(trial.failure)
+    return [
+        trial.target,
+        trial.prediction,
+        trial.confidence,
+        trial.source,
+        trial.quantile,
+        trial.document,
+        failure,
+    ]
+
+
+def _trial_from_json(fields: list[Any]) -> Trial:
+    *values, failure = fields
+    return Trial(*values, failure=None if failure is None else Failure(**failure))
+
+
+def _round(value: float) -> float | int:
+    """Exact zeros, most of a window, become the one character 0."""
+    return 0 if value == 0.0 else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _compressed(fields: Json) -> bytes:
+    return zlib.compress(_dump(fields), level=6)
+
+
+def _plain(content: bytes) -> bytes:
+    """The JSON itself, which starts with a brace where a compressed value does not."""
+    return content if content.startswith(b"{") else zlib.decompress(content)
+
+
+def _decompressed(content: bytes) -> Json:
+    return _load(_plain(content))
+
+
+def _dump(fields: Json) -> bytes:
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _load(content: bytes) -> Json:
+    return json.loads(content.decode("utf-8", "surrogatepass"))

@@ -1,0 +1,361 @@
+"""The values that cross folder borders: frozen, slotted, numpy only.
+
+A feature fires at (row, position). Everything after the cache is made of these types; none of them
+knows how it was computed, stored or shown.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+else:
+    Array = np.ndarray
+
+ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token"]
+ScoreKind: TypeAlias = Literal["classification", "regression"]
+NO_DOCUMENT = -1
+"""Document id of a position that carries no text: padding, BOS or another special token."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FeatureId:
+    """The only address of a feature: where its autoencoder is attached, and its index in the width."""
+
+    module_path: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.module_path}:{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FeatureId":
+        """Read `module.path:index`; raises ValueError on anything else."""
+        match = re.fullmatch(r"([^:\s]+):(\d+)", text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a feature id; write module_path:index, e.g. transformer.h.2:17")
+        return cls(match.group(1), int(match.group(2)))
+
+    @property
+    def file_key(self) -> str:
+        """A name safe in any file system and in an HTML id."""
+        return re.sub(r"[^A-Za-z0-9._-]", "_", self.module_path) + f"_{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with a name that identifies it in the manifest."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRows:
+    """What the subject model reads: rows of token ids, and which document each position belongs to."""
+
+    tokens: Int32[Array, "n_rows ctx_len"]
+    """Token ids; short rows are filled with the padding token on the right."""
+    documents: Int32[Array, "n_rows ctx_len"]
+    """Index into `document_names`, or NO_DOCUMENT where the position carries no text."""
+    document_names: tuple[str, ...]
+
+    @classmethod
+    def from_ids(cls, tokens: Any) -> "TokenRows":
+        """Rows of ids alone ([rows, ctx_len], any array): each row stands for its own document.
+
+        Rows are then what must not leak into each other. Raises ValueError for another number of dimensions.
+        """
+        array = np.asarray(tokens).astype(np.int32)
+        if array.ndim != 2:
+            raise ValueError(f"tokens must be [rows, ctx_len], got shape {array.shape}")
+        owners = np.repeat(np.arange(len(array), dtype=np.int32)[:, None], array.shape[1], axis=1)
+        return cls(array, owners, tuple(f"row {i}" for i in range(len(array))))
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.tokens.shape[0])
+
+    @property
+    def ctx_len(self) -> int:
+        return int(self.tokens.shape[1])
+
+    @property
+    def n_text_tokens(self) -> int:
+        return int((self.documents != NO_DOCUMENT).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """One file of the cache: features `first`..`last` (inclusive) of one module."""
+
+    file: str
+    first: int
+    last: int
+    n_activations: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheManifest:
+    """What a finished cache of one module holds. Written last: its presence means complete."""
+
+    format_version: int
+    module_path: str
+    model: str
+    autoencoder: str
+    weights_sha256: str
+    data: str
+    n_rows: int
+    ctx_len: int
+    width: int
+    activation_dtype: str
+    location_dtype: str
+    shards: tuple[ShardInfo, ...]
+    fingerprint: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "CacheManifest":
+        """Raises KeyError / TypeError / ValueError when the text is not a manifest."""
+        fields: dict[str, Any] = json.loads(text)
+        shards = tuple(ShardInfo(**shard) for shard in fields.pop("shards"))
+        return cls(**fields, shards=shards)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureEntries:
+    """Every activation of one feature, sorted by location: one contiguous slice of the cache."""
+
+    feature: FeatureId
+    locations: Int64[Array, " n_entries"]
+    """Flat token index: row * ctx_len + position."""
+    activations: Float32[Array, " n_entries"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStats:
+    """What streaming over the whole cache told about one feature."""
+
+    n_tokens: int
+    """Text tokens that the feature could have fired on."""
+    n_activations: int
+    n_windows: int
+    """Windows on the grid that lie within one document."""
+    n_active_windows: int
+    max_activation: float
+    mean_activation: float
+    """Mean over the activations above zero."""
+
+    @property
+    def density(self) -> float:
+        """Fraction of text tokens on which the feature fires."""
+        return self.n_activations / self.n_tokens if self.n_tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One window of text with the feature's activation on each token."""
+
+    tokens: Int32[Array, " window"]
+    str_tokens: tuple[str, ...]
+    """Strings of the tokens; they concatenate to the window's text."""
+    activations: Float32[Array, " window"]
+    row: int
+    start: int
+    """Position of the first token within the row."""
+    document: int
+    source: ExampleSource
+    quantile: int | None = None
+    """Equal-count bin of the window's maximum; 0 is the highest."""
+    neighbour: FeatureId | None = None
+    distance: float | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.str_tokens)
+
+    @property
+    def max_activation(self) -> float:
+        return float(self.activations.max(initial=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class NonActivating:
+    """Two pools of windows on which the feature is silent, disjoint by window and by document."""
+
+    explain: tuple[Example, ...]
+    """May be shown to the explainer."""
+    test: tuple[Example, ...]
+    """Used for scoring only."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRecord:
+    """All the evidence about one feature; complete when built, and it holds no explanation.
+
+    `train`, `test` and both pools of `non_activating` share no window; nothing that may be shown to an
+    explainer shares a document with anything used for scoring.
+    """
+
+    feature: FeatureId
+    stats: FeatureStats
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+    non_activating: NonActivating
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What requests cost, as the server counted it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    n_requests: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.n_requests + other.n_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Work that gave no result, as a value. It is never scored and never a number."""
+
+    stage: str
+    kind: str
+    """A short stable word that failures are counted by, e.g. `unparsable`, `rate_limited`."""
+    message: str
+    raw: str | None = None
+    """What the model really answered, where it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What an explainer says about a feature."""
+
+    feature: FeatureId
+    text: str
+    explainer: str
+    prompt_id: str
+    """Name and hash of the prompt, or of the rule format where there is no prompt."""
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownExample:
+    """What a judge may see of an example: the tokens, and which are marked. Never an activation."""
+
+    str_tokens: tuple[str, ...]
+    highlighted: tuple[bool, ...] | None = None
+    """None: the task shows no marks (detection)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's answer about one shown example: does the explanation fit it?"""
+
+    matches: bool
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One question put to a judge, with the truth beside it."""
+
+    target: bool
+    prediction: bool | None
+    """None exactly when `failure` is set."""
+    confidence: float | None
+    source: ExampleSource
+    quantile: int | None
+    document: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The trials of one explanation under one scorer. Metrics are computed from it, elsewhere."""
+
+    feature: FeatureId
+    scorer: str
+    explanation_id: str
+    kind: ScoreKind
+    trials: tuple[Trial, ...]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The only thing a table or a page may print as a result.
+
+    An undefined metric has `value`, `low` and `high` None, and `reason` says why.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    """Nominal coverage of the interval, e.g. 0.95."""
+    method: str
+    n: int
+    n_failed: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    temperature: float = 0.0
+    max_tokens: int = 500
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call to a language model. Immutable; `canonical_json` is what a response cache is keyed by."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    schema: str | None = None
+    """JSON schema of the answer, as JSON text; None leaves the answer free."""
+    top_logprobs: int = 0
+
+    def canonical_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token with its natural-log probability and the alternatives at its position."""
+
+    token: str
+    logprob: float
+    alternatives: Mapping[str, float] = field(default_factory=lambda: {})
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    text: str
+    usage: Usage
+    finish_reason: str
+    model: str
+    logprobs: tuple[TokenLogprob, ...] | None = None

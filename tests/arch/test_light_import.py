@@ -1,0 +1,55 @@
+"""Importing the package, asking for help, and everything after the cache: without torch."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = {"torch", "transformers", "nnsight", "accelerate"}
+OPTIONAL = {"scipy", "sklearn", "xllamacpp", "gguf", "hypothesis", "pytest", "beartype"}
+PROBE = "\nimport json, sys; print('MODULES' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+HELP = """
+import sys
+sys.argv = ["sae-auto-interp", "--help"]
+from sae_auto_interp.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+AFTER_THE_CACHE = ("cache", "clients", "explainers", "features", "judges", "metrics", "report", "results", "scorers")
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", code + PROBE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.rpartition("MODULES")[2]))
+
+
+def seconds_to_run(code: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - started
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not modules_after("import sae_auto_interp") & (HEAVY | OPTIONAL | {"numpy", "pydantic", "rich"})
+
+
+def test_help_loads_nothing_heavy() -> None:
+    assert not modules_after(HELP) & (HEAVY | OPTIONAL)
+
+
+@pytest.mark.parametrize("folder", AFTER_THE_CACHE)
+def test_what_comes_after_the_cache_runs_without_torch(folder: str) -> None:
+    assert not modules_after(f"import sae_auto_interp.{folder}") & (HEAVY | OPTIONAL)
+
+
+def test_importing_the_package_takes_less_than_300_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
+    best = min(seconds_to_run("import sae_auto_interp") for _ in range(5))
+    bare = min(seconds_to_run("pass") for _ in range(5))
+    with capsys.disabled():
+        print(f"\nimport sae_auto_interp: {(best - bare) * 1000:.0f} ms beyond the interpreter's {bare * 1000:.0f} ms")
+    assert best - bare < 0.3

@@ -1,0 +1,127 @@
+"""The API key is sent, and is shown nowhere: no repr, no error, no log."""
+
+import logging
+import traceback
+
+import pytest
+
+from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
+from sae_auto_interp.errors import ClientError, InputError, MalformedReplyError, RefusedRequestError
+from tests.support.llm_server import LlmServer, Received, Reply, answer, ask, connection_reset, error, rate_limited
+
+KEY = "sk-planted-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_KEY", KEY)
+
+
+def planted_client(server: LlmServer) -> OpenAIClient:
+    return OpenAIClient(base_url=server.base_url, model="judge", api_key_env="PLANTED_KEY", timeout_seconds=10.0)
+
+
+def test_the_key_is_sent_as_it_was_when_the_client_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LlmServer([answer("yes")]) as server:
+        client = planted_client(server)
+        monkeypatch.setenv("PLANTED_KEY", "another")
+        ask(client)
+        assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_without_a_key_no_authorization_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLANTED_KEY")
+    with LlmServer([answer("yes")]) as server:
+        ask(planted_client(server))
+        assert "Authorization" not in server.requests[0].headers
+
+
+def test_white_space_around_the_key_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_KEY", f" {KEY}\n")
+    with LlmServer([answer("yes")]) as server:
+        ask(planted_client(server))
+        assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("value", ["two words", "line\nbreak", "clé"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PLANTED_KEY", value)
+    with pytest.raises(InputError, match="environment variable PLANTED_KEY") as caught:
+        OpenAIClient(base_url="http://127.0.0.1:1/v1", api_key_env="PLANTED_KEY")
+    assert value not in str(caught.value)
+
+
+def test_a_secret_in_the_base_url_is_refused_without_being_shown() -> None:
+    with pytest.raises(InputError, match="base_url holds a user name or password") as caught:
+        OpenAIClient(base_url=f"http://user:{KEY}@127.0.0.1/v1")
+    assert KEY not in str(caught.value)
+
+
+def test_no_repr_shows_the_key() -> None:
+    with LlmServer([answer("yes")]) as server:
+        client = planted_client(server)
+        wrapped = RetryingClient(LimitedClient(client, max_concurrency=2))
+        ask(wrapped)
+        shown = [repr(client), str(client), repr(wrapped), repr(vars(client))]
+    assert all(KEY not in text for text in shown)
+    assert "ApiKey('PLANTED_KEY', set)" in shown[-1]
+
+
+def echo_key(status: int) -> Reply:
+    return error(status, f"Incorrect API key provided: {KEY}. You can find yours at https://example.org")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        echo_key(401),
+        echo_key(429),
+        echo_key(500),
+        Reply(403, f"plain text with {KEY}".encode()),
+        Reply(400, b"x" * 390 + KEY.encode()),  # shortening must not leave the first half of it
+        Reply(200, f"not JSON: {KEY}".encode()),
+        answer("yes", logprobs={"content": [{"token": KEY}]}),
+    ],
+)
+def test_no_error_and_no_log_shows_a_key_that_the_server_echoes(reply: Reply, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with LlmServer(lambda received: reply) as server, pytest.raises(ClientError) as caught:
+        ask(RetryingClient(planted_client(server), attempts=2, base_seconds=0.0))
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
+    assert KEY[:12] not in shown
+    assert caplog.records, "the log of the HTTP library should have been captured"
+
+
+def test_the_rest_of_the_message_survives_the_redaction() -> None:
+    with LlmServer([echo_key(401)]) as server, pytest.raises(RefusedRequestError) as caught:
+        ask(planted_client(server))
+    assert "Incorrect API key provided: [redacted]. You can find" in str(caught.value)
+
+
+def test_a_key_that_is_also_a_word_of_the_protocol_does_not_spoil_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_KEY", "token")
+    logprobs = {"content": [{"token": "token", "logprob": -1.0}]}
+    with LlmServer([answer("token", logprobs=logprobs)]) as server:
+        (response,) = ask(planted_client(server))
+    assert response.text == "token"
+    assert response.logprobs is not None
+
+
+def test_the_log_of_a_successful_and_of_a_broken_request_shows_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    replies = iter([connection_reset(), rate_limited("0"), answer("yes")])
+
+    def next_reply(received: Received) -> Reply:
+        return next(replies)
+
+    with LlmServer(next_reply) as server:
+        ask(RetryingClient(planted_client(server), base_seconds=0.0))
+    assert "attempt 2 of 6 failed" in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_an_answer_without_choices_is_quoted_without_the_key() -> None:
+    echo = Reply(200, b'{"your key": "%s"}' % KEY.encode())
+    with LlmServer([echo]) as server, pytest.raises(MalformedReplyError, match=r"\[redacted\]") as caught:
+        ask(planted_client(server))
+    assert KEY not in str(caught.value)

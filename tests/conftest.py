@@ -1,0 +1,91 @@
+"""What holds for every test: no network, no model hub, and array shapes checked at each call.
+
+This runs before any test module is collected, so before anything imports the package.
+"""
+
+import importlib
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any, runtime_checkable
+
+import jaxtyping
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+    os.environ.pop(variable, None)
+
+
+class NetworkBlockedError(OSError):
+    """A test tried to leave this machine."""
+
+
+def _is_local(address: object) -> bool:
+    """Whether an address given to `connect` is a Unix socket's or lies on the loopback device."""
+    if not isinstance(address, tuple):
+        return True
+    host = str(address[0])
+    if host in {"localhost", ""}:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _require_local(address: object) -> None:
+    if not _is_local(address):
+        raise NetworkBlockedError(f"tests run offline, and this one wants {address!r}")
+
+
+class _LocalSocket(socket.socket):
+    """A socket that reaches this machine only."""
+
+    def connect(self, address: Any, /) -> None:
+        _require_local(address)
+        super().connect(address)
+
+    def connect_ex(self, address: Any, /) -> int:
+        _require_local(address)
+        return super().connect_ex(address)
+
+    def sendto(self, *arguments: Any) -> int:
+        _require_local(arguments[-1])
+        return super().sendto(*arguments)
+
+
+_resolve = socket.getaddrinfo
+
+
+def _resolve_local(host: Any, *arguments: Any, **options: Any) -> Any:
+    name = host.decode() if isinstance(host, bytes) else host
+    _require_local((name or "",))
+    return _resolve(host, *arguments, **options)
+
+
+socket.socket = _LocalSocket
+socket.getaddrinfo = _resolve_local
+
+
+def _check_annotations() -> None:
+    """Check every annotated argument, result and dataclass field of the package, array shapes included.
+
+    `protocols` itself is left out: it holds no code, and beartype refuses an annotation with a protocol that is
+    not runtime-checkable. All of them are made so here, for the tests: an argument annotated with a protocol must
+    then have its members.
+    """
+    package = Path(__file__).resolve().parents[1] / "src" / "sae_auto_interp"
+    names = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    checked = sorted(f"sae_auto_interp.{name}" for name in names - {"protocols"})
+    importlib.import_module("tests.annotations")  # jaxtyping itself imports `tests` alone
+    jaxtyping.install_import_hook(checked, "tests.annotations.checked")
+    protocols = importlib.import_module("sae_auto_interp.protocols")
+    for value in vars(protocols).values():
+        if getattr(value, "_is_protocol", False) and value.__module__ == protocols.__name__:
+            runtime_checkable(value)
+
+
+_check_annotations()
