@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 from sae_auto_interp.types import (
     Explanation,
     Failure,
-    FeatureEntries,
     FeatureRecord,
     Request,
     Response,
@@ -21,10 +20,7 @@ from sae_auto_interp.types import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
-
-    from sae_auto_interp.types import Array, TokenRows
 
 
 @runtime_checkable
@@ -73,34 +69,6 @@ class Scorer(Protocol):
     async def score(self, record: FeatureRecord, explanation: Explanation, explanation_id: str) -> Score: ...
 
 
-class Windows(Protocol):
-    """A feature's active windows, before any is materialised. See `features.constructors`."""
-
-    @property
-    def maxima(self) -> "Array": ...
-
-    @property
-    def rows(self) -> "Array": ...
-
-    @property
-    def starts(self) -> "Array": ...
-
-    @property
-    def documents(self) -> "Array": ...
-
-
-class Constructor(Protocol):
-    """Activations of one feature -> its active windows."""
-
-    def __call__(self, entries: FeatureEntries, rows: "TokenRows", window: int) -> Windows: ...
-
-
-class Sampler(Protocol):
-    """Which of a feature's windows to take: indices into `maxima`, with the quantile of each."""
-
-    def __call__(self, maxima: "Array", n: int, n_quantiles: int, rng: "np.random.Generator") -> "Array": ...
-
-
 class SparseActivations(Protocol):
     """What an autoencoder hands to the cache: the entries above zero, and nothing else."""
 
@@ -131,6 +99,10 @@ class Autoencoder(Protocol):
 
 class Progress(Protocol):
     """Where a stage says how far it is."""
+
+    def note(self, text: str) -> None:
+        """One line about what begins now and has no count."""
+        ...
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None: ...
 

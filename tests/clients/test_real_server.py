@@ -26,14 +26,13 @@ from tests.support.llm_server import ask
 
 MODEL = "embedded"
 PROMPT = "import os\n\n\nclass Reader:\n    def __init__(self, path):\n"
-SCHEMA = json.dumps(
-    {
-        "type": "object",
-        "properties": {"fits": {"type": "boolean"}, "why": {"enum": ["syntax", "meaning"]}},
-        "required": ["fits", "why"],
-        "additionalProperties": False,
-    }
-)
+YES_OR_NO = {"enum": ["yes", "no"]}
+FITS = {
+    "type": "object",
+    "properties": {"fits": {"type": "boolean"}},
+    "required": ["fits"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +117,14 @@ def test_real_logprobs_are_log_probabilities_of_the_model(client: OpenAIClient) 
     assert response.logprobs[0].logprob == pytest.approx(float(expected.max()), abs=0.02)
 
 
-def test_a_schema_binds_the_answer(client: OpenAIClient) -> None:
-    (response,) = ask(client, request("fits", max_tokens=100, schema=SCHEMA))
-    reply = json.loads(response.text)
-    assert type(reply["fits"]) is bool
-    assert reply["why"] in ("syntax", "meaning")
-    assert set(reply) == {"fits", "why"}
+@pytest.mark.parametrize(
+    ("schema", "possible"), [(YES_OR_NO, ["yes", "no"]), (FITS, [{"fits": True}, {"fits": False}])]
+)
+def test_a_schema_binds_the_answer(client: OpenAIClient, schema: object, possible: list[object]) -> None:
+    # Generous: a schema allows white space, which this model likes, and the server trims it off afterwards.
+    (response,) = ask(client, request("fits", max_tokens=120, schema=json.dumps(schema)))
+    assert json.loads(response.text) in possible
+    assert response.finish_reason == "stop"
 
 
 def test_many_requests_through_all_the_wrappers_each_get_their_own_answer(client: OpenAIClient) -> None:

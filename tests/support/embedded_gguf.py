@@ -73,9 +73,7 @@ def serve_gguf(path: Path, model: str) -> Generator[str]:
     params.n_parallel = 1
     params.n_gpu_layers = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.n_threads_http = (
-        8  # one serves one open connection, idle ones included: with fewer, requests wait for seconds
-    )
+    params.n_threads_http = 8  # a thread is bound to a connection while that is open, idle or not
     params.warmup = False
     params.verbosity = 0
     server = llama.Server(params)

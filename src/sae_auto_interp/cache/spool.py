@@ -78,12 +78,6 @@ class Spool:
         index = list(self.widths).index(module)
         return [self._run_path(run, index) for run in range(self.n_runs)]
 
-    def remove(self) -> None:
-        """Delete the spool's files; call it once the merged cache is complete."""
-        for path in self.directory.iterdir():
-            path.unlink()
-        self.directory.rmdir()
-
     def _run_path(self, run: int, module_index: int) -> Path:
         return self.directory / f"run{run:05d}_{module_index}.safetensors"
 

@@ -113,10 +113,13 @@ class FeatureCache:
             root.mkdir(parents=True, exist_ok=True)
             Vocabulary.from_tokenizer(tokenizer).save(root)
         manifests = {path: self._finish_module(path, n_splits, root / path) for path in self.coders}
-        self._spool.remove()
         if self._own_folder:
-            shutil.rmtree(self._work_dir, ignore_errors=True)
+            self.discard_work()
         return manifests
+
+    def discard_work(self) -> None:
+        """Delete the half-finished work in `work_dir`; for callers that gave one, once they have noted that all is done."""
+        shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def fingerprint(self, rows: TokenRows) -> str:
         """Hash of everything that decides what a finished cache holds."""

@@ -6,6 +6,7 @@ control characters harmless. The same summary gives the same text.
 
 from collections.abc import Iterable
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,7 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
 
 def feature_table(summary: RunSummary, max_features: int | None = None) -> Table:
     """One row per feature: explanation, balanced accuracy per scorer, trials judged and failed."""
-    table = Table(title=_title(summary), title_justify="left", expand=False, pad_edge=False)
+    table = Table(title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("#", justify="right", style="dim")
     table.add_column("Feature", overflow="fold")
     table.add_column("Explanation", overflow="fold", ratio=1)
@@ -44,7 +45,8 @@ def feature_table(summary: RunSummary, max_features: int | None = None) -> Table
 
 def totals_table(summary: RunSummary) -> Table:
     """One row per explainer, scorer and judge: mean over features, the control's, and the paired difference."""
-    table = Table(title="Mean balanced accuracy over features", title_justify="left", pad_edge=False)
+    title = Text("Mean balanced accuracy over features")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Explainer", "Test", "Judge"):
         table.add_column(heading, overflow="fold")
     for heading in ("Own explanation", "Shuffled", "Difference", "Features", "Failed trials"):
@@ -102,10 +104,9 @@ def _notes(summary: RunSummary) -> Iterable[Text]:
     for explainer in summary.explainers:
         if explainer.failed:
             yield Text(f"Explanations that failed, {visible(explainer.name)}: {kinds_text(explainer.failed)}")
-    for row in summary.variants:
-        if row.failed_trials:
-            name = visible(f"{row.variant.explainer} / {row.variant.scorer} / {row.variant.judge}")
-            yield Text(f"Trials that failed, {name}: {kinds_text(row.failed_trials)}")
+    if summary.failures:
+        kinds = (f"{group.count} {visible(group.kind)} ({visible(group.stage)})" for group in summary.failures)
+        yield Text(f"All failures, controls included: {', '.join(kinds)}")
 
 
 def kinds_text(counts: KindCounts) -> str:

@@ -126,6 +126,11 @@ class ResultStore:
                 "INSERT OR IGNORE INTO failures (unit, content) VALUES (?, ?)", (unit, codec.encode_failure(failure))
             )
 
+    def clear_failures(self, unit: str) -> None:
+        """Forget how a unit failed: it is being tried again, and only its last outcome counts."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM failures WHERE unit = ?", (unit,))
+
     def records(self) -> Iterator[FeatureRecord]:
         """All records by module path and index, read one at a time."""
         rows = self._query("SELECT module_path, feature_index FROM records ORDER BY module_path, feature_index")

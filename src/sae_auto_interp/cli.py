@@ -1,0 +1,197 @@
+"""The command line: parse, build the configuration, call the pipeline, print. No logic of its own.
+
+Every mistake of a user ends in one line on standard error and exit status 2; an interruption says how to resume and
+ends with 130.
+"""
+
+import asyncio
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sae_auto_interp import __version__
+from sae_auto_interp.errors import SaeAutoInterpError
+
+if TYPE_CHECKING:
+    from sae_auto_interp.config import ClientConfig, RunConfig
+
+app = typer.Typer(
+    name="sae-auto-interp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Explain the features of sparse autoencoders in words, and measure how good each explanation is.\n\n"
+    "Start with `sae-auto-interp demo`: it needs no key, no GPU and no download.",
+)
+
+RunDir = Annotated[Path, typer.Argument(help="Run directory, made by `run`, `cache` or `demo`.", show_default=False)]
+OutDir = Annotated[Path, typer.Option("--out", help="Run directory: created if new, resumed if it exists.")]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", envvar="OPENAI_BASE_URL", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."),
+]
+Model = Annotated[str | None, typer.Option("--model", help="Model at the endpoint; may be left out if it serves only one.")]
+Concurrency = Annotated[int, typer.Option("--max-concurrency", min=1, help="Requests in flight at most.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: OutDir = Path("demo_run"),
+    features: Annotated[int, typer.Option("--features", min=3, help="Features to explain, over three autoencoders.")] = 60,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+) -> None:
+    """Run the whole job on the embedded language model and its autoencoders.
+
+    Without an endpoint, features are explained and scored by token rules (the lexical baseline). With --base-url, or
+    OPENAI_BASE_URL set, the language model there explains and judges too; its key is read from OPENAI_API_KEY.
+    """
+    from sae_auto_interp.pipeline.demo import demo_config
+
+    _run_all(demo_config(features, _client(base_url, model, max_concurrency), seed), out)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="Run file (YAML).", metavar="CONFIG.yaml", show_default=False)],
+    out: OutDir = Path("run"),
+) -> None:
+    """Run all stages of a run file: cache, explain, score, report."""
+    from sae_auto_interp.config import load_config
+
+    _run_all(load_config(config), out)
+
+
+@app.command()
+def cache(
+    config: Annotated[Path, typer.Argument(help="Run file (YAML).", metavar="CONFIG.yaml", show_default=False)],
+    out: OutDir = Path("run"),
+) -> None:
+    """Cache the autoencoders' activations into a run directory; `explain` and `score` go on from there."""
+    from sae_auto_interp.config import load_config
+
+    _run(load_config(config), out, "cache")
+    typer.echo(f"activations are in {out / 'features'}; next: sae-auto-interp explain {out}")
+
+
+@app.command()
+def explain(run_dir: RunDir, base_url: BaseUrl = None, model: Model = None, max_concurrency: Concurrency = 16) -> None:
+    """Explain the features of a run directory. With --base-url a language model explains too."""
+    _run(_stored(run_dir, base_url, model, max_concurrency), run_dir, "explain")
+    typer.echo(f"next: sae-auto-interp score {run_dir}")
+
+
+@app.command()
+def score(run_dir: RunDir, base_url: BaseUrl = None, model: Model = None, max_concurrency: Concurrency = 16) -> None:
+    """Score the explanations of a run directory, and their shuffled controls (explains first what is not explained)."""
+    _run(_stored(run_dir, base_url, model, max_concurrency), run_dir, "score")
+    _print_summary(run_dir)
+
+
+@app.command()
+def report(run_dir: RunDir) -> None:
+    """Print the table of a run directory and write its self-contained HTML page. Calls no model."""
+    _print_summary(run_dir)
+    _write_report(run_dir)
+
+
+def main() -> None:
+    """Entry point: turns every error of ours into one line and an exit status."""
+    try:
+        status = app(standalone_mode=False)
+    except SaeAutoInterpError as error:
+        status = _fail(str(error))
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
+        print("interrupted; nothing finished is lost: run the same command again to go on", file=sys.stderr)
+        status = 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        status = _fail(f"{error.strerror}: {error.filename or 'while writing'}; what is finished is kept: run again once mended")
+    except Exception as error:
+        status = _usage_error(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage_error(error: Exception) -> int:
+    """Typer's own complaints about the command line, in the same form; anything else is a defect of ours."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        raise error
+    return _fail(message())
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _client(base_url: str | None, model: str | None, max_concurrency: int) -> "ClientConfig | None":
+    from sae_auto_interp.config import ClientConfig
+    from sae_auto_interp.errors import InputError
+
+    if base_url is None and model is not None:
+        raise InputError("--model needs --base-url (or OPENAI_BASE_URL): which endpoint serves it?")
+    return None if base_url is None else ClientConfig(base_url=base_url, model=model, max_concurrency=max_concurrency)
+
+
+def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int) -> "RunConfig":
+    """The run file kept in a run directory; an endpoint given now adds the language model to it."""
+    from sae_auto_interp.config import ExplainerConfig, load_config
+    from sae_auto_interp.errors import RunDirectoryError
+
+    if not (run_dir / "config.yaml").is_file():
+        raise RunDirectoryError(f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`")
+    config = load_config(run_dir / "config.yaml")
+    client = _client(base_url, model, max_concurrency)
+    if client is None:
+        return config
+    explainers = config.explainers
+    if not any(explainer.judge_name == "llm" for explainer in explainers):
+        explainers = (ExplainerConfig(name="simple"), *explainers)
+    return config.model_copy(update={"client": client, "explainers": explainers})
+
+
+def _run_all(config: "RunConfig", out: Path) -> None:
+    _run(config, out, "score")
+    _print_summary(out)
+    _write_report(out)
+
+
+def _run(config: "RunConfig", out: Path, until: Literal["cache", "explain", "score"]) -> None:
+    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.pipeline.run import run_pipeline
+
+    with make_progress() as progress:
+        asyncio.run(run_pipeline(config, out, progress, until))
+
+
+def _print_summary(run_dir: Path) -> None:
+    from rich.console import Console
+
+    from sae_auto_interp.report import run_table, summarise
+
+    Console().print(run_table(summarise(run_dir)))
+
+
+def _write_report(run_dir: Path) -> None:
+    from sae_auto_interp.report import write_report
+
+    typer.echo(f"report: {write_report(run_dir)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The run file: YAML <-> settings, every key checked, and the fingerprints of what changes results.
+
+    model: path or hub id
+    autoencoders: [directory, ...]
+    data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
+    features: {...}          settings of FeatureConfig, and n_features per module
+    explainers: [lexical, {name: simple, threshold: 0.3}]
+    scorers: [detection, fuzzing]
+    client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
+
+EMBEDDED = "embedded:"
+"""Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComponentConfig(_Section):
+    """A component by its registered name, with its settings; in YAML a bare name will do."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ExplainerConfig(ComponentConfig):
+    """An explainer, and who judges its explanations."""
+
+    judge: str | None = None
+    """`lexical` or `llm`; None: the lexical explainer's rules by the lexical judge, all others by the language model."""
+
+    @property
+    def judge_name(self) -> str:
+        return self.judge or ("lexical" if self.name == "lexical" else "llm")
+
+
+class AutoencoderConfig(_Section):
+    """A directory of weights; `module_paths` chooses among them in the family's own words, None takes all."""
+
+    path: str
+    module_paths: tuple[str, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
+class DataConfig(_Section):
+    """Where the text comes from and how it is cut into rows."""
+
+    source: str = "standard_library"
+    """`standard_library` (the running Python's documentation and source), or a .txt, .md or .jsonl file or directory."""
+    n_tokens: int = Field(default=200_000, ge=1)
+    ctx_len: int = Field(default=128, ge=2)
+    max_chars_per_document: int | None = Field(default=None, ge=1)
+    """Longer documents are cut, so that more of them fit `n_tokens`."""
+    prepend_bos: bool | None = None
+    """Begin each row with the BOS token; None does what the autoencoders were trained with."""
+
+
+class CacheConfig(_Section):
+    """How activations are cached; only `activation_dtype` changes what is stored."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Rows per forward pass."""
+    n_splits: int = Field(default=4, ge=1)
+    """Shards over the width of each autoencoder."""
+    activation_dtype: str = Field(default="float16", pattern="^(float16|float32)$")
+    buffer_mib: int = Field(default=256, ge=1)
+
+
+class FeaturesConfig(_Section):
+    """Which features, and (as further keys) the settings of `FeatureConfig`: window, n_train, n_test, ..."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    n_features: int = Field(default=20, ge=1)
+    """Features per module, drawn at random among those with enough examples."""
+    indices: dict[str, tuple[int, ...]] | None = None
+    """{module path: features} to look at exactly those instead."""
+
+    @property
+    def record_settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ClientConfig(_Section):
+    """The language-model endpoint. The key comes from the environment and is never stored."""
+
+    base_url: str
+    model: str | None = None
+    """None takes the only model that the server lists."""
+    api_key_env: str = "OPENAI_API_KEY"
+    max_concurrency: int = Field(default=16, ge=1)
+    """Requests in flight at most."""
+    timeout_seconds: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=6, ge=1)
+    """How often one request is asked at most."""
+
+
+class RunConfig(_Section):
+    """Everything a run needs; equal configurations give equal results."""
+
+    model: str
+    device: str = "auto"
+    autoencoders: tuple[AutoencoderConfig, ...] = Field(min_length=1)
+    data: DataConfig = DataConfig()
+    cache: CacheConfig = CacheConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
+    scorers: tuple[ComponentConfig, ...] = (ComponentConfig(name="detection"), ComponentConfig(name="fuzzing"))
+    client: ClientConfig | None = None
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("autoencoders", "explainers", "scorers", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run file; raises `InputError` / `ConfigError` naming the key that is wrong."""
+    if not path.is_file():
+        raise InputError(f"run file: there is no file {path}")
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold settings by name, e.g. `model: ...`")
+    return parse_config(content, str(path))
+
+
+def parse_config(content: dict[str, Any], where: str = "configuration") -> RunConfig:
+    """Check a mapping; the first problem is reported, an unknown key with its nearest match."""
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise _first_problem(error, where) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """The run file of a configuration, defaults included."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(value: Any) -> str:
+    """Hash of settings: equal for equal values, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def resolve_path(ref: str) -> str:
+    """A reference with `embedded:` replaced by the package's assets folder; anything else as it is."""
+    if not ref.startswith(EMBEDDED):
+        return ref
+    assets = Path(__file__).parent / "assets"
+    target = assets / ref.removeprefix(EMBEDDED)
+    if not target.exists():
+        raise UnknownNameError("embedded asset", ref, [f"{EMBEDDED}{p.name}" for p in assets.iterdir() if p.is_dir()])
+    return str(target)
+
+
+def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section = _section_at(problem["loc"][:-1])
+        return UnknownNameError(f"setting in {where}", place, [".".join([*map(str, problem["loc"][:-1]), n]) for n in section])
+    return ConfigError(f"{where}: {place}: {problem['msg']} (got {problem.get('input')!r})"[:400])
+
+
+def _section_at(location: tuple[int | str, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
+        "autoencoders": AutoencoderConfig,
+    }  # fmt: skip
+    model = sections.get(str(location[0]), RunConfig) if location else RunConfig
+    return list(model.model_fields)

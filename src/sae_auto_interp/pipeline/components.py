@@ -1,0 +1,67 @@
+"""Build components from the run file: settings checked against the component's fields, collaborators injected."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from sae_auto_interp.config import ClientConfig, ComponentConfig
+from sae_auto_interp.errors import ConfigError, UnknownNameError
+from sae_auto_interp.protocols import Client, Judge
+from sae_auto_interp.registry import load_component
+
+COLLABORATORS = (Client, Judge)
+
+
+def build_component(folder: str, config: ComponentConfig, collaborators: Mapping[type, Any]) -> Any:
+    """The component `config.name` of a folder. Raises `ConfigError` / `UnknownNameError` for a wrong setting."""
+    component = load_component(folder, config.name)
+    where = f"{folder}.{config.name}"
+    injected = _injected(component, collaborators, where)
+    return component(**checked_settings(component, config.settings, where, exclude=set(injected)), **injected)
+
+
+def checked_settings(
+    component: type, settings: Mapping[str, Any], where: str, exclude: set[str] | None = None
+) -> dict[str, Any]:
+    """Settings converted to the types of a dataclass's fields."""
+    hints = get_type_hints(component)
+    fields = {
+        f.name: (hints[f.name], ...) for f in dataclasses.fields(component) if f.init and f.name not in (exclude or set())
+    }
+    for name in settings:
+        if name not in fields:
+            raise UnknownNameError(f"setting of {where}", name, fields)
+    chosen: dict[str, Any] = {name: fields[name] for name in settings}
+    model = create_model("Settings", __config__=ConfigDict(arbitrary_types_allowed=True), **chosen)
+    try:
+        return {name: getattr(model.model_validate(dict(settings)), name) for name in settings}
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{where}.{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from error
+
+
+async def open_client(config: ClientConfig) -> Client:
+    """The endpoint's client with its wrappers, composed here and nowhere else; raises when it cannot be reached.
+
+    The retry is outermost: a request that waits to be asked again holds no place in the limit.
+    """
+    from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
+
+    http = OpenAIClient(
+        base_url=config.base_url, model=config.model, api_key_env=config.api_key_env, timeout_seconds=config.timeout_seconds
+    )
+    await http.check()
+    return RetryingClient(LimitedClient(http, max_concurrency=config.max_concurrency), attempts=config.attempts)
+
+
+def _injected(component: type, collaborators: Mapping[type, Any], where: str) -> dict[str, Any]:
+    """Fields typed with one of our protocols, and the object to put there."""
+    injected: dict[str, Any] = {}
+    for name, hint in get_type_hints(component).items():
+        if hint in COLLABORATORS:
+            if collaborators.get(hint) is None:
+                raise ConfigError(f"{where} needs a language model; give a client section, or --base-url and --model")
+            injected[name] = collaborators[hint]
+    return injected

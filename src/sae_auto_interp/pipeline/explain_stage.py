@@ -1,0 +1,61 @@
+"""Stage 3: every explainer on every record."""
+
+from typing import Any
+
+from sae_auto_interp.config import ExplainerConfig, RunConfig
+from sae_auto_interp.pipeline.components import build_component
+from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open_failure
+from sae_auto_interp.pipeline.workers import for_each
+from sae_auto_interp.protocols import Client, Explainer, Progress
+from sae_auto_interp.results import ResultStore
+from sae_auto_interp.types import Failure, FeatureId
+
+STAGE = "explain"
+
+
+async def run_explain_stage(
+    config: RunConfig, store: ResultStore, client: Client | None, features: list[FeatureId], progress: Progress
+) -> None:
+    """Explain what is not explained yet."""
+    explainers = [(e, build_component("explainers", e, {Client: client})) for e in config.explainers]
+    finished = store.finished_units(STAGE)
+    work = [(component, f) for e, component in explainers for f in features if explanation_id(e.name, f) not in finished]
+    for explainer, _ in explainers:
+        claim_component(store, f"explainer {explainer.name}", _identity(explainer, client))
+    total = len(explainers) * len(features)
+    progress.start(STAGE, total, total - len(work), "explanations")
+
+    async def explain(item: tuple[Explainer, FeatureId]) -> None:
+        component, feature = item
+        progress.advance(failed=int(await _explain(component, feature, store)))
+
+    await for_each(work, explain, n_workers=config.client.max_concurrency if config.client else 1)
+    progress.finish()
+
+
+def explanation_id(explainer: str, feature: FeatureId) -> str:
+    return f"{explainer}/{feature}"
+
+
+async def _explain(explainer: Explainer, feature: FeatureId, store: ResultStore) -> bool:
+    """Explain one feature and store the outcome; true when it failed."""
+    record = store.record(feature)
+    assert record is not None, f"{feature} has no record"
+    outcome = await explainer.explain(record)
+    unit = explanation_id(explainer.name, feature)
+    if isinstance(outcome, Failure) and may_heal(outcome):
+        store_open_failure(store, unit, outcome)
+        return True
+    with store.unit(STAGE, unit):
+        store.clear_failures(unit)
+        if isinstance(outcome, Failure):
+            store.add_failure(outcome, unit)
+        else:
+            store.add_explanation(outcome, unit)
+    return isinstance(outcome, Failure)
+
+
+def _identity(explainer: ExplainerConfig, client: Client | None) -> dict[str, Any]:
+    """What makes two explainers the same: settings, and the model where one is used."""
+    uses_model = client is not None and explainer.name != "lexical"
+    return {"name": explainer.name, "settings": explainer.settings, "model": client.model if uses_model else None}

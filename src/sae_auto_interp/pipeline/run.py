@@ -1,0 +1,85 @@
+"""The driver: the stages in order, on one run directory, under one writer."""
+
+import platform
+from pathlib import Path
+from typing import Literal
+
+from sae_auto_interp import __version__
+from sae_auto_interp.config import RunConfig
+from sae_auto_interp.errors import RunDirectoryError
+from sae_auto_interp.pipeline.cache_stage import run_cache_stage
+from sae_auto_interp.pipeline.components import open_client
+from sae_auto_interp.pipeline.explain_stage import run_explain_stage
+from sae_auto_interp.pipeline.progress import StageProgress
+from sae_auto_interp.pipeline.record_stage import feature_config, run_record_stage
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.score_stage import run_score_stage
+from sae_auto_interp.protocols import Client
+from sae_auto_interp.results import ResultStore
+from sae_auto_interp.types import FeatureId
+
+Stage = Literal["cache", "explain", "score"]
+
+
+async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score") -> None:
+    """Do what is not done yet, up to and including `until`.
+
+    Killed or interrupted at any point, the same call goes on where it stopped and ends with the same results. Raises
+    our errors for a wrong configuration, a run directory of another one, or an endpoint that cannot be reached,
+    all before any work is done.
+    """
+    feature_config(config)
+    directory = RunDirectory(root)
+    directory.claim(config)
+    with ResultStore.open(directory.results) as store:
+        client = await _client(config, until)
+        try:
+            await _stages(config, directory, store, client, progress, until)
+        finally:
+            if client is not None:
+                await client.close()
+
+
+async def _stages(
+    config: RunConfig,
+    directory: RunDirectory,
+    store: ResultStore,
+    client: Client | None,
+    progress: StageProgress,
+    until: Stage,
+) -> None:
+    _describe(config, directory, store)
+    run_cache_stage(config, directory, progress)
+    if until == "cache":
+        return
+    run_record_stage(config, directory, store, progress)
+    features = _recorded(store)
+    if not features:
+        raise RunDirectoryError("no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples")
+    await run_explain_stage(config, store, client, features, progress)
+    if until == "score":
+        await run_score_stage(config, store, client, features, progress)
+
+
+async def _client(config: RunConfig, until: Stage) -> Client | None:
+    needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
+    return await open_client(config.client) if config.client is not None and needed and until != "cache" else None
+
+
+def _recorded(store: ResultStore) -> list[FeatureId]:
+    return [record.feature for record in store.records()]
+
+
+def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore) -> None:
+    """Facts about the run for its report."""
+    facts = {
+        "model": config.model,
+        "autoencoders": ", ".join(autoencoder.path for autoencoder in config.autoencoders),
+        "data": config.data.source,
+        "seed": str(config.seed),
+        "version": __version__,
+        "python": platform.python_version(),
+        "fingerprint": directory.fingerprint(),
+    }
+    for key, value in facts.items():
+        store.set_info(key, value)

@@ -1,0 +1,151 @@
+"""The run directory: where each file lies, and the refusal to mix two configurations in one.
+
+    config.yaml  manifest.json  tokens.safetensors  features/<module>/...  results.sqlite  report/
+
+The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
+Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from sae_auto_interp.cache.layout import MANIFEST, write_arrays, write_text
+from sae_auto_interp.config import RunConfig, dump_config, fingerprint, resolve_path
+from sae_auto_interp.errors import CacheError, RunDirectoryError
+from sae_auto_interp.types import TokenRows
+
+WHOLE_FILE_LIMIT = 256 << 20
+"""Files beyond this are fingerprinted by name, size and their first and last MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / MANIFEST
+
+    @property
+    def tokens(self) -> Path:
+        return self.root / "tokens.safetensors"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a cache that is not finished yet keeps its work."""
+        return self.root / "features" / ".unfinished"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.sqlite"
+
+    def claim(self, config: RunConfig) -> None:
+        """Create the directory, or check that it belongs to this configuration; then store the run file."""
+        wanted = evidence_settings(config)
+        if self.manifest.is_file():
+            self._compare(wanted)
+        else:
+            self._refuse_foreign()
+            self.root.mkdir(parents=True, exist_ok=True)
+            content = {"fingerprint": fingerprint(wanted), "settings": wanted}
+            write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        write_text(self.config, dump_config(config))
+
+    def fingerprint(self) -> str:
+        return str(self._read_manifest()["fingerprint"])
+
+    def save_tokens(self, rows: TokenRows) -> None:
+        names = np.frombuffer("\0".join(rows.document_names).encode(), dtype=np.uint8)
+        write_arrays(self.tokens, {"tokens": rows.tokens, "documents": rows.documents, "document_names": names})
+
+    def load_tokens(self) -> TokenRows:
+        if not self.tokens.is_file():
+            raise CacheError(f"{self.root} holds no tokens; run the cache stage first (it resumes where it stopped)")
+        try:
+            arrays = load_file(self.tokens)
+        except (SafetensorError, OSError) as error:
+            raise CacheError(f"{self.tokens} cannot be read ({error}); delete {self.root} and run again") from error
+        names = arrays["document_names"].tobytes().decode().split("\0")
+        return TokenRows(arrays["tokens"], arrays["documents"], tuple(names))
+
+    def _compare(self, wanted: dict[str, Any]) -> None:
+        found = self._read_manifest()
+        if found["fingerprint"] == fingerprint(wanted):
+            return
+        changed = ", ".join(_differences(found["settings"], wanted)) or "something"
+        raise RunDirectoryError(
+            f"{self.root} belongs to another configuration ({changed} changed); choose another directory, or delete this one"
+        )
+
+    def _read_manifest(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.manifest.read_text(encoding="utf-8"))
+            return {"fingerprint": content["fingerprint"], "settings": content["settings"]}
+        except FileNotFoundError as error:
+            raise RunDirectoryError(f"{self.root} is not a run directory (no {MANIFEST})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunDirectoryError(f"{self.manifest} is damaged; choose another directory, or delete {self.root}") from error
+
+    def _refuse_foreign(self) -> None:
+        if self.root.is_file():
+            raise RunDirectoryError(f"{self.root} is a file; choose a directory")
+        if self.root.is_dir() and any(not p.name.startswith(".") for p in self.root.iterdir()):
+            raise RunDirectoryError(f"{self.root} holds other files and is no run directory; choose an empty or new one")
+
+
+def evidence_settings(config: RunConfig) -> dict[str, Any]:
+    """What decides tokens, activations and records: settings, and digests of the files they name."""
+    settings = config.model_dump(mode="json")
+    for irrelevant in ("explainers", "scorers", "client", "device"):
+        settings.pop(irrelevant)
+    settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
+    settings["digests"] = {
+        "model": path_digest(resolve_path(config.model)),
+        **{f"autoencoders[{i}]": path_digest(resolve_path(a.path)) for i, a in enumerate(config.autoencoders)},
+        "data": path_digest(config.data.source),
+    }
+    return settings
+
+
+def path_digest(ref: str) -> str | None:
+    """Digest of a local file or directory; None for what is not local (its name and revision stand for it)."""
+    path = Path(ref)
+    if not path.exists():
+        return None
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}".encode())
+        digest.update(_content_digest(file))
+    return digest.hexdigest()
+
+
+def _content_digest(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        if file.stat().st_size <= WHOLE_FILE_LIMIT:
+            return hashlib.file_digest(stream, "sha256").digest()
+        head = stream.read(1 << 20)
+        stream.seek(-(1 << 20), 2)
+        return hashlib.sha256(head + stream.read()).digest()
+
+
+def _differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the settings that are not equal."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return [] if found == wanted else [prefix]
+    keys = sorted({*found, *wanted})
+    return [d for key in keys for d in _differences(found.get(key), wanted.get(key), f"{prefix}.{key}".lstrip("."))]

@@ -1,0 +1,169 @@
+"""A run directory -> report/report.html: one file that needs nothing else, neither network nor server.
+
+The template escapes everything it prints (jinja2 autoescape is on throughout), no text of the run gets into the
+script or the style sheet, and a content security policy forbids loading anything: a token may well be a script tag.
+The page is streamed, one feature at a time, so its size does not matter to memory.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import jinja2
+
+from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.metrics.run_level import DEFAULT_RESAMPLES
+from sae_auto_interp.report import display
+from sae_auto_interp.report.examples import Section, sections
+from sae_auto_interp.report.summary import LEXICAL, summarise_store
+from sae_auto_interp.report.values import FeatureScore, FeatureSummary, RunSummary, VariantSummary
+from sae_auto_interp.results import RESULTS_FILE, ResultStore
+
+_TEMPLATE = "report.html.j2"
+_FACTS_FIRST = ("model", "autoencoder", "data", "explainer_model", "scorer_model", "seed", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The variants of one explainer under one judge."""
+
+    explainer: str
+    judge: str
+    is_primary: bool
+    variants: tuple[VariantSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreGroup:
+    """A feature's scores of one explainer under one judge."""
+
+    explainer: str
+    judge: str
+    scores: tuple[FeatureScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One feature of the page, with the examples that the summary leaves in the results file."""
+
+    rank: int
+    key: str
+    summary: FeatureSummary
+    primary_scores: tuple[FeatureScore | None, ...]
+    score_groups: tuple[ScoreGroup, ...]
+    n_failed: int
+    sections: tuple[Section, ...]
+
+
+def write_report(run_dir: Path, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES) -> Path:
+    """Write `run_dir/report/report.html` from the run's results, and return its path.
+
+    An existing page is replaced whole, or not at all.
+    """
+    path = run_dir / "report" / "report.html"
+    with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
+        summary = summarise_store(store, level, n_resamples)
+        pieces = _environment().get_template(_TEMPLATE).generate(**_context(summary, store))
+        _replace_file(path, pieces)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sae_auto_interp.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "visible": display.visible,
+        "number": display.number,
+        "interval": display.interval,
+        "with_interval": display.with_interval,
+        "significant": display.significant,
+        "percent": display.percent,
+        "shorten": display.shorten,
+    }
+    for name, function in filters.items():
+        environment.filters[name] = function
+    return environment
+
+
+def _context(summary: RunSummary, store: ResultStore) -> dict[str, object]:
+    return {
+        "summary": summary,
+        "facts": _facts(summary),
+        "cards": _cards(summary),
+        "rows": _rows(summary, store),
+        "modules": sorted({feature.feature.module_path for feature in summary.features}),
+        "n_explained": _n_explained(summary),
+        "scorers": summary.primary_scorers,
+        "has_lexical": any(e.name == LEXICAL for e in summary.explainers),
+    }
+
+
+def _n_explained(summary: RunSummary) -> int:
+    """Features that the primary explainer explained."""
+    name = summary.primary.explainer if summary.primary else ""
+    return sum(explainer.n_explanations for explainer in summary.explainers if explainer.name == name)
+
+
+def _facts(summary: RunSummary) -> list[tuple[str, str]]:
+    """What the run recorded about itself, the most asked for first."""
+    names = [name for name in _FACTS_FIRST if name in summary.info]
+    names += [name for name in summary.info if name not in _FACTS_FIRST]
+    return [(name.replace("_", " "), summary.info[name]) for name in names]
+
+
+def _cards(summary: RunSummary) -> list[Card]:
+    first = summary.primary
+    pairs = list(dict.fromkeys((row.variant.explainer, row.variant.judge) for row in summary.variants))
+    return [
+        Card(
+            explainer=explainer,
+            judge=judge,
+            is_primary=first is not None and (explainer, judge) == (first.explainer, first.judge),
+            variants=tuple(
+                row for row in summary.variants if (row.variant.explainer, row.variant.judge) == (explainer, judge)
+            ),
+        )
+        for explainer, judge in pairs
+    ]
+
+
+def _rows(summary: RunSummary, store: ResultStore) -> Iterator[Row]:
+    for rank, feature in enumerate(summary.features, start=1):
+        record = store.record(feature.feature)
+        scores = summary.primary_scores(feature)
+        yield Row(
+            rank=rank,
+            key=f"f-{feature.feature.file_key}",
+            summary=feature,
+            primary_scores=scores,
+            score_groups=_score_groups(feature),
+            n_failed=sum(score.balanced_accuracy.n_failed for score in scores if score is not None),
+            sections=() if record is None else sections(record),
+        )
+
+
+def _score_groups(feature: FeatureSummary) -> tuple[ScoreGroup, ...]:
+    """Scores come in reading order, so those of one explainer and judge are neighbours."""
+    groups = groupby(feature.scores, key=lambda score: (score.variant.explainer, score.variant.judge))
+    return tuple(ScoreGroup(explainer, judge, tuple(scores)) for (explainer, judge), scores in groups)
+
+
+def _replace_file(path: Path, pieces: Iterator[str]) -> None:
+    """Write beside `path`, then rename: a reader sees the old page or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+"""The terminal table: what it says, that it says it twice the same, and that no text of the run can steer it."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sae_auto_interp.report import run_table, summarise
+from sae_auto_interp.results import RESULTS_FILE, ResultStore
+from tests.support.run_fixture import write_run
+
+
+def render(run_dir: Path, max_features: int | None = None) -> str:
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
+    console.print(run_table(summarise(run_dir, n_resamples=200), max_features))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def test_table_says_everything_a_reader_needs(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    text = render(tmp_path)
+    lines = text.splitlines()
+    assert "95 % interval; explained by simple, judged by demo-model-8b" in lines[0]
+    (months,) = (line for line in lines if "Names of months" in line)
+    assert "transformer.h.1.mlp:100" in months
+    assert months.count("[") == 2
+    (failed,) = (line for line in lines if "failed: unparsable" in line)
+    assert failed.count("–") == 2
+    (simple,) = (line for line in lines if line.split()[:2] == ["simple", "detection"])
+    assert simple.count("[") == 3
+    assert "+0." in simple
+    assert " of 660" in simple
+    assert "Explanations that failed, simple: 1 timeout, 1 unparsable" in text
+    assert text == render(tmp_path)
+
+
+def test_long_runs_are_cut_and_say_so(tmp_path: Path) -> None:
+    write_run(tmp_path, n_features=6)
+    text = render(tmp_path, max_features=2)
+    assert "... and 4 more; the report has all 6." in text
+
+
+def test_untrusted_text_is_text(tmp_path: Path) -> None:
+    write_run(tmp_path, hostile=True)
+    text = render(tmp_path)
+    assert "\x1b[31m" not in text
+    assert "[bold" in text
+    assert "<script>" in text
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_an_empty_run_and_narrow_terminals(tmp_path: Path, width: int) -> None:
+    ResultStore.open(tmp_path / RESULTS_FILE).close()
+    assert "Nothing has been explained yet" in render(tmp_path)
+    write_run(tmp_path / "full", n_features=4)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(run_table(summarise(tmp_path / "full", n_resamples=50)))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    assert max(len(line) for line in output.getvalue().splitlines()) <= width
