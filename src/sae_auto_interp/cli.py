@@ -6,6 +6,7 @@ ends with 130.
 
 import asyncio
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +26,9 @@ app = typer.Typer(
     help="Explain the features of sparse autoencoders in words, and measure how good each explanation is.\n\n"
     "Start with `sae-auto-interp demo`: it needs no key, no GPU and no download.",
 )
+
+FILE_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
 
 RunDir = Annotated[Path, typer.Argument(help="Run directory, made by `run`, `cache` or `demo`.", show_default=False)]
 OutDir = Annotated[Path, typer.Option("--out", help="Run directory: created if new, resumed if it exists.")]
@@ -184,7 +188,10 @@ def _print_summary(run_dir: Path) -> None:
 
     from sae_auto_interp.report import run_table, summarise
 
-    Console().print(run_table(summarise(run_dir)))
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=FILE_WIDTH)
+    console.print(run_table(summarise(run_dir)))
 
 
 def _write_report(run_dir: Path) -> None:

@@ -103,9 +103,25 @@ class MalformedReplyError(ClientError):
     kind = "malformed_reply"
 
 
+def nearest_names(name: str, known: Iterable[str], n: int = 5) -> list[str]:
+    """The known names most like `name`, the most alike first; a dotted name is also compared by its last parts.
+
+    >>> nearest_names("h.22", ["transformer.h.2", "transformer.wte"], n=1)
+    ['transformer.h.2']
+    """
+    n_parts = name.count(".") + 1
+
+    def likeness(candidate: str) -> float:
+        tail = ".".join(candidate.split(".")[-n_parts:])
+        return max(difflib.SequenceMatcher(None, name, other).ratio() for other in (candidate, tail))
+
+    ranked = sorted(((likeness(candidate), candidate) for candidate in known), key=lambda pair: (-pair[0], pair[1]))
+    return [candidate for score, candidate in ranked[:n] if score >= 0.5]
+
+
 def _suggestion(name: str, known: list[str]) -> str:
     if not known:
-        return "; there are none"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        return ""
+    close = nearest_names(name, known, n=1)
     listed = ", ".join(known[:12]) + (f", ... ({len(known)} in all)" if len(known) > 12 else "")
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" Known: {listed}"
+    return (f"; did you mean {close[0]!r}?" if close else ";") + f" known: {listed}"

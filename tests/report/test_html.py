@@ -133,10 +133,9 @@ def test_marks_grow_with_the_activation_and_say_its_value() -> None:
 
 def test_shown_text_is_the_whole_window() -> None:
     record = make_record(2)
-    shown = {"".join(run.text for run in window.runs) for window in sections(record)[1].windows}
-    assert shown == {example.text.removeprefix(" ") for example in spread(record.test, MAX_TEST)} | (
-        shown & {example.text for example in record.test}
-    )
+    for window, example in zip(sections(record)[1].windows, spread(record.test, MAX_TEST), strict=True):
+        shown = "".join(run.text for run in window.runs)
+        assert example.text in (shown, f" {shown}")
 
 
 def test_tokens_without_ink_are_seen() -> None:

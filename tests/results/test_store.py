@@ -87,6 +87,16 @@ def test_adding_the_same_again_does_nothing(path: Path) -> None:
     assert counts == {"records": 1, "explanations": 1, "scores": 2, "failures": 1, "finished": 1}
 
 
+def test_only_the_last_outcome_of_a_unit_counts(path: Path) -> None:
+    with ResultStore.open(path) as store:
+        for unit, kind in [("u", "timeout"), ("u", "rate_limited"), ("v", "timeout")]:
+            store.add_failure(Failure("explain", kind, "late"), unit)
+        store.clear_failures("u")
+        store.add_failure(Failure("explain", "unparsable", "no marker"), "u")
+        store.clear_failures("never failed")
+        assert [(unit, failure.kind) for unit, failure in store.failures()] == [("u", "unparsable"), ("v", "timeout")]
+
+
 def test_adding_something_else_under_the_same_key_raises_and_changes_nothing(path: Path) -> None:
     with ResultStore.open(path) as store:
         store.add_record(make_record(0))

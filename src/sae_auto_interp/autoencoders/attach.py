@@ -5,14 +5,13 @@ coder reads is found by its exact path, by its path below the base model (`h.2` 
 unique suffix; anything else is an error with the nearest matches.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
-from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError, nearest_names
 
 
 def torch_module(model: Any) -> nn.Module:
@@ -39,7 +38,7 @@ def resolve_module_path(model: Any, path: str) -> str:
         return ending[0]
     if ending:
         raise InputError(f"module path {path!r} is ambiguous: it ends {', '.join(ending[:5])}; write it in full")
-    raise UnknownNameError("module path", path, _nearest(path, paths))
+    raise UnknownNameError("module path", path, nearest_names(path, paths) or paths[:5])
 
 
 def submodule(model: Any, path: str) -> Any:
@@ -92,8 +91,3 @@ def _check_dimensions(model: Any, path: str, coder: SparseCoder) -> None:
 def _device(handle: Any) -> Any:
     parameter = next(iter(handle._module.parameters()), None)
     return "cpu" if parameter is None else parameter.device
-
-
-def _nearest(path: str, paths: list[str]) -> list[str]:
-    """The likely candidates first: a whole model's module list would bury the answer."""
-    return difflib.get_close_matches(path, paths, n=5, cutoff=0.3) or paths[:5]

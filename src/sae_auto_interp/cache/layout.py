@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -46,6 +47,13 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
     _sync(temporary)
     temporary.replace(path)
+
+
+def read_slice(file: Any, name: str, begin: int, end: int) -> Array:
+    """Entries begin..end of one array of an open safetensors file; it refuses an empty slice at the very end itself."""
+    if begin == end:
+        return file.get_tensor(name)[:0] if begin == 0 else file.get_slice(name)[begin - 1 : begin][:0]
+    return file.get_slice(name)[begin:end]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 from safetensors import safe_open
 
-from sae_auto_interp.cache.layout import STATISTICS, shard_name, write_arrays
+from sae_auto_interp.cache.layout import STATISTICS, read_slice, shard_name, write_arrays
 from sae_auto_interp.types import Array, ShardInfo
 
 
@@ -49,7 +49,7 @@ def _read_slice(run: Path, first: int, last: int) -> _RunSlice:
         offsets = file.get_slice("offsets")[first : last + 2]
         begin, end = int(offsets[0]), int(offsets[-1])
         return _RunSlice(
-            np.diff(offsets), file.get_slice("locations")[begin:end], file.get_slice("activations")[begin:end]
+            np.diff(offsets), read_slice(file, "locations", begin, end), read_slice(file, "activations", begin, end)
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from safetensors import SafetensorError, safe_open
 
-from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, STATISTICS
+from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, STATISTICS, read_slice
 from sae_auto_interp.cache.merge import sha256_of
 from sae_auto_interp.errors import CacheError, UnknownNameError
 from sae_auto_interp.types import Array, CacheManifest, FeatureEntries, FeatureId, ShardInfo
@@ -37,8 +37,8 @@ class CacheReader:
         shard = self._shard_of(index)
         file, offsets = self._open_shard(shard.file)
         begin, end = int(offsets[index - shard.first]), int(offsets[index - shard.first + 1])
-        locations = file.get_slice("locations")[begin:end].astype(np.int64)
-        activations = file.get_slice("activations")[begin:end].astype(np.float32)
+        locations = read_slice(file, "locations", begin, end).astype(np.int64)
+        activations = read_slice(file, "activations", begin, end).astype(np.float32)
         return FeatureEntries(FeatureId(self.module_path, index), locations, activations)
 
     def statistics(self) -> dict[str, Int64[Array, " width"] | Float64[Array, " width"]]:

@@ -37,7 +37,7 @@ def sample_windows(n_windows: int, n: int, n_quantiles: int, sampling: Sampling,
         chosen = _quantile(np.arange(n_windows), n, n_quantiles, rng)
     else:
         n_top = n // TOP_FRACTION
-        rest = _quantile(np.arange(n_top, n_windows), n - n_top, n_quantiles, rng)
+        rest = _quantile(np.arange(n_top, n_windows), n - n_top, min(n_quantiles, n - n_top), rng)
         chosen = np.concatenate([np.arange(n_top), rest])
     chosen = np.sort(chosen).astype(np.int64)
     return Sample(chosen, quantile_of(chosen, n_windows, n_quantiles))

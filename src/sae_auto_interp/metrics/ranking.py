@@ -16,7 +16,7 @@ from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, normal_qu
 from sae_auto_interp.types import Array, Estimate, Score
 
 _METHOD = "Newcombe's score interval for the Mann-Whitney statistic"
-_N_HALVINGS = 60
+_N_HALVINGS = 40
 
 
 def auroc(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from sae_auto_interp.config import ClientConfig, ComponentConfig
+from sae_auto_interp.config import ClientConfig, ComponentConfig, RunConfig
 from sae_auto_interp.errors import ConfigError, UnknownNameError
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
@@ -16,10 +16,22 @@ COLLABORATORS = (Client, Judge)
 
 def build_component(folder: str, config: ComponentConfig, collaborators: Mapping[type, Any]) -> Any:
     """The component `config.name` of a folder. Raises `ConfigError` / `UnknownNameError` for a wrong setting."""
-    component = load_component(folder, config.name)
-    where = f"{folder}.{config.name}"
-    injected = _injected(component, collaborators, where)
-    return component(**checked_settings(component, config.settings, where, exclude=set(injected)), **injected)
+    component, settings, wanted = _checked(folder, config)
+    for protocol in wanted.values():
+        if collaborators.get(protocol) is None:
+            raise _needs_model(folder, config)
+    return component(**settings, **{name: collaborators[protocol] for name, protocol in wanted.items()})
+
+
+def check_components(config: RunConfig) -> None:
+    """Raise now what building the run's components would raise later, before any work is done."""
+    judges = [ComponentConfig(name=explainer.judge_name) for explainer in config.explainers]
+    chosen = {"explainers": config.explainers, "judges": judges, "scorers": config.scorers}
+    for folder, components in chosen.items():
+        for component in components:
+            _, _, wanted = _checked(folder, component)
+            if Client in wanted.values() and config.client is None:
+                raise _needs_model(folder, component)
 
 
 def checked_settings(
@@ -56,12 +68,13 @@ async def open_client(config: ClientConfig) -> Client:
     return RetryingClient(LimitedClient(http, max_concurrency=config.max_concurrency), attempts=config.attempts)
 
 
-def _injected(component: type, collaborators: Mapping[type, Any], where: str) -> dict[str, Any]:
-    """Fields typed with one of our protocols, and the object to put there."""
-    injected: dict[str, Any] = {}
-    for name, hint in get_type_hints(component).items():
-        if hint in COLLABORATORS:
-            if collaborators.get(hint) is None:
-                raise ConfigError(f"{where} needs a language model; give a client section, or --base-url and --model")
-            injected[name] = collaborators[hint]
-    return injected
+def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any], dict[str, type]]:
+    """The class, its settings in their types, and {field: protocol} of the collaborators that it wants."""
+    component = load_component(folder, config.name)
+    wanted = {name: hint for name, hint in get_type_hints(component).items() if hint in COLLABORATORS}
+    settings = checked_settings(component, config.settings, f"{folder}.{config.name}", exclude=set(wanted))
+    return component, settings, wanted
+
+
+def _needs_model(folder: str, config: ComponentConfig) -> ConfigError:
+    return ConfigError(f"{folder}.{config.name} needs a language model; give a client section, or --base-url and --model")

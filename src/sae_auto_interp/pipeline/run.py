@@ -8,8 +8,9 @@ from sae_auto_interp import __version__
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import open_client
+from sae_auto_interp.pipeline.components import check_components, open_client
 from sae_auto_interp.pipeline.explain_stage import run_explain_stage
+from sae_auto_interp.pipeline.interrupts import immediate_interrupts
 from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import feature_config, run_record_stage
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -29,6 +30,7 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     all before any work is done.
     """
     feature_config(config)
+    check_components(config)
     directory = RunDirectory(root)
     directory.claim(config)
     with ResultStore.open(directory.results) as store:
@@ -48,11 +50,12 @@ async def _stages(
     progress: StageProgress,
     until: Stage,
 ) -> None:
-    _describe(config, directory, store)
-    run_cache_stage(config, directory, progress)
-    if until == "cache":
-        return
-    run_record_stage(config, directory, store, progress)
+    _describe(config, directory, store, client)
+    with immediate_interrupts():
+        run_cache_stage(config, directory, progress)
+        if until == "cache":
+            return
+        run_record_stage(config, directory, store, progress)
     features = _recorded(store)
     if not features:
         raise RunDirectoryError("no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples")
@@ -70,7 +73,7 @@ def _recorded(store: ResultStore) -> list[FeatureId]:
     return [record.feature for record in store.records()]
 
 
-def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore) -> None:
+def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:
     """Facts about the run for its report."""
     facts = {
         "model": config.model,
@@ -81,5 +84,7 @@ def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore) ->
         "python": platform.python_version(),
         "fingerprint": directory.fingerprint(),
     }
+    if client is not None:
+        facts |= {"explainer_model": client.model, "scorer_model": client.model}
     for key, value in facts.items():
         store.set_info(key, value)

@@ -6,7 +6,7 @@ The page is streamed, one feature at a time, so its size does not matter to memo
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +22,7 @@ from sae_auto_interp.report.values import FeatureScore, FeatureSummary, RunSumma
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 
 _TEMPLATE = "report.html.j2"
-_FACTS_FIRST = ("model", "autoencoder", "data", "explainer_model", "scorer_model", "seed", "version")
+_MAIN_FACTS = ("model", "autoencoders", "autoencoder", "data", "explainer_model", "scorer_model", "seed", "version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,11 @@ def _environment() -> jinja2.Environment:
 
 
 def _context(summary: RunSummary, store: ResultStore) -> dict[str, object]:
+    facts, more_facts = _facts(summary.info)
     return {
         "summary": summary,
-        "facts": _facts(summary),
+        "facts": facts,
+        "more_facts": more_facts,
         "cards": _cards(summary),
         "rows": _rows(summary, store),
         "modules": sorted({feature.feature.module_path for feature in summary.features}),
@@ -111,11 +113,11 @@ def _n_explained(summary: RunSummary) -> int:
     return sum(explainer.n_explanations for explainer in summary.explainers if explainer.name == name)
 
 
-def _facts(summary: RunSummary) -> list[tuple[str, str]]:
-    """What the run recorded about itself, the most asked for first."""
-    names = [name for name in _FACTS_FIRST if name in summary.info]
-    names += [name for name in summary.info if name not in _FACTS_FIRST]
-    return [(name.replace("_", " "), summary.info[name]) for name in names]
+def _facts(info: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What the run recorded about itself: what everybody asks for, and the rest."""
+    main = [(name.replace("_", " "), info[name]) for name in _MAIN_FACTS if name in info]
+    rest = [(name.replace("_", " "), value) for name, value in info.items() if name not in _MAIN_FACTS]
+    return main, rest
 
 
 def _cards(summary: RunSummary) -> list[Card]:

@@ -11,6 +11,7 @@ mean of fewer tests is not comparable. That mean only sorts; nothing prints it.
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,20 @@ LEXICAL = "lexical"
 HEADLINE_SCORERS = ("detection", "fuzzing")
 
 ScoresByVariant = Mapping[Variant, Mapping[FeatureId, Score]]
-EstimatesByVariant = Mapping[Variant, Mapping[FeatureId, Estimate]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """All classification scores of the run, controls included, with their balanced accuracies."""
+
+    scores: ScoresByVariant
+    accuracies: Mapping[Variant, Mapping[FeatureId, Estimate]]
+    level: float
+
+    @property
+    def matched(self) -> list[Variant]:
+        """The variants that are no controls, in reading order."""
+        return sorted((v for v in self.scores if not is_control(v.explainer)), key=_reading_order)
 
 
 def summarise(run_dir: Path, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES) -> RunSummary:
@@ -57,21 +71,21 @@ def summarise_store(
     store: ResultStore, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES
 ) -> RunSummary:
     """Summarise an open store."""
-    explanations, failures, info = store.explanations(), store.failures(), store.info()
-    scores = scores_by_variant(store.scores(), {name: e.explainer for name, e in explanations})
+    stored, failures, info = store.explanations(), store.failures(), store.info()
+    explanations = [explanation for _, explanation in stored]
+    scores = scores_by_variant(store.scores(), {name: e.explainer for name, e in stored})
     accuracies = {v: {f: balanced_accuracy(s, level) for f, s in of.items()} for v, of in scores.items()}
-    matched = sorted((v for v in scores if not is_control(v.explainer)), key=_reading_order)
-    primary = _primary(matched, [e.explainer for _, e in explanations])
-    seed = _seed(info)
+    judged = _Judged(scores, accuracies, level)
+    primary = _primary(judged.matched, [e.explainer for e in explanations])
     return RunSummary(
         info=info,
         level=level,
         primary=primary,
-        variants=tuple(_variant_summary(v, scores, accuracies, seed, level, n_resamples) for v in matched),
-        explainers=_explainers([e for _, e in explanations], failures, primary),
-        features=_features(store, [e for _, e in explanations], failures, scores, accuracies, primary, level),
+        variants=tuple(_variant_summary(v, judged, _seed(info), n_resamples) for v in judged.matched),
+        explainers=_explainers(explanations, failures, primary),
+        features=_features(store, explanations, failures, judged, primary),
         failures=group_failures(failures, (s for of in scores.values() for s in of.values())),
-        usage=_total_usage([e.usage for _, e in explanations], scores),
+        usage=_total_usage([e.usage for e in explanations], scores),
     )
 
 
@@ -121,19 +135,12 @@ def _generator(seed: int, what: str, variant: Variant) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(label.encode("utf-8", "surrogatepass"))])
 
 
-def _variant_summary(
-    variant: Variant,
-    scores: ScoresByVariant,
-    accuracies: EstimatesByVariant,
-    seed: int,
-    level: float,
-    n_resamples: int,
-) -> VariantSummary:
-    control = _control_of(variant)
-    own, other = accuracies[variant], accuracies.get(control, {})
+def _variant_summary(variant: Variant, judged: _Judged, seed: int, n_resamples: int) -> VariantSummary:
+    control, level = _control_of(variant), judged.level
+    own, other = judged.accuracies[variant], judged.accuracies.get(control, {})
     n_failed = sum(e.n_failed for e in (*own.values(), *other.values()))
     values, control_values = _defined(own), _defined(other)
-    trials = [trial for score in scores[variant].values() for trial in score.trials]
+    trials = [trial for score in judged.scores[variant].values() for trial in score.trials]
     return VariantSummary(
         variant=variant,
         balanced_accuracy=mean_over_features(own, _generator(seed, "mean", variant), level, n_resamples),
@@ -172,10 +179,8 @@ def _features(
     store: ResultStore,
     explanations: list[Explanation],
     failures: list[tuple[str, Failure]],
-    scores: ScoresByVariant,
-    accuracies: EstimatesByVariant,
+    judged: _Judged,
     primary: Variant | None,
-    level: float,
 ) -> tuple[FeatureSummary, ...]:
     """Every feature that the run knows anything about, best first."""
     stats: dict[FeatureId, FeatureStats] = {record.feature: record.stats for record in store.records()}
@@ -183,7 +188,7 @@ def _features(
     for explanation in explanations:
         if not is_control(explanation.explainer):
             explained[explanation.feature].append(explanation)
-    scored = {feature for of in scores.values() for feature in of}
+    scored = {feature for of in judged.scores.values() for feature in of}
     features = sorted(stats.keys() | explained.keys() | scored)
     failed = failures_by_feature(failures, features)
     first = primary.explainer if primary else ""
@@ -192,42 +197,44 @@ def _features(
             feature=feature,
             stats=stats.get(feature),
             explanations=tuple(sorted(explained.get(feature, []), key=lambda e: (e.explainer != first, e.explainer))),
-            scores=_feature_scores(feature, scores, accuracies, level),
+            scores=_feature_scores(feature, judged),
             failures=tuple(failed.get(feature, ())),
-            sort_value=_sort_value(feature, accuracies, primary),
+            sort_value=_sort_value(feature, judged, primary),
         )
         for feature in features
     ]
     return tuple(sorted(summaries, key=lambda s: (s.sort_value is None, -(s.sort_value or 0.0), s.feature)))
 
 
-def _feature_scores(
-    feature: FeatureId, scores: ScoresByVariant, accuracies: EstimatesByVariant, level: float
-) -> tuple[FeatureScore, ...]:
-    own = sorted((v for v in scores if feature in scores[v] and not is_control(v.explainer)), key=_reading_order)
+def _feature_scores(feature: FeatureId, judged: _Judged) -> tuple[FeatureScore, ...]:
     return tuple(
-        FeatureScore(
-            variant=variant,
-            balanced_accuracy=accuracies[variant][feature],
-            tpr=tpr(scores[variant][feature], level),
-            tnr=tnr(scores[variant][feature], level),
-            auroc=auroc(scores[variant][feature], level),
-            tpr_by_quantile=tuple(tpr_by_quantile(scores[variant][feature], level).items()),
-            shuffled=accuracies.get(_control_of(variant), {}).get(feature),
-        )
-        for variant in own
+        _feature_score(feature, judged.scores[variant][feature], variant, judged)
+        for variant in judged.matched
+        if feature in judged.scores[variant]
     )
 
 
-def _sort_value(feature: FeatureId, accuracies: EstimatesByVariant, primary: Variant | None) -> float | None:
+def _feature_score(feature: FeatureId, score: Score, variant: Variant, judged: _Judged) -> FeatureScore:
+    return FeatureScore(
+        variant=variant,
+        balanced_accuracy=judged.accuracies[variant][feature],
+        tpr=tpr(score, judged.level),
+        tnr=tnr(score, judged.level),
+        auroc=auroc(score, judged.level),
+        tpr_by_quantile=tuple(tpr_by_quantile(score, judged.level).items()),
+        shuffled=judged.accuracies.get(_control_of(variant), {}).get(feature),
+    )
+
+
+def _sort_value(feature: FeatureId, judged: _Judged, primary: Variant | None) -> float | None:
     """Mean over the primary explainer's headline scorers, or over all where it has neither of them."""
     if primary is None:
         return None
-    own = [v for v in accuracies if (v.explainer, v.judge) == (primary.explainer, primary.judge)]
+    own = [v for v in judged.matched if (v.explainer, v.judge) == (primary.explainer, primary.judge)]
     headline = [v for v in own if v.scorer in HEADLINE_SCORERS] or own
-    values = [accuracies[v][feature].value for v in headline if feature in accuracies[v]]
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined and len(defined) == len(headline) else None
+    found = [judged.accuracies[v][feature].value for v in headline if feature in judged.accuracies[v]]
+    values = [value for value in found if value is not None]
+    return sum(values) / len(values) if values and len(values) == len(headline) else None
 
 
 def _total_usage(explaining: Iterable[Usage], scores: ScoresByVariant) -> Usage:

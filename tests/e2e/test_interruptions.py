@@ -1,0 +1,94 @@
+"""Interrupted at any stage and run again, a run finishes without repeating finished work, with the same results."""
+
+import signal
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import sae_auto_interp, stopped_at, write_run_file
+from tests.support.llm_server import LlmServer
+from tests.support.scripted_llm import explain_and_judge
+
+
+def stored(run_dir: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Everything in the results that a report can show, and the cache's bytes."""
+    with sqlite3.connect(run_dir / "results.sqlite") as connection:
+        tables = {
+            name: sorted(connection.execute(f"SELECT * FROM {name}"))
+            for name in ("records", "explanations", "scores", "failures", "finished")
+        }
+    shards = sorted((run_dir / "features").rglob("*.safetensors"))
+    return tables | {"cache": [(path.name, path.read_bytes()) for path in shards]}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[tuple[object, ...]]], str]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = sae_auto_interp("run", write_run_file(folder), "--out", folder / "run")
+    assert done.returncode == 0, done.stderr
+    return stored(folder / "run"), table_of(done.stdout)
+
+
+def table_of(output: str) -> str:
+    return output[: output.index("report: ")]
+
+
+@pytest.mark.parametrize(
+    ("marker", "how"),
+    [
+        ("loading", signal.SIGKILL),
+        ("cache:", signal.SIGKILL),
+        ("records:", signal.SIGKILL),
+        ("explain:", signal.SIGKILL),
+        ("score:", signal.SIGKILL),
+        ("cache:", signal.SIGINT),
+        ("score:", signal.SIGINT),
+    ],
+)
+def test_the_same_command_goes_on(
+    marker: str,
+    how: signal.Signals,
+    uninterrupted: tuple[dict[str, list[tuple[object, ...]]], str],
+    tmp_path: Path,
+) -> None:
+    arguments = ("run", write_run_file(tmp_path), "--out", tmp_path / "run")
+    status, said = stopped_at(marker, how, *arguments)
+    assert "Traceback" not in said, said
+    if how is signal.SIGINT and status != 0:  # a stage may be over before the signal comes
+        assert status == 130, said
+        assert "run the same command again" in said
+    again = sae_auto_interp(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert stored(tmp_path / "run") == uninterrupted[0]
+    assert table_of(again.stdout) == uninterrupted[1]
+
+
+def test_a_finished_run_does_nothing_again(tmp_path: Path) -> None:
+    arguments = ("run", write_run_file(tmp_path), "--out", tmp_path / "run")
+    sae_auto_interp(*arguments)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "features").rglob("*.safetensors")}
+    again = sae_auto_interp(*arguments)
+    assert again.returncode == 0
+    assert "loading" not in again.stderr
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    assert "scores, 0" not in again.stderr
+
+
+def test_no_answer_is_paid_for_twice_after_a_kill(tmp_path: Path) -> None:
+    """Requests of finished units are not repeated; only those in flight when the process died may be."""
+    with LlmServer(explain_and_judge) as server:
+        client = f"client: {{base_url: '{server.base_url}', max_concurrency: 2}}\n"
+        arguments = ("run", write_run_file(tmp_path, "simple, lexical", more=client), "--out", tmp_path / "run")
+        stopped_at("score:", signal.SIGKILL, *arguments, delay_seconds=0.2)
+        with sqlite3.connect(tmp_path / "run" / "results.sqlite") as connection:
+            finished = connection.execute("SELECT count(*) FROM finished WHERE stage = 'explain'").fetchone()[0]
+        again = sae_auto_interp(*arguments)
+        assert again.returncode == 0, again.stderr
+        asked = Counter(r.raw_body for r in server.requests if r.method == "POST")
+    assert finished > 0
+    explained = [n for body, n in asked.items() if b"response_format" not in body]
+    assert explained == [1] * 4
+    in_flight = 2 * 4  # two workers, each with all batches (10 + 10 windows, five a prompt) of one score
+    assert sum(asked.values()) - len(asked) <= in_flight

@@ -1,0 +1,20 @@
+"""A language model that answers like one, without being one: for runs over a real socket."""
+
+import json
+
+from tests.support.llm_server import Received, Reply, answer, json_reply
+
+MODEL = "my-model"
+
+
+def explain_and_judge(received: Received) -> Reply:
+    """An explanation where text is asked for, one verdict per excerpt where verdicts are; lists one model.
+
+    The verdict is 1 where an excerpt has a capital letter: some are right, some are wrong, all depend on the text only.
+    """
+    if received.method == "GET":
+        return json_reply({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+    if "response_format" not in received.body:
+        return answer("[EXPLANATION]: words about Python")
+    excerpts = received.body["messages"][-1]["content"].split("\n\nExcerpt ")[1:]
+    return answer(json.dumps({"verdicts": [int(any(c.isupper() for c in text)) for text in excerpts]}))
