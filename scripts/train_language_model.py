@@ -34,8 +34,10 @@ def main() -> None:
     tokenizer = train_tokenizer(train)
     tokenizer.save_pretrained(arguments.out)
     train_stream, held_out_stream = encode(tokenizer, train), encode(tokenizer, held_out)
-    print(f"{len(train)} documents, {len(train_stream)} tokens to train on; {len(held_out_stream)} held out", flush=True)
-    model = build_model(arguments.d_model, arguments.layers, tokenizer.eos_token_id)
+    print(
+        f"{len(train)} documents, {len(train_stream)} tokens to train on; {len(held_out_stream)} held out", flush=True
+    )
+    model = build_model(arguments.d_model, arguments.layers, tokenizer.get_vocab()[END_OF_TEXT])
     steps = optimise(model, train_stream, held_out_stream, arguments)
     report = evaluate(model, train_stream, held_out_stream) | {
         "train_tokens": len(train_stream), "train_documents": len(train), "held_out_documents": len(held_out),
@@ -77,7 +79,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
     """One stream of token ids, documents separated by the end-of-text token."""
     stream: list[int] = []
     for text in texts:
-        stream.append(tokenizer.eos_token_id)
+        stream.append(tokenizer.get_vocab()[END_OF_TEXT])
         stream.extend(tokenizer.encode(text, add_special_tokens=False, verbose=False))
     return np.array(stream, dtype=np.int64)
 
@@ -111,7 +113,11 @@ def optimise(model: GPT2LMHeadModel, train: np.ndarray, held_out: np.ndarray, ar
         step += 1
         if step % 200 == 0:
             speed = step * arguments.batch * CONTEXT / (time.monotonic() - start)
-            print(f"step {step} loss {loss.item():.3f} held-out {held_out_loss(model, held_out[:16_384]):.3f} {speed:.0f} tokens/s", flush=True)
+            print(
+                f"step {step} loss {loss.item():.3f} held-out {held_out_loss(model, held_out[:16_384]):.3f} "
+                f"{speed:.0f} tokens/s",
+                flush=True,
+            )
     return step
 
 

@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, GPT2LMHeadModel
@@ -145,7 +144,10 @@ def optimise(train: Tensor, recipe: Recipe, arguments: argparse.Namespace) -> tu
         step += 1
         if step % 200 == 0:
             dead = int((last_fired < seen - DEAD_AFTER_TOKENS).sum())
-            print(f"{recipe.family} step {step} loss {loss.item():.4f} dead {dead} {seen / elapsed:.0f} tokens/s", flush=True)
+            print(
+                f"{recipe.family} step {step} loss {loss.item():.4f} dead {dead} {seen / elapsed:.0f} tokens/s",
+                flush=True,
+            )
     weights = CoderWeights(w_enc.detach(), b_enc.detach() * scale, w_dec.detach(), b_dec.detach() * scale)
     return weights, threshold * scale
 
@@ -193,11 +195,15 @@ def save(out: Path, weights: CoderWeights, threshold: float, recipe: Recipe) -> 
             "model_name": "embedded standard-library model", "hook_name": f"blocks.{layer}.hook_mlp_out",
             "prepend_bos": False, "context_size": CONTEXT, "sae_lens_version": "6.0.0",
         }  # fmt: skip
-        with_threshold = CoderWeights(weights.w_enc, weights.b_enc, weights.w_dec, weights.b_dec, torch.full((WIDTH,), threshold))
+        with_threshold = CoderWeights(
+            weights.w_enc, weights.b_enc, weights.w_dec, weights.b_dec, torch.full((WIDTH,), threshold)
+        )
         saelens.save_jumprelu(out / "saelens" / f"mlp_{layer}", with_threshold, metadata)
 
 
-def measure(model: GPT2LMHeadModel, weights: CoderWeights, threshold: float, recipe: Recipe, held_out: Tensor, train: Tensor) -> dict[str, float]:
+def measure(
+    model: GPT2LMHeadModel, weights: CoderWeights, threshold: float, recipe: Recipe, held_out: Tensor, train: Tensor
+) -> dict[str, str | float]:
     """L0 and FVU on all held-out tokens; living features on 200k tokens (held-out first, then training text)."""
     coder = canonical(weights, threshold, recipe)
     x = activations(model, recipe.module, held_out).float()

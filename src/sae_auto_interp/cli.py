@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer.exceptions import TyperException
 
 from sae_auto_interp import __version__
 from sae_auto_interp.errors import SaeAutoInterpError
@@ -34,9 +35,13 @@ RunDir = Annotated[Path, typer.Argument(help="Run directory, made by `run`, `cac
 OutDir = Annotated[Path, typer.Option("--out", help="Run directory: created if new, resumed if it exists.")]
 BaseUrl = Annotated[
     str | None,
-    typer.Option("--base-url", envvar="OPENAI_BASE_URL", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."),
+    typer.Option(
+        "--base-url", envvar="OPENAI_BASE_URL", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
+    ),
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Model at the endpoint; may be left out if it serves only one.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model at the endpoint; may be left out if it serves only one.")
+]
 Concurrency = Annotated[int, typer.Option("--max-concurrency", min=1, help="Requests in flight at most.")]
 
 
@@ -52,7 +57,10 @@ def _options(
 @app.command()
 def demo(
     out: OutDir = Path("demo_run"),
-    features: Annotated[int, typer.Option("--features", min=3, help="Features to explain, over three autoencoders.")] = 60,
+    features: Annotated[
+        int,
+        typer.Option("--features", min=3, help="Features to explain at least, shared evenly by three autoencoders."),
+    ] = 60,
     base_url: BaseUrl = None,
     model: Model = None,
     max_concurrency: Concurrency = 16,
@@ -124,18 +132,19 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        status = _fail(f"{error.strerror}: {error.filename or 'while writing'}; what is finished is kept: run again once mended")
-    except Exception as error:
+        status = _fail(
+            f"{error.strerror}: {error.filename or 'while writing'}; what is finished is kept: run again once mended"
+        )
+    except TyperException as error:
         status = _usage_error(error)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _usage_error(error: Exception) -> int:
-    """Typer's own complaints about the command line, in the same form; anything else is a defect of ours."""
-    message = getattr(error, "format_message", None)
-    if message is None:
-        raise error
-    return _fail(message())
+def _usage_error(error: TyperException) -> int:
+    """Typer's complaints about the command line, in our form; none when it has printed the help instead."""
+    say = getattr(error, "format_message", None)
+    message = say() if say else str(error)
+    return _fail(message) if message else 2
 
 
 def _fail(message: str) -> int:
@@ -144,12 +153,16 @@ def _fail(message: str) -> int:
 
 
 def _client(base_url: str | None, model: str | None, max_concurrency: int) -> "ClientConfig | None":
-    from sae_auto_interp.config import ClientConfig
+    """The endpoint asked for; a model without one is OpenAI's if there is a key for it."""
+    from sae_auto_interp.config import ClientConfig, openai_endpoint
     from sae_auto_interp.errors import InputError
 
-    if base_url is None and model is not None:
-        raise InputError("--model needs --base-url (or OPENAI_BASE_URL): which endpoint serves it?")
-    return None if base_url is None else ClientConfig(base_url=base_url, model=model, max_concurrency=max_concurrency)
+    if base_url is None and model is None:
+        return None
+    endpoint = base_url or openai_endpoint()
+    if endpoint is None:
+        raise InputError("--model needs --base-url (or OPENAI_BASE_URL), or OPENAI_API_KEY for OpenAI's own endpoint")
+    return ClientConfig(base_url=endpoint, model=model, max_concurrency=max_concurrency)
 
 
 def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int) -> "RunConfig":
@@ -158,7 +171,9 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
     from sae_auto_interp.errors import RunDirectoryError
 
     if not (run_dir / "config.yaml").is_file():
-        raise RunDirectoryError(f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`")
+        raise RunDirectoryError(
+            f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`"
+        )
     config = load_config(run_dir / "config.yaml")
     client = _client(base_url, model, max_concurrency)
     if client is None:

@@ -1,24 +1,27 @@
 """The run file: YAML <-> settings, every key checked, and the fingerprints of what changes results.
 
-    model: path or hub id
-    autoencoders: [directory, ...]
-    data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
-    features: {...}          settings of FeatureConfig, and n_features per module
-    explainers: [lexical, {name: simple, threshold: 0.3}]
-    scorers: [detection, fuzzing]
-    client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
+model: path or hub id
+autoencoders: [directory, ...]
+data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
+features: {...}          settings of FeatureConfig, and n_features per module
+explainers: [lexical, {name: simple, threshold: 0.3}]
+scorers: [detection, fuzzing]
+client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
 """
 
 import hashlib
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 
+STANDARD_LIBRARY = "standard_library"
+"""Name of the text source that is the running Python's documentation and source."""
 EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
@@ -48,7 +51,7 @@ class ExplainerConfig(ComponentConfig):
     """An explainer, and who judges its explanations."""
 
     judge: str | None = None
-    """`lexical` or `llm`; None: the lexical explainer's rules by the lexical judge, all others by the language model."""
+    """`lexical` or `llm`; None: `lexical` for the lexical explainer, `llm` for all others."""
 
     @property
     def judge_name(self) -> str:
@@ -70,8 +73,8 @@ class AutoencoderConfig(_Section):
 class DataConfig(_Section):
     """Where the text comes from and how it is cut into rows."""
 
-    source: str = "standard_library"
-    """`standard_library` (the running Python's documentation and source), or a .txt, .md or .jsonl file or directory."""
+    source: str = STANDARD_LIBRARY
+    """`standard_library` (of the running Python), or a .txt, .md or .jsonl file, or a directory of them."""
     n_tokens: int = Field(default=200_000, ge=1)
     ctx_len: int = Field(default=128, ge=2)
     max_chars_per_document: int | None = Field(default=None, ge=1)
@@ -150,7 +153,7 @@ def load_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold settings by name, e.g. `model: ...`")
-    return parse_config(content, str(path))
+    return _with_absolute_paths(parse_config(cast("dict[str, Any]", content), str(path)))
 
 
 def parse_config(content: dict[str, Any], where: str = "configuration") -> RunConfig:
@@ -182,12 +185,30 @@ def resolve_path(ref: str) -> str:
     return str(target)
 
 
+def openai_endpoint(api_key_env: str = "OPENAI_API_KEY") -> str | None:
+    """OpenAI's own endpoint when there is a key for it in the environment."""
+    return "https://api.openai.com/v1" if os.environ.get(api_key_env) else None
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Local paths as seen from anywhere: the run directory may be used from another working directory."""
+
+    def absolute(ref: str) -> str:
+        return str(Path(ref).resolve()) if ref != STANDARD_LIBRARY and Path(ref).exists() else ref
+
+    autoencoders = tuple(a.model_copy(update={"path": absolute(a.path)}) for a in config.autoencoders)
+    data = config.data.model_copy(update={"source": absolute(config.data.source)})
+    return config.model_copy(update={"model": absolute(config.model), "autoencoders": autoencoders, "data": data})
+
+
 def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         section = _section_at(problem["loc"][:-1])
-        return UnknownNameError(f"setting in {where}", place, [".".join([*map(str, problem["loc"][:-1]), n]) for n in section])
+        return UnknownNameError(
+            f"setting in {where}", place, [".".join([*map(str, problem["loc"][:-1]), n]) for n in section]
+        )
     return ConfigError(f"{where}: {place}: {problem['msg']} (got {problem.get('input')!r})"[:400])
 
 

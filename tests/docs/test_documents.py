@@ -1,7 +1,7 @@
 """README and docs are programs: every `yaml`, `bash` and `python` block runs, in order, in one folder per document.
 
-A `yaml` block whose first line is `# name.yaml` becomes that file. `bash` blocks run with the installed command. All `python`
-blocks of a document are one script, run after the rest. The endpoint in the examples is replaced by a scripted one.
+A `yaml` block whose first line is `# name.yaml` becomes that file. `bash` blocks run with the installed command. All
+`python` blocks of a document are one script, run after the rest. The endpoint in the examples becomes a scripted one.
 """
 
 import os
@@ -55,7 +55,9 @@ def test_every_block_runs(document: Path, tmp_path: Path) -> None:
 
 def test_make_targets_of_the_readme_exist() -> None:
     """CI runs what is behind them: the set-up, the demo and the tests."""
-    targets = [target for language, text in blocks(ROOT / "README.md") if language == "bash" for target in MAKE.findall(text)]
+    targets = [
+        target for language, text in blocks(ROOT / "README.md") if language == "bash" for target in MAKE.findall(text)
+    ]
     assert targets == ["demo", "test"]
     for target in targets:
         run(["make", "--dry-run", target], ROOT)

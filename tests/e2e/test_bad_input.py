@@ -68,7 +68,10 @@ def test_a_language_model_explainer_without_an_endpoint(tmp_path: Path) -> None:
         ("seeed: 3\n", "unknown setting in {file} 'seeed'; did you mean 'seed'?"),
         ("seed: -1\n", "seed: Input should be greater than or equal to 0"),
         ("scorers: [detektion]\n", "unknown scorer 'detektion'; did you mean 'detection'?"),
-        ("scorers: [{name: detection, n_show: 3}]\n", "unknown setting of scorers.detection 'n_show'; did you mean 'n_shown'?"),
+        (
+            "scorers: [{name: detection, n_show: 3}]\n",
+            "unknown setting of scorers.detection 'n_show'; did you mean 'n_shown'?",
+        ),
         ("scorers: [{name: detection, n_shown: many}]\n", "scorers.detection.n_shown: Input should be a valid integer"),
         ("seed: [\n", "is not valid YAML"),
     ],

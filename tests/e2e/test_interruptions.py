@@ -4,6 +4,7 @@ import signal
 import sqlite3
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.support.llm_server import LlmServer
 from tests.support.scripted_llm import explain_and_judge
 
 
-def stored(run_dir: Path) -> dict[str, list[tuple[object, ...]]]:
+def stored(run_dir: Path) -> dict[str, Any]:
     """Everything in the results that a report can show, and the cache's bytes."""
     with sqlite3.connect(run_dir / "results.sqlite") as connection:
         tables = {
@@ -24,7 +25,7 @@ def stored(run_dir: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[tuple[object, ...]]], str]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     done = sae_auto_interp("run", write_run_file(folder), "--out", folder / "run")
     assert done.returncode == 0, done.stderr
@@ -50,7 +51,7 @@ def table_of(output: str) -> str:
 def test_the_same_command_goes_on(
     marker: str,
     how: signal.Signals,
-    uninterrupted: tuple[dict[str, list[tuple[object, ...]]], str],
+    uninterrupted: tuple[dict[str, Any], str],
     tmp_path: Path,
 ) -> None:
     arguments = ("run", write_run_file(tmp_path), "--out", tmp_path / "run")

@@ -58,9 +58,8 @@ def test_the_readme_from_loading_to_scores(kind: str, tmp_path: Path) -> None:
     submodule_dict = load_oai_autoencoders(model, LAYERS, OPENAI_CODERS)
     assert list(submodule_dict) == ["transformer.h.1"]
     tokens = some_tokens(model)
-    with torch.inference_mode():
-        with model.trace(tokens[:2]):
-            dense = submodule_dict["transformer.h.1"].ae.output.save()
+    with torch.inference_mode(), model.trace(tokens[:2]):
+        dense = submodule_dict["transformer.h.1"].ae.output.save()
     assert tuple(dense.shape) == (2, 64, 2048)
     assert 0 < int((dense > 0).sum(-1).max()) <= 32
 

@@ -24,15 +24,17 @@ def test_table_says_everything_a_reader_needs(tmp_path: Path) -> None:
     text = render(tmp_path)
     lines = text.splitlines()
     assert "95 % interval; explained by simple, judged by demo-model-8b" in lines[0]
-    (months,) = (line for line in lines if "Names of months" in line)
-    assert "transformer.h.1.mlp:100" in months
-    assert months.count("[") == 2
+    (months,) = (i for i, line in enumerate(lines) if "Names of months" in line)
+    assert "transformer.h.1.mlp" in lines[months]
+    assert ":100" in lines[months + 1]
+    assert lines[months + 1].count("[") == 2
+    assert "2 failed" in lines[months + 1]
     (failed,) = (line for line in lines if "failed: unparsable" in line)
     assert failed.count("–") == 2
-    (simple,) = (line for line in lines if line.split()[:2] == ["simple", "detection"])
-    assert simple.count("[") == 3
-    assert "+0." in simple
-    assert " of 660" in simple
+    (simple,) = (i for i, line in enumerate(lines) if line.split()[:2] == ["simple", "detection"])
+    assert lines[simple + 1].count("[") == 3
+    assert "+0." in lines[simple]
+    assert " of 660" in lines[simple]
     assert "Explanations that failed, simple: 1 timeout, 1 unparsable" in text
     assert text == render(tmp_path)
 

@@ -3,10 +3,11 @@
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
-from sae_auto_interp.config import RunConfig, resolve_path
+from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, resolve_path
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
@@ -69,13 +70,11 @@ def _token_rows(config: RunConfig, directory: RunDirectory, tokenizer: Any, prep
 
 
 def _documents(config: RunConfig) -> Iterator[Document]:
-    from pathlib import Path
-
     from sae_auto_interp.data.files import documents_from
     from sae_auto_interp.data.standard_library import standard_library_documents
 
     limit = config.data.max_chars_per_document
-    if config.data.source == "standard_library":
+    if config.data.source == STANDARD_LIBRARY:
         yield from standard_library_documents(limit)
     else:
         for document in documents_from(Path(config.data.source)):
@@ -91,5 +90,7 @@ def _prepend_bos(config: RunConfig, attached: dict[str, Any]) -> bool:
     policies = {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
     if len(set(policies.values())) > 1:
         listed = ", ".join(f"{path}: {'with' if bos else 'without'}" for path, bos in policies.items())
-        raise ConfigError(f"the autoencoders disagree on a BOS token in front ({listed}); set data.prepend_bos, or run them apart")
+        raise ConfigError(
+            f"the autoencoders disagree on a BOS token in front ({listed}); set data.prepend_bos, or run them apart"
+        )
     return next(iter(policies.values()))

@@ -40,7 +40,9 @@ def checked_settings(
     """Settings converted to the types of a dataclass's fields."""
     hints = get_type_hints(component)
     fields = {
-        f.name: (hints[f.name], ...) for f in dataclasses.fields(component) if f.init and f.name not in (exclude or set())
+        f.name: (hints[f.name], ...)
+        for f in dataclasses.fields(component)
+        if f.init and f.name not in (exclude or set())
     }
     for name in settings:
         if name not in fields:
@@ -62,7 +64,10 @@ async def open_client(config: ClientConfig) -> Client:
     from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
 
     http = OpenAIClient(
-        base_url=config.base_url, model=config.model, api_key_env=config.api_key_env, timeout_seconds=config.timeout_seconds
+        base_url=config.base_url,
+        model=config.model,
+        api_key_env=config.api_key_env,
+        timeout_seconds=config.timeout_seconds,
     )
     await http.check()
     return RetryingClient(LimitedClient(http, max_concurrency=config.max_concurrency), attempts=config.attempts)
@@ -77,4 +82,6 @@ def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any]
 
 
 def _needs_model(folder: str, config: ComponentConfig) -> ConfigError:
-    return ConfigError(f"{folder}.{config.name} needs a language model; give a client section, or --base-url and --model")
+    return ConfigError(
+        f"{folder}.{config.name} needs a language model; give a client section, or --base-url and --model"
+    )

@@ -6,7 +6,7 @@ FAMILIES = ("openai", "sparsify", "saelens")
 
 
 def demo_config(n_features: int, client: ClientConfig | None = None, seed: int = 0) -> RunConfig:
-    """`n_features` in all, spread over the three embedded autoencoders; the language model explains when there is one."""
+    """`n_features` in all, over the three embedded autoencoders; a language model explains too when there is one."""
     explainers = ["lexical"] if client is None else ["simple", "lexical"]
     per_module = -(-n_features // len(FAMILIES))
     return parse_config(
@@ -14,7 +14,12 @@ def demo_config(n_features: int, client: ClientConfig | None = None, seed: int =
             "model": "embedded:language_model",
             "device": "cpu",
             "autoencoders": [f"embedded:sparse_coders/{family}" for family in FAMILIES],
-            "data": {"source": "standard_library", "n_tokens": 200_000, "ctx_len": 128, "max_chars_per_document": 4_000},
+            "data": {
+                "source": "standard_library",
+                "n_tokens": 200_000,
+                "ctx_len": 128,
+                "max_chars_per_document": 4_000,
+            },
             "cache": {"batch_size": 64},
             "features": {"n_features": per_module, "n_non_activating_train": 200, "n_non_activating_test": 50},
             "explainers": explainers,

@@ -19,7 +19,9 @@ async def run_explain_stage(
     """Explain what is not explained yet."""
     explainers = [(e, build_component("explainers", e, {Client: client})) for e in config.explainers]
     finished = store.finished_units(STAGE)
-    work = [(component, f) for e, component in explainers for f in features if explanation_id(e.name, f) not in finished]
+    work = [
+        (component, f) for e, component in explainers for f in features if explanation_id(e.name, f) not in finished
+    ]
     for explainer, _ in explainers:
         claim_component(store, f"explainer {explainer.name}", _identity(explainer, client))
     total = len(explainers) * len(features)
@@ -34,6 +36,7 @@ async def run_explain_stage(
 
 
 def explanation_id(explainer: str, feature: FeatureId) -> str:
+    """What scores refer to; also the unit of work."""
     return f"{explainer}/{feature}"
 
 
@@ -57,5 +60,5 @@ async def _explain(explainer: Explainer, feature: FeatureId, store: ResultStore)
 
 def _identity(explainer: ExplainerConfig, client: Client | None) -> dict[str, Any]:
     """What makes two explainers the same: settings, and the model where one is used."""
-    uses_model = client is not None and explainer.name != "lexical"
-    return {"name": explainer.name, "settings": explainer.settings, "model": client.model if uses_model else None}
+    model = client.model if client is not None and explainer.name != "lexical" else None
+    return {"name": explainer.name, "settings": explainer.settings, "model": model}

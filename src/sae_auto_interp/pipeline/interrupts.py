@@ -1,7 +1,7 @@
 """Ctrl-C inside a synchronous stage.
 
-`asyncio.run` turns the first ctrl-C into a cancellation, which a stage that never awaits would see only at its end. While
-such a stage runs, ctrl-C raises KeyboardInterrupt at once, as it does everywhere else in Python.
+`asyncio.run` turns the first ctrl-C into a cancellation, which a stage that never awaits would see only at its end.
+While such a stage runs, ctrl-C raises KeyboardInterrupt at once, as it does everywhere else in Python.
 """
 
 import signal

@@ -2,37 +2,23 @@
 
 import sys
 import time
+from io import TextIOBase
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import IO, TypeAlias, cast
 
 from rich.console import Console
 from rich.progress import (
-    BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn,
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
 )  # fmt: skip
 
 LINE_EVERY_SECONDS = 5.0
-
-
-class StageProgress(Protocol):
-    """What the driver opens around a run; also satisfies `protocols.Progress`."""
-
-    def note(self, text: str) -> None: ...
-
-    def start(self, stage: str, total: int, done: int, unit: str) -> None: ...
-
-    def advance(self, n: int = 1, failed: int = 0) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def __enter__(self) -> "StageProgress": ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-
-def make_progress(stream: TextIO | None = None) -> StageProgress:
-    """A bar when `stream` (default: standard error) is a terminal, lines otherwise."""
-    stream = stream or sys.stderr
-    return BarProgress(Console(file=stream)) if stream.isatty() else LineProgress(stream)
 
 
 class BarProgress:
@@ -52,7 +38,9 @@ class BarProgress:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def note(self, text: str) -> None:
@@ -79,7 +67,7 @@ class BarProgress:
 class LineProgress:
     """A line when a stage begins and ends, and every few seconds between."""
 
-    def __init__(self, stream: TextIO, interval_seconds: float = LINE_EVERY_SECONDS) -> None:
+    def __init__(self, stream: TextIOBase, interval_seconds: float = LINE_EVERY_SECONDS) -> None:
         self._stream = stream
         self._interval = interval_seconds
         self._stage, self._unit = "", ""
@@ -89,11 +77,14 @@ class LineProgress:
     def __enter__(self) -> "LineProgress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stream.flush()
 
     def note(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        self._stream.write(text + "\n")
+        self._stream.flush()
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None:
         self._stage, self._unit, self._total = stage, unit, total
@@ -119,3 +110,13 @@ class LineProgress:
         left = f", {(self._total - self._done) / rate:,.0f} s left" if rate and self._done < self._total else ""
         failed = f", {self._failed:,} failed" if self._failed else ""
         self.note(f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.1f}/s{left}{failed}")
+
+
+StageProgress: TypeAlias = BarProgress | LineProgress
+"""What the driver opens around a run; each is a `protocols.Progress`."""
+
+
+def make_progress(stream: TextIOBase | None = None) -> StageProgress:
+    """A bar when `stream` (default: standard error) is a terminal, lines otherwise."""
+    stream = stream or cast(TextIOBase, sys.stderr)
+    return BarProgress(Console(file=cast(IO[str], stream))) if stream.isatty() else LineProgress(stream)

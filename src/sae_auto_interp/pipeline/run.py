@@ -58,7 +58,9 @@ async def _stages(
         run_record_stage(config, directory, store, progress)
     features = _recorded(store)
     if not features:
-        raise RunDirectoryError("no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples")
+        raise RunDirectoryError(
+            "no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples"
+        )
     await run_explain_stage(config, store, client, features, progress)
     if until == "score":
         await run_score_stage(config, store, client, features, progress)

@@ -8,16 +8,17 @@ Explainers and scorers may be added later; each one's own fingerprint is kept wi
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from sae_auto_interp.cache.layout import MANIFEST, write_arrays, write_text
-from sae_auto_interp.config import RunConfig, dump_config, fingerprint, resolve_path
+from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, dump_config, fingerprint, resolve_path
 from sae_auto_interp.errors import CacheError, RunDirectoryError
 from sae_auto_interp.types import TokenRows
 
@@ -62,7 +63,7 @@ class RunDirectory:
         else:
             self._refuse_foreign()
             self.root.mkdir(parents=True, exist_ok=True)
-            content = {"fingerprint": fingerprint(wanted), "settings": wanted}
+            content = {"fingerprint": fingerprint(wanted), **wanted}
             write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
         write_text(self.config, dump_config(config))
 
@@ -85,47 +86,61 @@ class RunDirectory:
 
     def _compare(self, wanted: dict[str, Any]) -> None:
         found = self._read_manifest()
-        if found["fingerprint"] == fingerprint(wanted):
-            return
-        changed = ", ".join(_differences(found["settings"], wanted)) or "something"
-        raise RunDirectoryError(
-            f"{self.root} belongs to another configuration ({changed} changed); choose another directory, or delete this one"
-        )
+        changed = _differences(found["settings"], wanted["settings"])
+        changed += [name for name, file in wanted["files"].items() if not _is_same_file(found["files"].get(name), file)]
+        if changed:
+            raise RunDirectoryError(
+                f"{self.root} belongs to another configuration ({', '.join(changed)} changed); "
+                "choose another directory, or delete this one"
+            )
 
     def _read_manifest(self) -> dict[str, Any]:
         try:
             content = json.loads(self.manifest.read_text(encoding="utf-8"))
-            return {"fingerprint": content["fingerprint"], "settings": content["settings"]}
+            return {key: content[key] for key in ("fingerprint", "settings", "files")}
         except FileNotFoundError as error:
             raise RunDirectoryError(f"{self.root} is not a run directory (no {MANIFEST})") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise RunDirectoryError(f"{self.manifest} is damaged; choose another directory, or delete {self.root}") from error
+            raise RunDirectoryError(
+                f"{self.manifest} is damaged; choose another directory, or delete {self.root}"
+            ) from error
 
     def _refuse_foreign(self) -> None:
         if self.root.is_file():
             raise RunDirectoryError(f"{self.root} is a file; choose a directory")
         if self.root.is_dir() and any(not p.name.startswith(".") for p in self.root.iterdir()):
-            raise RunDirectoryError(f"{self.root} holds other files and is no run directory; choose an empty or new one")
+            raise RunDirectoryError(
+                f"{self.root} holds other files and is no run directory; choose an empty or new one"
+            )
 
 
 def evidence_settings(config: RunConfig) -> dict[str, Any]:
-    """What decides tokens, activations and records: settings, and digests of the files they name."""
-    settings = config.model_dump(mode="json")
-    for irrelevant in ("explainers", "scorers", "client", "device"):
-        settings.pop(irrelevant)
+    """What decides tokens, activations and records: settings, and the files they name with digests of their content."""
+    settings = config.model_dump(
+        mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders"}
+    )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
-    settings["digests"] = {
-        "model": path_digest(resolve_path(config.model)),
-        **{f"autoencoders[{i}]": path_digest(resolve_path(a.path)) for i, a in enumerate(config.autoencoders)},
-        "data": path_digest(config.data.source),
-    }
-    return settings
+    settings["autoencoders"] = [autoencoder.module_paths for autoencoder in config.autoencoders]
+    refs = {"model": config.model, "data.source": config.data.source}
+    refs |= {f"autoencoders[{i}]": autoencoder.path for i, autoencoder in enumerate(config.autoencoders)}
+    del settings["data"]["source"]
+    files = {name: {"path": ref, "digest": path_digest(resolve_path(ref))} for name, ref in refs.items()}
+    return json.loads(json.dumps({"settings": settings, "files": files}))
+
+
+def _is_same_file(found: Mapping[str, str | None] | None, wanted: Mapping[str, str | None]) -> bool:
+    """By content where both are known; a run directory that was moved away from its model goes by the path."""
+    if found is None:
+        return False
+    if found["digest"] is not None and wanted["digest"] is not None:
+        return found["digest"] == wanted["digest"]
+    return found["path"] == wanted["path"]
 
 
 def path_digest(ref: str) -> str | None:
     """Digest of a local file or directory; None for what is not local (its name and revision stand for it)."""
     path = Path(ref)
-    if not path.exists():
+    if ref == STANDARD_LIBRARY or not path.exists():
         return None
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
@@ -143,9 +158,13 @@ def _content_digest(file: Path) -> bytes:
         return hashlib.sha256(head + stream.read()).digest()
 
 
-def _differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted names of the settings that are not equal."""
-    if not (isinstance(found, dict) and isinstance(wanted, dict)):
-        return [] if found == wanted else [prefix]
-    keys = sorted({*found, *wanted})
-    return [d for key in keys for d in _differences(found.get(key), wanted.get(key), f"{prefix}.{key}".lstrip("."))]
+    names: list[str] = []
+    for key in sorted({*found, *wanted}):
+        one, other = found.get(key), wanted.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += _differences(cast("dict[str, Any]", one), cast("dict[str, Any]", other), f"{prefix}{key}.")
+        elif one != other:
+            names.append(f"{prefix}{key}")
+    return names

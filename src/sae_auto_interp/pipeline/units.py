@@ -1,7 +1,7 @@
 """When a piece of work counts as done.
 
-A failure that may heal by itself (a server that was away, too many requests) is stored so that it is seen and counted, but
-its unit stays open: the next run tries it again. Anything else is final and is not paid for twice.
+A failure that may heal by itself (a server that was away, too many requests) is stored so that it is seen and
+counted, but its unit stays open: the next run tries it again. Anything else is final and is not paid for twice.
 """
 
 from sae_auto_interp.config import fingerprint
@@ -18,6 +18,7 @@ RETRYABLE_KINDS = _retryable_kinds()
 
 
 def may_heal(failure: Failure) -> bool:
+    """Whether the same work may succeed another time."""
     return failure.kind in RETRYABLE_KINDS
 
 
@@ -40,5 +41,6 @@ def claim_component(store: ResultStore, key: str, settings: object) -> None:
         store.set_info(key, wanted)
     elif found != wanted:
         raise RunDirectoryError(
-            f"this run directory holds results of {key} with other settings (or another model); choose another directory"
+            f"this run directory holds results of {key} with other settings (or another model); "
+            "choose another directory"
         )

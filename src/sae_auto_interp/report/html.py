@@ -53,6 +53,7 @@ class Row:
     summary: FeatureSummary
     primary_scores: tuple[FeatureScore | None, ...]
     score_groups: tuple[ScoreGroup, ...]
+    n_judged: int
     n_failed: int
     sections: tuple[Section, ...]
 
@@ -146,6 +147,7 @@ def _rows(summary: RunSummary, store: ResultStore) -> Iterator[Row]:
             summary=feature,
             primary_scores=scores,
             score_groups=_score_groups(feature),
+            n_judged=sum(score.balanced_accuracy.n for score in scores if score is not None),
             n_failed=sum(score.balanced_accuracy.n_failed for score in scores if score is not None),
             sections=() if record is None else sections(record),
         )

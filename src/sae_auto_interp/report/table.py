@@ -11,8 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sae_auto_interp.report.display import number, percent, visible, with_interval
+from sae_auto_interp.report.display import interval, number, percent, shorten, visible
 from sae_auto_interp.report.values import FeatureScore, FeatureSummary, KindCounts, RunSummary
+from sae_auto_interp.types import Estimate
+
+EXPLANATION_CHARACTERS = 120
+"""A longer explanation is cut in the table; the page has it whole."""
 
 
 def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
@@ -30,14 +34,13 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
 
 def feature_table(summary: RunSummary, max_features: int | None = None) -> Table:
     """One row per feature: explanation, balanced accuracy per scorer, trials judged and failed."""
-    table = Table(title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style="dim")
-    table.add_column("Feature", overflow="fold")
+    table.add_column("Feature", overflow="fold", min_width=15)
     table.add_column("Explanation", overflow="fold", ratio=1)
     for scorer in summary.primary_scorers:
         table.add_column(Text(visible(scorer).capitalize()), justify="right", no_wrap=True)
-    table.add_column("n", justify="right")
-    table.add_column("Failed", justify="right")
+    table.add_column("n", justify="right", no_wrap=True)
     for rank, feature in enumerate(summary.features[:max_features], start=1):
         table.add_row(str(rank), *_feature_cells(summary, feature))
     return table
@@ -48,15 +51,17 @@ def totals_table(summary: RunSummary) -> Table:
     title = Text("Mean balanced accuracy over features")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Explainer", "Test", "Judge"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("Own explanation", "Shuffled", "Difference", "Features", "Failed trials"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("Own explanation", "Shuffled", "Difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("Features", "Failed trials"):
         table.add_column(heading, justify="right")
     for row in summary.variants:
         table.add_row(
             *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
-            with_interval(row.balanced_accuracy.estimate),
-            with_interval(row.shuffled.estimate),
-            with_interval(row.difference, signed=True),
+            _two_lines(row.balanced_accuracy.estimate),
+            _two_lines(row.shuffled.estimate),
+            _two_lines(row.difference, signed=True),
             _features_used(row.balanced_accuracy.estimate.n, row.n_features),
             f"{row.balanced_accuracy.estimate.n_failed} of {row.n_trials}",
         )
@@ -74,11 +79,10 @@ def _title(summary: RunSummary) -> Text:
 def _feature_cells(summary: RunSummary, feature: FeatureSummary) -> Iterable[Text]:
     scores = summary.primary_scores(feature)
     present = [score.balanced_accuracy for score in scores if score is not None]
-    yield Text(visible(str(feature.feature)))
+    yield Text(f"{visible(feature.feature.module_path)}\n:{feature.feature.index}")
     yield _explanation(summary, feature)
     yield from (Text(_score_text(score)) for score in scores)
-    yield Text(str(sum(e.n for e in present)))
-    yield Text(str(sum(e.n_failed for e in present)))
+    yield Text(f"{sum(e.n for e in present)}\n{sum(e.n_failed for e in present)} failed")
 
 
 def _explanation(summary: RunSummary, feature: FeatureSummary) -> Text:
@@ -86,13 +90,18 @@ def _explanation(summary: RunSummary, feature: FeatureSummary) -> Text:
     name = summary.primary.explainer if summary.primary else ""
     own = next((e for e in feature.explanations if e.explainer == name), None)
     if own is not None:
-        return Text(visible(own.text))
+        return Text(shorten(visible(own.text), EXPLANATION_CHARACTERS))
     kinds = ", ".join(sorted({visible(failure.kind) for failure in feature.failures}))
     return Text(f"failed: {kinds}" if kinds else "not explained", style="italic red" if kinds else "dim")
 
 
 def _score_text(score: FeatureScore | None) -> str:
-    return number(None) if score is None else with_interval(score.balanced_accuracy)
+    return number(None) if score is None else _two_lines(score.balanced_accuracy)
+
+
+def _two_lines(estimate: Estimate, *, signed: bool = False) -> str:
+    """The value above its interval: half as wide, so that a table fits 80 columns."""
+    return f"{number(estimate.value, signed=signed)}\n{interval(estimate, signed=signed)}".rstrip()
 
 
 def _features_used(n_used: int, n_scored: int) -> str:

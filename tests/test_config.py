@@ -1,0 +1,104 @@
+"""The run file: every key checked, defaults visible, and nothing lost on the way to disk and back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_auto_interp.config import (
+    ClientConfig,
+    dump_config,
+    fingerprint,
+    load_config,
+    openai_endpoint,
+    parse_config,
+    resolve_path,
+)
+from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
+
+LEAST: dict[str, Any] = {"model": "embedded:language_model", "autoencoders": ["embedded:sparse_coders/openai"]}
+
+
+def test_defaults_survive_the_disk(tmp_path: Path) -> None:
+    config = parse_config(LEAST | {"explainers": [{"name": "lexical", "max_clauses": 3}], "features": {"n_test": 20}})
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "run.yaml") == config
+    assert config.explainers[0].settings == {"max_clauses": 3}
+    assert config.features.record_settings == {"n_test": 20}
+
+
+def test_bare_names_and_single_values_will_do() -> None:
+    config = parse_config(LEAST | {"autoencoders": "a/b", "explainers": "lexical", "scorers": ["detection"]})
+    assert [a.path for a in config.autoencoders] == ["a/b"]
+    assert [e.judge_name for e in config.explainers] == ["lexical"]
+    assert [s.name for s in config.scorers] == ["detection"]
+
+
+def test_other_explainers_are_judged_by_the_language_model() -> None:
+    config = parse_config(LEAST | {"explainers": ["simple", {"name": "simple", "judge": "lexical"}]})
+    assert [e.judge_name for e in config.explainers] == ["llm", "lexical"]
+    assert config.explainers[1].settings == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"dat": {}}, "unknown setting in configuration 'dat'; did you mean 'data'?"),
+        ({"data": {"ctx_length": 3}}, "'data.ctx_length'; did you mean 'data.ctx_len'?"),
+        ({"client": {"base_url": "x", "modle": "m"}}, "'client.modle'; did you mean 'client.model'?"),
+    ],
+)
+def test_unknown_keys_name_the_nearest(wrong: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse_config(LEAST | wrong)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": "x"}, {"autoencoders": []}, {"cache": {"activation_dtype": "int8"}}, {"data": {"n_tokens": 0}}]
+)
+def test_impossible_values_are_refused_with_their_place(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(LEAST | wrong)
+    assert next(iter(wrong)) in str(caught.value)
+
+
+def test_relative_paths_hold_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "coders").mkdir()
+    (tmp_path / "run.yaml").write_text("model: some/hub-model\nautoencoders: [coders]\n")
+    monkeypatch.chdir(tmp_path)
+    config = load_config(Path("run.yaml"))
+    assert config.model == "some/hub-model"
+    assert config.autoencoders[0].path == str(tmp_path / "coders")
+
+
+def test_files_that_are_no_run_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(ConfigError, match="settings by name"):
+        load_config(tmp_path / "list.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_embedded_assets_resolve_and_unknown_ones_are_named() -> None:
+    assert (Path(resolve_path("embedded:language_model")) / "config.json").is_file()
+    assert resolve_path("some/model") == "some/model"
+    with pytest.raises(UnknownNameError, match="did you mean 'embedded:language_model'"):
+        resolve_path("embedded:languagemodel")
+
+
+def test_fingerprints_depend_on_values_and_not_on_order() -> None:
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_no_key_is_part_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted")
+    config = parse_config(LEAST | {"client": {"base_url": openai_endpoint(), "model": "m"}})
+    assert "sk-planted" not in dump_config(config) + repr(config)
+    assert config.client == ClientConfig(base_url="https://api.openai.com/v1", model="m")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert openai_endpoint() is None
