@@ -62,7 +62,7 @@ def test_loading_one_component_imports_no_other() -> None:
 @pytest.mark.parametrize(
     ("folder", "name", "message"),
     [
-        ("explainers", "lexcal", "unknown explainer 'lexcal'; did you mean 'lexical'? Known: "),
+        ("explainers", "lexcal", "unknown explainer 'lexcal'; did you mean 'lexical'?"),
         ("judges", "Llm", "unknown judge 'Llm'; did you mean 'llm'?"),
         ("scorers", "_classification", "unknown scorer '_classification'"),
         ("scorers", "../explainers/simple", "unknown scorer "),

@@ -28,6 +28,8 @@ app = typer.Typer(
     "Start with `sae-auto-interp demo`: it needs no key, no GPU and no download.",
 )
 
+INTERRUPTED = 130
+"""Exit status after ctrl-C, as shells count it."""
 FILE_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
@@ -126,9 +128,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except SaeAutoInterpError as error:
         status = _fail(str(error))
-    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
-        print("interrupted; nothing finished is lost: run the same command again to go on", file=sys.stderr)
-        status = 130
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
@@ -137,6 +138,8 @@ def main() -> None:
         )
     except TyperException as error:
         status = _usage_error(error)
+    if status == INTERRUPTED:  # typer itself may have turned ctrl-C into this status
+        print("interrupted; nothing finished is lost: run the same command again to go on", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -1,10 +1,11 @@
 """Which tokens of an example are marked, and how marks look in a prompt.
 
 Marks are drawn around maximal runs of tokens. Text from a corpus may itself hold `<<`; instead of escaping it, which
-would change the text, delimiters are chosen that occur in none of the texts shown.
+would change the text, delimiters are chosen that occur in none of the texts shown: taking them out of a marked
+text gives back exactly the text.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, groupby
 
 import numpy as np
@@ -18,11 +19,9 @@ PREFERRED_DELIMITERS = (("<<", ">>"), ("[[", "]]"), ("{{", "}}"), ("«", "»"), 
 def highlighted_tokens(
     activations: Float[Array, " window"], fraction: float, *, inclusive: bool = False
 ) -> Bool[Array, " window"]:
-    """Tokens above `fraction` of the window's maximum (at or above it when `inclusive`); none in a silent window."""
-    largest = float(activations.max(initial=0.0))
-    if largest <= 0:
-        return np.zeros(len(activations), dtype=bool)
-    return activations >= fraction * largest if inclusive else activations > fraction * largest
+    """Tokens above `fraction` of the window's maximum (at or above it when `inclusive`); never a token that is silent."""
+    least = fraction * float(activations.max(initial=0.0))
+    return (activations > 0) & (activations >= least if inclusive else activations > least)
 
 
 def choose_delimiters(texts: Iterable[str]) -> tuple[str, str]:
@@ -31,25 +30,31 @@ def choose_delimiters(texts: Iterable[str]) -> tuple[str, str]:
     for opening, closing in PREFERRED_DELIMITERS:
         if opening not in joined and closing not in joined:
             return opening, closing
-    return next((f"<{i}<", f">{i}>") for i in count(1) if f"<{i}<" not in joined and f">{i}>" not in joined)
+    numbered = ((f"<mark{i}>", f"</mark{i}>") for i in count(1))
+    return next(pair for pair in numbered if pair[0] not in joined and pair[1] not in joined)
 
 
 def marked_text(str_tokens: Sequence[str], marked: Iterable[bool], delimiters: tuple[str, str]) -> str:
     """The text with each maximal run of marked tokens between the delimiters.
+
+    A token without text (the first bytes of a character, as `Vocabulary.str_tokens` has them) hands its mark to the next
+    one that has some, so that no mark stands around nothing.
 
     >>> marked_text(["a", " b", " c", " d"], [False, True, True, False], ("<<", ">>"))
     'a<< b c>> d'
     """
     opening, closing = delimiters
     pieces: list[str] = []
-    for is_marked, run in groupby(zip(str_tokens, marked, strict=True), key=lambda pair: bool(pair[1])):
+    for is_marked, run in groupby(_visible(str_tokens, marked), key=lambda pair: pair[1]):
         text = "".join(token for token, _ in run)
         pieces.append(f"{opening}{text}{closing}" if is_marked else text)
     return "".join(pieces)
 
 
 def normalised_activations(activations: Float[Array, " window"], largest: float) -> list[int]:
-    """Integers 0..10, `floor(10 * relu(a) / largest)` capped at 10, as OpenAI's neuron-explainer discretises; 0 if `largest` <= 0.
+    """Integers 0..10, as OpenAI's neuron-explainer discretises: `floor(10 * relu(a) / largest)`, at most 10.
+
+    All are 0 where `largest` is not above 0.
 
     >>> normalised_activations(np.array([-1, 0, .4, .5, 1, 3.99, 4]), 4)
     [0, 0, 1, 1, 2, 9, 10]
@@ -58,3 +63,13 @@ def normalised_activations(activations: Float[Array, " window"], largest: float)
         return [0] * len(activations)
     scaled = np.floor(10 * np.maximum(activations, 0) / largest)
     return [int(value) for value in np.minimum(scaled, 10)]
+
+
+def _visible(str_tokens: Sequence[str], marked: Iterable[bool]) -> Iterator[tuple[str, bool]]:
+    """Tokens that have text, marked when they or the textless ones right before them are."""
+    pending = False
+    for token, is_marked in zip(str_tokens, marked, strict=True):
+        pending = pending or bool(is_marked)
+        if token:
+            yield token, pending
+            pending = False

@@ -3,12 +3,13 @@
 A rule is a list of clauses, each true or false of one position in a text:
 
     the token " import"                 exactly this token
+    the word "import"                   this token in any capitals, with or without spaces around it
     "(" after " print"                  this token, right after that one
     any token after " def"              whatever follows that token
     numbers                             a class of tokens
 
-Quoted tokens are JSON strings, so that spaces, quotes and newlines are seen and survive. `write` and `read` are
-inverse: the judge knows of a feature only what the sentence says.
+Quoted tokens are JSON strings, so that spaces, quotes and newlines are seen and survive. `write_rule` and `read_rule`
+are inverse: the judge knows of a feature only what the sentence says.
 """
 
 import json
@@ -16,41 +17,56 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+_BRACKETS_AND_QUOTES = frozenset("([{}])\"'`_")
+
 TOKEN_CLASSES: dict[str, Callable[[str], bool]] = {
     "numbers": lambda token: token.strip().isdigit(),
-    "capitalised words": lambda token: len(token.strip()) > 1 and token.strip().istitle() and token.strip().isalpha(),
-    "words in capitals": lambda token: len(token.strip()) > 1 and token.strip().isupper() and token.strip().isalpha(),
+    "capitalised words": lambda token: _is_word(token) and token.strip().istitle(),
+    "words in capitals": lambda token: _is_word(token) and token.strip().isupper(),
     "line breaks": lambda token: "\n" in token,
     "indentation": lambda token: len(token) > 1 and token.isspace() and "\n" not in token,
     "opening brackets": lambda token: token.strip() in ("(", "[", "{"),
     "closing brackets": lambda token: token.strip() in (")", "]", "}"),
     "quotation marks": lambda token: token.strip() in ('"', "'", '"""', "'''", "``", "`"),
-    "other punctuation": lambda token: len(token.strip()) > 0 and not any(c.isalnum() or c in "([{}])\"'`_" for c in token.strip()),
+    "other punctuation": lambda token: bool(token.strip()) and not any(map(_is_no_punctuation, token.strip())),
     "pieces of words": lambda token: token.isalpha() and token.islower(),
     "words in lower case": lambda token: token.startswith(" ") and token[1:].isalpha() and token[1:].islower(),
     "names with underscores": lambda token: "_" in token,
-}  # fmt: skip
+}
 
 _START = "Fires on "
+_SEPARATOR = "; "
+_END = "."
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _CLAUSE = re.compile(
-    rf"(?:the token (?P<token>{_QUOTED})|any token after (?P<after>{_QUOTED})"
-    rf"|(?P<second>{_QUOTED}) after (?P<first>{_QUOTED})|(?P<name>[a-z][a-z ]+[a-z])) \((?P<count>\d+) of (?P<total>\d+)\)"
+    rf"(?:the token (?P<token>{_QUOTED})|the word (?P<word>{_QUOTED})|any token after (?P<after>{_QUOTED})"
+    rf"|(?P<second>{_QUOTED}) after (?P<first>{_QUOTED})|(?P<name>[a-z][a-z ]+[a-z]))"
+    r" \(\d+ of \d+\)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One condition on a position. At least one of the three is set; those that are set must all hold."""
+    """One condition on a position: a token, the one before it, or both; or a word; or a class of tokens."""
 
     token: str | None = None
     previous: str | None = None
     token_class: str | None = None
+    word: str | None = None
+    """As `word_in` gives it."""
+
+    def __post_init__(self) -> None:
+        by_strings = self.token is not None or self.previous is not None
+        kinds = (by_strings, self.token_class is not None, self.word is not None)
+        assert sum(kinds) == 1, f"a clause states one condition, not {self}"
 
     def holds_at(self, str_tokens: Sequence[str], position: int) -> bool:
-        if self.token_class is not None and not TOKEN_CLASSES[self.token_class](str_tokens[position]):
-            return False
-        if self.token is not None and str_tokens[position] != self.token:
+        token = str_tokens[position]
+        if self.token_class is not None:
+            return TOKEN_CLASSES[self.token_class](token)
+        if self.word is not None:
+            return word_in(token) == self.word
+        if self.token is not None and token != self.token:
             return False
         return self.previous is None or (position > 0 and str_tokens[position - 1] == self.previous)
 
@@ -58,10 +74,15 @@ class Clause:
     def words(self) -> str:
         if self.token_class is not None:
             return self.token_class
+        if self.word is not None:
+            return f"the word {_quoted(self.word)}"
         if self.token is None:
-            return f"any token after {json.dumps(self.previous, ensure_ascii=False)}"
-        quoted = json.dumps(self.token, ensure_ascii=False)
-        return f"the token {quoted}" if self.previous is None else f"{quoted} after {json.dumps(self.previous, ensure_ascii=False)}"
+            return f"any token after {_quoted(self.previous)}"
+        return (
+            f"the token {_quoted(self.token)}"
+            if self.previous is None
+            else f"{_quoted(self.token)} after {_quoted(self.previous)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +93,16 @@ class Support:
     n_examples: int
 
 
+def word_in(token: str) -> str | None:
+    """The token without capitals and the spaces around it; None where that holds no letter or digit."""
+    word = token.strip().casefold()
+    return word if any(character.isalnum() for character in word) else None
+
+
 def write_rule(supports: Sequence[Support], n_examples: int) -> str:
     """The rule as one sentence, with counts."""
-    clauses = "; ".join(f"{support.clause.words} ({support.n_examples} of {n_examples})" for support in supports)
-    return f"{_START}{clauses}."
+    clauses = (f"{support.clause.words} ({support.n_examples} of {n_examples})" for support in supports)
+    return f"{_START}{_SEPARATOR.join(clauses)}{_END}"
 
 
 def read_rule(text: str) -> tuple[Clause, ...]:
@@ -89,9 +116,11 @@ def read_rule(text: str) -> tuple[Clause, ...]:
         if clause is None:
             return ()
         clauses.append(clause)
-        if text[match.end() :] == ".":
+        if text[match.end() :] == _END:
             return tuple(clauses)
-        position = match.end() + len("; ")
+        if not text.startswith(_SEPARATOR, match.end()):
+            return ()
+        position = match.end() + len(_SEPARATOR)
     return ()
 
 
@@ -101,12 +130,28 @@ def matching_positions(clauses: Sequence[Clause], str_tokens: Sequence[str]) -> 
 
 
 def _clause(match: re.Match[str]) -> Clause | None:
-    token, after, second, first = (_unquoted(match.group(name)) for name in ("token", "after", "second", "first"))
-    name = match.group("name")
+    """None where a name is no class of tokens, or a quoted string is not JSON."""
+    name = match["name"]
     if name is not None and name not in TOKEN_CLASSES:
         return None
-    return Clause(token if second is None else second, first if after is None else after, name)
+    try:
+        token, word, after, second, first = (_unquoted(match[part]) for part in ("token", "word", "after", "second", "first"))
+    except json.JSONDecodeError:
+        return None
+    return Clause(token if second is None else second, first if after is None else after, name, word)
+
+
+def _quoted(text: str | None) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _unquoted(text: str | None) -> str | None:
     return None if text is None else json.loads(text)
+
+
+def _is_word(token: str) -> bool:
+    return len(token.strip()) > 1 and token.strip().isalpha()
+
+
+def _is_no_punctuation(character: str) -> bool:
+    return character.isalnum() or character in _BRACKETS_AND_QUOTES

@@ -1,10 +1,13 @@
 """Prompts are `.md` files beside the component that uses them; their hash is stored with every answer."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from string import Template
+
+from sae_auto_interp.errors import UnknownNameError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +25,18 @@ class Prompt:
 @cache
 def load_prompt(folder: str, name: str) -> Prompt:
     """Read `folder/name.md` of this package; its id is the name and the first 8 digits of its SHA-256."""
-    text = files(f"sae_auto_interp.{folder}").joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
-    return Prompt(f"{folder}/{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}", text)
+    beside = {file.name.removesuffix(".md"): file for file in files(f"sae_auto_interp.{folder}").iterdir()}
+    known = sorted(stem for stem, file in beside.items() if file.name.endswith(".md"))
+    if name not in known:
+        raise UnknownNameError(f"prompt of {folder}", name, known)
+    text = beside[name].read_text(encoding="utf-8").strip()
+    return Prompt(f"{folder}/{name}@{_digest([text])}", text)
+
+
+def conversation_id(parts: Sequence[Prompt]) -> str:
+    """One id for a prompt made of several: that of the first, with a hash over all."""
+    return f"{parts[0].id.partition('@')[0]}@{_digest([part.template for part in parts])}"
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]

@@ -44,16 +44,16 @@ def environment() -> dict[str, str]:
 
 def stopped_at(marker: str, how: signal.Signals, *arguments: str | Path, delay_seconds: float = 0.0) -> tuple[int, str]:
     """Start a run and send it a signal once a line of its progress holds `marker`; its status and what it said."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    assert process.stderr is not None
-    said: list[str] = []
-    for line in process.stderr:
-        said.append(line)
-        if marker in line:
-            time.sleep(delay_seconds)
-            process.send_signal(how)
-            break
-    said.append(process.stderr.read())
-    return process.wait(timeout=120), "".join(said)
+    ) as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if marker in line:
+                time.sleep(delay_seconds)
+                process.send_signal(how)
+                break
+        said.append(process.stderr.read())
+        return process.wait(timeout=120), "".join(said)

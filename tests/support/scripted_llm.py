@@ -1,6 +1,7 @@
 """A language model that answers like one, without being one: for runs over a real socket."""
 
 import json
+import zlib
 
 from tests.support.llm_server import Received, Reply, answer, json_reply
 
@@ -15,6 +16,7 @@ def explain_and_judge(received: Received) -> Reply:
     if received.method == "GET":
         return json_reply({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
     if "response_format" not in received.body:
-        return answer("[EXPLANATION]: words about Python")
+        kind = zlib.crc32(received.raw_body)  # no two features get the same explanation
+        return answer(f"[EXPLANATION]: words of kind {kind}")
     excerpts = received.body["messages"][-1]["content"].split("\n\nExcerpt ")[1:]
     return answer(json.dumps({"verdicts": [int(any(c.isupper() for c in text)) for text in excerpts]}))

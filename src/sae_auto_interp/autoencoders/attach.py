@@ -1,16 +1,18 @@
 """Attach coders to the modules of a model that NNsight wraps.
 
-After `attach`, a user's own `model.trace` can read `submodule.ae.output`, the dense code. The module that a
-coder reads is found by its exact path, by its path below the base model (`h.2` for `transformer.h.2`), or by a
-unique suffix; anything else is an error with the nearest matches.
+After `attach`, a user's own `model.trace` can read `submodule.ae.output`, the dense code (and after it
+`submodule.output`: NNsight hands out values in the order in which they arise). The module that a coder reads is found by
+its exact path, by its path below the base model (`h.2` for `transformer.h.2`), or by a unique suffix; anything else
+is an error with the nearest matches.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
+from sae_auto_interp.autoencoders.sparse_coder import Side, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError, nearest_names
 
 
@@ -50,17 +52,20 @@ def submodule(model: Any, path: str) -> Any:
 
 
 def attach(model: Any, coders: Mapping[str, SparseCoder]) -> dict[str, Any]:
-    """Put each coder at its module as `.ae` and return {full module path: submodule}.
+    """Put each coder at its module as `.ae` and return {full module path: submodule}. An earlier one is replaced.
 
-    Raises `WeightsError` when a coder reads another number of dimensions than the model has.
+    Raises `WeightsError` when a coder reads another number of dimensions than the module has, and `InputError` when
+    two coders are for one module or the model's weights are not loaded yet. Nothing is attached then.
     """
+    full_paths = {path: resolve_module_path(model, path) for path in coders}
+    for path, full in full_paths.items():
+        _check_alone(path, full_paths)
+        _check_dimensions(model, full, coders[path])
     attached: dict[str, Any] = {}
-    for path, coder in coders.items():
-        full = resolve_module_path(model, path)
-        _check_dimensions(model, full, coder)
+    for path, full in full_paths.items():
         handle = submodule(model, full)
-        handle.ae = coder.to(_device(handle))
-        _edit(model, handle, coder)
+        handle.ae = coders[path].to(_device(model, full))
+        _edit(model, handle)
         attached[full] = handle
     return attached
 
@@ -73,21 +78,48 @@ def attached_coder(handle: Any) -> SparseCoder:
     return coder
 
 
-def _edit(model: Any, handle: Any, coder: SparseCoder) -> None:
+def _edit(model: Any, handle: Any) -> None:
+    """Run the coder in every trace. Which one, and on which side, is looked up then: it may be replaced by another."""
     with model.edit(inplace=True):
-        value = handle.input if coder.settings.side == "input" else handle.output
+        value = handle.input if attached_coder(handle).settings.side == "input" else handle.output
         handle.ae(value if isinstance(value, Tensor) else value[0], hook=True)
 
 
+def _check_alone(path: str, full_paths: Mapping[str, str]) -> None:
+    same = [other for other, full in full_paths.items() if full == full_paths[path]]
+    if len(same) > 1:
+        raise InputError(f"{' and '.join(same)} are one module, {full_paths[path]}; a module has room for one autoencoder")
+
+
 def _check_dimensions(model: Any, path: str, coder: SparseCoder) -> None:
-    expected = getattr(torch_module(model).config, "hidden_size", None)
-    if isinstance(expected, int) and coder.d_in != expected:
+    expected = _dimensions(torch_module(model), path, coder.settings.side)
+    if expected is not None and coder.d_in != expected:
         raise WeightsError(
             f"{coder.settings.source or 'the autoencoder'} reads {coder.d_in} dimensions, but {path} of this model has "
             f"{expected}: these weights belong to another model or another place"
         )
 
 
-def _device(handle: Any) -> Any:
-    parameter = next(iter(handle._module.parameters()), None)
-    return "cpu" if parameter is None else parameter.device
+def _dimensions(model: nn.Module, path: str, side: Side) -> int | None:
+    """Width of what a module reads or writes: a layer says it itself, other modules with weights are as wide as the model.
+
+    None where it cannot be told without running the model (an activation function has the width of what it is given).
+    """
+    module = model.get_submodule(path)
+    for name in ("in_features", "nx") if side == "input" else ("out_features", "nf", "embedding_dim"):
+        width = getattr(module, name, None)
+        if isinstance(width, int):
+            return width
+    has_weights = next(module.parameters(), None) is not None
+    width = getattr(getattr(model, "config", None), "hidden_size", None)
+    return width if has_weights and isinstance(width, int) else None
+
+
+def _device(model: Any, path: str) -> torch.device:
+    """Where the module's weights are, or the model's where it has none."""
+    module = torch_module(model)
+    parameter = next(module.get_submodule(path).parameters(), next(module.parameters(), None))
+    device = torch.device("cpu") if parameter is None else parameter.device
+    if device.type == "meta":
+        raise InputError("the model's weights are not loaded yet; load it with dispatch=True")
+    return device

@@ -12,6 +12,12 @@ from sae_auto_interp.errors import InputError
 
 logger = logging.getLogger(__name__)
 Family = Literal["openai", "sparsify", "saelens"]
+_PATTERNS: tuple[tuple[Family, str], ...] = (
+    ("openai", "{layer}.pt"),
+    ("sparsify", "*/sae.safetensors"),
+    ("saelens", "sae_weights.safetensors"),
+    ("saelens", "*/sae_weights.safetensors"),
+)
 
 
 def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
@@ -35,24 +41,33 @@ def detect_family(root: Path) -> tuple[Family, str]:
     """The family, and the files that say so."""
     if not root.is_dir():
         raise InputError(f"autoencoders: there is no directory {root}")
-    found: tuple[tuple[Family, str], ...] = (("sparsify", "sae.safetensors"), ("saelens", "sae_weights.safetensors"))
-    for family, file in found:
-        if next(root.rglob(file), None) is not None:
-            return family, f"it holds {file}"
-    if openai_layers(root):
-        return "openai", "it holds {layer}.pt files"
+    found = {family: pattern for family, pattern in _PATTERNS if _holds(root, family, pattern)}
+    if len(found) == 1:
+        family, pattern = next(iter(found.items()))
+        return family, f"it holds {pattern}"
+    if found:
+        families = " and ".join(f"{pattern} ({family})" for family, pattern in found.items())
+        raise InputError(f"autoencoders: {root} holds files of several families: {families}; give each its own directory")
     listed = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-    raise InputError(
-        f"autoencoders: {root} is of no known family; it holds {listed}. "
-        "Known: {layer}.pt (OpenAI), */sae.safetensors (sparsify), sae_weights.safetensors (SAELens)"
-    )
+    known = ", ".join(f"{pattern} ({family})" for family, pattern in _PATTERNS)
+    raise InputError(f"autoencoders: {root} is of no known family; it holds {listed}. Known: {known}{_deeper(root)}")
 
 
 def openai_layers(root: Path) -> list[int]:
-    return sorted(int(p.stem) for p in root.glob("*.pt") if p.stem.isdigit())
+    return sorted(int(p.stem) for p in root.glob("*.pt") if p.stem.isdecimal())
+
+
+def _holds(root: Path, family: Family, pattern: str) -> bool:
+    return bool(openai_layers(root)) if family == "openai" else next(root.glob(pattern), None) is not None
+
+
+def _deeper(root: Path) -> str:
+    """Where in the directories below the files would be found, if they are there."""
+    weights = next((p for name in ("sae.safetensors", "sae_weights.safetensors") for p in root.rglob(name)), None)
+    return "" if weights is None else f". There is {weights.relative_to(root)}: give a directory nearer to it"
 
 
 def _layer(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise InputError(f"OpenAI autoencoders are chosen by layer number, not {text!r}")
     return int(text)

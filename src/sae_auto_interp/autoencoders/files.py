@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sae_auto_interp.errors import InputError, WeightsError
+
+_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
+    MemoryError, struct.error,
+)  # fmt: skip
+"""What torch.load was seen to raise on cut and altered files."""
 
 
 def required_file(path: Path, what: str) -> Path:
@@ -27,12 +34,13 @@ def required_file(path: Path, what: str) -> Path:
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
-    """A `.pt` file of plain tensors; a pickle that wants to run code is refused unopened."""
+    """A `.pt` file of plain tensors; a pickle that wants to run code is refused and runs nothing."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: refused, the file holds more than tensors and could run code when opened") from error
-    except (RuntimeError, EOFError, OSError) as error:
+        reason = "it holds something other than tensors, which could run code when opened, or is damaged"
+        raise WeightsError(f"{path}: refused as a torch file: {reason}") from error
+    except _DAMAGED as error:
         raise WeightsError(f"{path}: cannot be read as a torch file ({_first_line(error)}); is it truncated?") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
@@ -48,15 +56,30 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path}: is not valid JSON ({_first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 def tensor_of(state: Mapping[str, Any], key: str, path: Path) -> Tensor:
+    """The tensor `key` of a file: a matrix or a vector of floating-point numbers."""
     value = state.get(key)
     if not isinstance(value, Tensor):
-        raise WeightsError(f"{path}: no tensor {key!r}; the file holds {', '.join(sorted(state)[:10])}")
+        raise WeightsError(f"{path}: no tensor {key!r}; the file holds {', '.join(sorted(map(str, state))[:10]) or 'nothing'}")
+    if not value.is_floating_point() or value.ndim not in (1, 2):
+        found = f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+        raise WeightsError(f"{path}: {key!r} is {found}, but an autoencoder's weights are matrices and vectors of floats")
+    return value
+
+
+def integer_of(config: Mapping[str, Any], key: str, path: Path) -> int:
+    """The whole number `key` of a configuration."""
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WeightsError(f"{path}: {key!r} is {value!r}, but must be a whole number")
     return value
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.files import read_torch_file, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import integer_of, read_torch_file, required_file, tensor_of
 from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
-from sae_auto_interp.errors import WeightsError
+from sae_auto_interp.errors import UnknownNameError, WeightsError
 
 Location = Literal["resid_post_mlp", "resid_delta_mlp", "resid_delta_attn"]
 _MODULES: dict[Location, str] = {
@@ -29,9 +29,11 @@ def load_oai_autoencoders(
 ) -> dict[str, Any]:
     """Attach `weight_dir/{layer}.pt` for each layer; returns {module path: submodule}.
 
-    `location` is OpenAI's name for the site; the default is the residual stream after the block. Raises `InputError` for a missing file and
-    `WeightsError` for one that is damaged, holds other tensors, or does not fit the model.
+    `location` is OpenAI's name for the site; the default is the residual stream after the block. Raises `InputError`
+    for a missing file and `WeightsError` for one that is damaged, holds other tensors, or does not fit the model.
     """
+    if location not in _MODULES:
+        raise UnknownNameError("location", location, _MODULES)
     coders = {_MODULES[location].format(layer=layer): read(Path(weight_dir) / f"{layer}.pt") for layer in layers}
     return attach(model, coders)
 
@@ -43,7 +45,7 @@ def read(path: Path) -> SparseCoder:
     if name not in ("TopK", "ReLU"):
         raise WeightsError(f"{path}: activation is {name!r}; OpenAI's files say 'TopK' or 'ReLU'")
     is_topk = name == "TopK"
-    k = state["activation_state_dict"].get("k") if is_topk else None
+    k = _k(state, path) if is_topk else None
     weights = CoderWeights(
         w_enc=tensor_of(state, "encoder.weight", path),
         b_enc=tensor_of(state, "latent_bias", path),
@@ -69,3 +71,12 @@ def save(path: Path, weights: CoderWeights, k: int) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
+
+
+def _k(state: dict[str, Any], path: Path) -> int:
+    """TopK's k; refuses one that keeps negative values, which a feature's activation cannot be."""
+    saved: dict[str, Any] = state.get("activation_state_dict") or {}
+    kept = saved.get("postact_fn", "ReLU")
+    if kept != "ReLU":
+        raise WeightsError(f"{path}: postact_fn={kept!r} is not read yet; OpenAI's TopK files say 'ReLU'")
+    return integer_of(saved, "k", path)

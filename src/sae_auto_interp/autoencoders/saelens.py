@@ -8,21 +8,28 @@ where the coder reads, in TransformerLens' vocabulary.
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
-from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.files import read_json, read_safetensors, required_file, tensor_of
-from sae_auto_interp.autoencoders.sparse_coder import Activation, CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.attach import attach, torch_module
+from sae_auto_interp.autoencoders.files import integer_of, read_json, read_safetensors, required_file, tensor_of
+from sae_auto_interp.autoencoders.sparse_coder import Activation, CoderSettings, CoderWeights, Normalisation, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 
 _ACTIVATIONS: dict[str, Activation] = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
-_NORMALISATIONS = {"none": "none", "layer_norm": "layer_norm"}
+_NORMALISATIONS: dict[Any, Normalisation] = {None: "none", False: "none", "none": "none", "layer_norm": "layer_norm"}
 _GPT2_HOOKS = {"hook_resid_post": "h.{}", "hook_mlp_out": "h.{}.mlp", "hook_attn_out": "h.{}.attn"}
+_NEOX_HOOKS = {"hook_resid_post": "layers.{}", "hook_mlp_out": "layers.{}.mlp", "hook_attn_out": "layers.{}.attention"}
 _LLAMA_HOOKS = {"hook_resid_post": "layers.{}", "hook_mlp_out": "layers.{}.mlp", "hook_attn_out": "layers.{}.self_attn"}
-_HOOKS_BY_MODEL_TYPE = {"gpt2": _GPT2_HOOKS, "llama": _LLAMA_HOOKS, "mistral": _LLAMA_HOOKS, "qwen2": _LLAMA_HOOKS}
+_HOOKS_BY_MODEL_TYPE = {
+    "gpt2": _GPT2_HOOKS,
+    "gpt_neox": _NEOX_HOOKS,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA_HOOKS),
+}
 
 
 def load_saelens_autoencoders(model: Any, directories: Sequence[str] | None, weight_dir: str | Path) -> dict[str, Any]:
@@ -33,8 +40,14 @@ def load_saelens_autoencoders(model: Any, directories: Sequence[str] | None, wei
     """
     root = Path(weight_dir)
     chosen = coder_directories(root) if directories is None else [root / name for name in directories]
-    coders = {module_path(directory, _model_type(model)): read(directory) for directory in chosen}
-    return attach(model, coders)
+    places: dict[str, Path] = {}
+    for directory in chosen:
+        path = module_path(directory, _model_type(model))
+        if path in places:
+            both = f"{places[path].name} and {directory.name}"
+            raise InputError(f"SAELens autoencoders: {both} are both for {path}; choose one by its directory's name")
+        places[path] = directory
+    return attach(model, {path: read(directory) for path, directory in places.items()})
 
 
 def coder_directories(root: Path) -> list[Path]:
@@ -52,19 +65,20 @@ def read(directory: Path) -> SparseCoder:
     file = required_file(directory / "sae_weights.safetensors", "SAELens autoencoder")
     state = read_safetensors(file)
     activation = _activation(config, directory)
+    _refuse_scaling(state, file)
     weights = CoderWeights(
-        w_enc=tensor_of(state, "W_enc", file).T,
+        w_enc=tensor_of(state, "W_enc", file).mT,
         b_enc=tensor_of(state, "b_enc", file),
         w_dec=tensor_of(state, "W_dec", file),
         b_dec=tensor_of(state, "b_dec", file),
         threshold=tensor_of(state, "threshold", file) if activation == "jumprelu" else None,
     )
     settings = CoderSettings(
-        activation=activation, k=config.get("k"), subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
-        normalisation=_normalisation(config, directory), prepend_bos=bool(config["metadata"].get("prepend_bos", True)),
-        family="saelens", source=str(directory),
+        activation=activation, k=integer_of(config, "k", directory / "cfg.json") if activation == "topk" else None,
+        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)), normalisation=_normalisation(config, directory),
+        prepend_bos=bool(config["metadata"].get("prepend_bos", True)), family="saelens", source=str(directory),
     )  # fmt: skip
-    return SparseCoder(weights, settings)
+    return SparseCoder(_folded(weights) if config.get("rescale_acts_by_decoder_norm") else weights, settings)
 
 
 def module_path(directory: Path, model_type: str) -> str:
@@ -100,12 +114,12 @@ def save_jumprelu(directory: Path, weights: CoderWeights, metadata: dict[str, An
 def _read_config(directory: Path) -> dict[str, Any]:
     """The config in version 6's form: the flat files of earlier versions are lifted into it."""
     config = read_json(required_file(directory / "cfg.json", "SAELens autoencoder"))
-    if "metadata" in config:
+    if isinstance(config.get("metadata"), dict):
         return config
     config.setdefault("hook_name", config.get("hook_point"))
     if config.get("activation_fn", config.get("activation_fn_str")) == "topk":
         config["architecture"] = "topk"
-        config["k"] = config.get("activation_fn_kwargs", {}).get("k")
+        config["k"] = (config.get("activation_fn_kwargs") or {}).get("k")
     names = ("hook_name", "prepend_bos", "model_name", "model_from_pretrained_kwargs", "context_size")
     return config | {"metadata": {name: config[name] for name in names if config.get(name) is not None}}
 
@@ -114,22 +128,35 @@ def _activation(config: dict[str, Any], directory: Path) -> Activation:
     architecture = str(config.get("architecture", "standard"))
     if architecture not in _ACTIVATIONS:
         raise WeightsError(f"{directory}: architecture {architecture!r} is not read yet; known: {', '.join(_ACTIVATIONS)}")
-    if config.get("rescale_acts_by_decoder_norm"):
-        raise WeightsError(f"{directory}: rescale_acts_by_decoder_norm is not read yet")
     return _ACTIVATIONS[architecture]
 
 
-def _normalisation(config: dict[str, Any], directory: Path) -> Any:
-    name = config.get("normalize_activations", "none")
+def _refuse_scaling(state: dict[str, Tensor], file: Path) -> None:
+    """Early versions saved a scaling of the codes, all ones unless it was fine-tuned."""
+    scaling = state.get("scaling_factor")
+    if scaling is not None and not bool((scaling == 1).all()):
+        raise WeightsError(f"{file}: a fine-tuned 'scaling_factor' is not read yet")
+
+
+def _folded(weights: CoderWeights) -> CoderWeights:
+    """Codes scaled by the norm of their decoder rows before the top k, and back on decoding, as plain weights."""
+    norms = weights.w_dec.norm(dim=-1)
+    return replace(
+        weights, w_enc=weights.w_enc * norms[:, None], b_enc=weights.b_enc * norms, w_dec=weights.w_dec / norms[:, None]
+    )
+
+
+def _normalisation(config: dict[str, Any], directory: Path) -> Normalisation:
+    name = config.get("normalize_activations")
     if name not in _NORMALISATIONS:
-        raise WeightsError(f"{directory}: normalize_activations={name!r} is not read yet; known: {', '.join(_NORMALISATIONS)}")
+        raise WeightsError(f"{directory}: normalize_activations={name!r} is not read yet; known: none, layer_norm")
     kwargs = config["metadata"].get("model_from_pretrained_kwargs") or {}
     if kwargs.get("center_writing_weights"):
         raise WeightsError(f"{directory}: was trained on centred activations (center_writing_weights), which is not read yet")
-    if config.get("reshape_activations", "none") != "none":
+    if config.get("reshape_activations", "none") not in ("none", None):
         raise WeightsError(f"{directory}: reshape_activations={config['reshape_activations']!r} is not read yet")
     return _NORMALISATIONS[name]
 
 
 def _model_type(model: Any) -> str:
-    return str(getattr(getattr(model, "config", None), "model_type", "unknown"))
+    return str(getattr(getattr(torch_module(model), "config", None), "model_type", "unknown"))

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.files import read_json, read_safetensors, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import integer_of, read_json, read_safetensors, required_file, tensor_of
 from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 
@@ -39,7 +39,8 @@ def module_names(root: Path) -> list[str]:
 
 def read(directory: Path) -> SparseCoder:
     """Read one module's directory."""
-    config = read_json(required_file(directory / "cfg.json", "sparsify autoencoder"))
+    config_file = required_file(directory / "cfg.json", "sparsify autoencoder")
+    config = read_json(config_file)
     file = required_file(directory / "sae.safetensors", "sparsify autoencoder")
     _refuse_variants(config, directory)
     state = read_safetensors(file)
@@ -49,7 +50,8 @@ def read(directory: Path) -> SparseCoder:
         w_dec=tensor_of(state, "W_dec", file),
         b_dec=tensor_of(state, "b_dec", file),
     )
-    settings = CoderSettings(activation="topk", k=int(config["k"]), family="sparsify", source=str(directory))
+    k = integer_of(config, "k", config_file)
+    settings = CoderSettings(activation="topk", k=k, family="sparsify", source=str(directory))
     return SparseCoder(weights, settings)
 
 
@@ -76,5 +78,3 @@ def _refuse_variants(config: dict[str, Any], directory: Path) -> None:
     for flag in ("transcode", "skip_connection", "signed"):
         if config.get(flag):
             raise WeightsError(f"{directory}: {flag}=true is not read yet; only plain autoencoders are")
-    if not isinstance(config.get("k"), int):
-        raise WeightsError(f"{directory}/cfg.json: no integer 'k'")

@@ -1,16 +1,17 @@
 """Open a finished cache of one module and read single features out of it."""
 
-from functools import lru_cache
+import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from safetensors import SafetensorError, safe_open
 
-from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, STATISTICS, read_slice
+from sae_auto_interp.cache.arrays import opened, part, whole
+from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, STATISTICS
 from sae_auto_interp.cache.merge import sha256_of
-from sae_auto_interp.errors import CacheError, UnknownNameError
+from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.types import Array, CacheManifest, FeatureEntries, FeatureId, ShardInfo
 
 
@@ -24,9 +25,9 @@ class CacheReader:
     def __init__(self, directory: Path, *, verify: bool = False) -> None:
         self.directory = directory
         self.manifest = read_manifest(directory)
+        self._opened: dict[str, tuple[Any, Int64[Array, " features_plus_1"]]] = {}
         if verify:
             self.verify()
-        self._open_shard = lru_cache(maxsize=None)(self._open)
 
     @property
     def module_path(self) -> str:
@@ -34,37 +35,59 @@ class CacheReader:
 
     def entries(self, index: int) -> FeatureEntries:
         """All activations of feature `index`, sorted by location; empty for a feature that never fired."""
-        shard = self._shard_of(index)
-        file, offsets = self._open_shard(shard.file)
+        shard = self.shard_of(index)
+        path = self.directory / shard.file
+        file, offsets = self._open(shard)
         begin, end = int(offsets[index - shard.first]), int(offsets[index - shard.first + 1])
-        locations = read_slice(file, "locations", begin, end).astype(np.int64)
-        activations = read_slice(file, "activations", begin, end).astype(np.float32)
+        locations = part(file, "locations", begin, end, path).astype(np.int64)
+        activations = part(file, "activations", begin, end, path).astype(np.float32)
         return FeatureEntries(FeatureId(self.module_path, index), locations, activations)
 
     def statistics(self) -> dict[str, Int64[Array, " width"] | Float64[Array, " width"]]:
         """`n_activations`, `max`, `sum` and `sum_of_squares` of every feature."""
-        path = self.directory / STATISTICS
-        with _opened(path) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is not a mapping)
+        return dict(self._statistics)
 
     def verify(self) -> None:
-        """Read every byte and compare with the manifest's checksums."""
+        """Read every byte of every shard and compare with the manifest's checksums; counts with the statistics."""
+        counts = self._statistics["n_activations"]
         for shard in self.manifest.shards:
             path = self.directory / shard.file
             if not path.is_file():
                 raise CacheError(f"the cache lost {path}; delete {self.directory} and cache again")
             if sha256_of(path) != shard.sha256:
-                raise CacheError(f"{path} is damaged: its checksum is not the manifest's; delete {self.directory} and cache again")
+                raise self._damaged(path, "its checksum is not the manifest's")
+            if not np.array_equal(np.diff(self._open(shard)[1]), counts[shard.first : shard.last + 1]):
+                raise self._damaged(self.directory / STATISTICS, f"its counts are not those of {shard.file}")
 
-    def _shard_of(self, index: int) -> ShardInfo:
+    def shard_of(self, index: int) -> ShardInfo:
+        """The file that holds a feature; raises `InputError` for an index outside the width."""
         for shard in self.manifest.shards:
             if shard.first <= index <= shard.last:
                 return shard
-        raise UnknownNameError(f"feature of {self.module_path} (width {self.manifest.width})", str(index), [])
+        width = self.manifest.width
+        raise InputError(f"{self.module_path} has no feature {index}: its width is {width}; give 0 to {width - 1}")
 
-    def _open(self, name: str) -> tuple[Any, Int64[Array, " features_plus_1"]]:
-        file = _opened(self.directory / name)
-        return file, file.get_tensor("offsets")
+    @cached_property
+    def _statistics(self) -> dict[str, Array]:
+        path = self.directory / STATISTICS
+        file = opened(path)
+        arrays = {name: whole(file, name, path) for name in ("n_activations", "max", "sum", "sum_of_squares")}
+        if any(array.shape != (self.manifest.width,) for array in arrays.values()):
+            raise self._damaged(path, f"it is not about {self.manifest.width} features")
+        return arrays
+
+    def _open(self, shard: ShardInfo) -> tuple[Any, Int64[Array, " features_plus_1"]]:
+        if shard.file not in self._opened:
+            path = self.directory / shard.file
+            file = opened(path)
+            offsets = whole(file, "offsets", path)
+            if len(offsets) != shard.last - shard.first + 2 or offsets[-1] != shard.n_activations:
+                raise self._damaged(path, "its offsets are not those of the manifest")
+            self._opened[shard.file] = file, offsets
+        return self._opened[shard.file]
+
+    def _damaged(self, path: Path, reason: str) -> CacheError:
+        return CacheError(f"{path} is damaged: {reason}; delete {self.directory} and cache again")
 
 
 def read_manifest(directory: Path) -> CacheManifest:
@@ -73,17 +96,15 @@ def read_manifest(directory: Path) -> CacheManifest:
     if not path.is_file():
         raise CacheError(f"{directory} holds no finished cache (no {MANIFEST}); run the cache stage again, it resumes")
     try:
-        manifest = CacheManifest.from_json(path.read_text(encoding="utf-8"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CacheError(f"{path} is damaged or not a cache manifest ({error}); delete {directory} and cache again") from error
-    if manifest.format_version > FORMAT_VERSION:
-        raise CacheError(f"{path} was written by a newer version (format {manifest.format_version}); update sae-auto-interp")
-    return manifest
+        text = path.read_text(encoding="utf-8")
+        _refuse_newer(json.loads(text)["format_version"], path)
+        return CacheManifest.from_json(text)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        message = f"{path} is damaged or not a cache manifest ({error}); delete {directory} and cache again"
+        raise CacheError(message) from error
 
 
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="numpy")
-    except (SafetensorError, FileNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CacheError(f"{path} cannot be read ({reason}); delete {path.parent} and cache again") from error
+def _refuse_newer(version: int, path: Path) -> None:
+    """Before the rest is read: a newer format may have other fields."""
+    if version > FORMAT_VERSION:
+        raise CacheError(f"{path} was written by a newer version (format {version}); update sae-auto-interp")

@@ -2,8 +2,8 @@
 
 A run holds, for one module, `offsets` [width + 1], `locations` and `activations` sorted by feature and then by
 location. The journal gains a line only after a run's files are safely on disk; what is not in the journal
-is thrown away on the next opening, and the caller starts again from `rows_done`. Memory is bounded by
-`max_bytes` plus one batch, however many tokens pass through.
+is thrown away on the next opening, and the caller starts again from `rows_done`. The buffers hold `max_bytes` plus one
+batch, however many tokens pass through; sorting a module's part takes about three times that part for a moment.
 """
 
 import json
@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-from sae_auto_interp.cache.layout import location_dtype, write_arrays
+from sae_auto_interp.cache.layout import location_dtype, write_arrays, write_text
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import Array
 
@@ -32,29 +33,35 @@ class _Buffer:
 class Spool:
     """Where a streaming writer puts activations. Opening an existing directory resumes it.
 
-    `widths` gives {module path: width}. Raises `CacheError` when the directory belongs to other work
-    (another `fingerprint`).
+    `widths` gives {module path: width}; `max_bytes` 0 makes every commit a run. Raises `CacheError` when the
+    directory belongs to other work (another `fingerprint`), or when its journal or a run in it is lost or damaged.
     """
 
     def __init__(
-        self, directory: Path, widths: Mapping[str, int], *, n_positions: int, dtype: str, max_bytes: int, fingerprint: str
+        self,
+        directory: Path,
+        widths: Mapping[str, int],
+        *,
+        n_positions: int,
+        dtype: str,
+        max_bytes: int,
+        fingerprint: str,
     ) -> None:
         self.directory = directory
         self.widths = dict(widths)
         self.rows_done = 0
         self.n_runs = 0
         self.location_dtype = location_dtype(n_positions)
-        self._dtype = np.dtype(dtype)
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
         self._max_bytes = max_bytes
-        self._bytes = 0
-        self._buffers = {module: _Buffer() for module in self.widths}
+        self._start_buffers()
         directory.mkdir(parents=True, exist_ok=True)
         self._open_journal(fingerprint)
 
     def append(
         self, module: str, features: Int[Array, " n"], locations: Int64[Array, " n"], activations: Float[Array, " n"]
     ) -> None:
-        """Add entries of one module; locations must not be smaller than any given before."""
+        """Add entries of one module; locations must be in order, and not smaller than any given before."""
         buffer = self._buffers[module]
         buffer.features.append(_narrow(features, self.widths[module]))
         buffer.locations.append(locations.astype(self.location_dtype))
@@ -65,39 +72,50 @@ class Spool:
         """All modules hold everything up to `rows_done`; spill when the buffers are full or this is the end."""
         if self._bytes < self._max_bytes and not last:
             return
-        for index, (module, buffer) in enumerate(self._buffers.items()):
-            write_arrays(self._run_path(self.n_runs, index), _sorted_run(buffer, self.widths[module], self.location_dtype, self._dtype))
+        for index, (module, width) in enumerate(self.widths.items()):
+            run = _sorted_run(self._buffers.pop(module), width, self.location_dtype, self._dtype)
+            write_arrays(self._run_path(self.n_runs, index), run)
         self._write_journal({"run": self.n_runs, "rows_done": rows_done})
         self.rows_done = rows_done
         self.n_runs += 1
-        self._bytes = 0
-        self._buffers = {module: _Buffer() for module in self.widths}
+        self._start_buffers()
 
     def run_files(self, module: str) -> list[Path]:
         """The runs of one module, in order of location."""
         index = list(self.widths).index(module)
         return [self._run_path(run, index) for run in range(self.n_runs)]
 
+    def _start_buffers(self) -> None:
+        self._buffers = {module: _Buffer() for module in self.widths}
+        self._bytes = 0
+
     def _run_path(self, run: int, module_index: int) -> Path:
         return self.directory / f"run{run:05d}_{module_index}.safetensors"
 
     def _open_journal(self, fingerprint: str) -> None:
         path = self.directory / JOURNAL
-        lines = _complete_lines(path)
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole = text[: text.rfind("\n") + 1]  # a line that a crash cut short was never promised
+        lines = _parsed(whole, path)
         if not lines:
-            path.unlink(missing_ok=True)
-            self._write_journal({"fingerprint": fingerprint, "modules": list(self.widths)})
+            header = {"fingerprint": fingerprint, "modules": list(self.widths)}
+            write_text(path, json.dumps(header) + "\n")
         elif lines[0].get("fingerprint") != fingerprint:
-            raise CacheError(f"{self.directory} holds a half-finished cache of another configuration; delete it or choose another directory")
-        for line in lines[1:]:
-            self.n_runs, self.rows_done = line["run"] + 1, line["rows_done"]
-        if lines:
-            _rewrite(path, lines)
+            raise CacheError(
+                f"{self.directory} holds a half-finished cache of another configuration; "
+                "delete it or choose another directory"
+            )
+        elif whole != text:
+            write_text(path, whole)
+        for number, line in enumerate(lines[1:]):
+            if line.get("run") != number or not isinstance(line.get("rows_done"), int):
+                raise _damaged_journal(path)
+            self.n_runs, self.rows_done = number + 1, line["rows_done"]
         self._discard_unjournaled()
 
     def _discard_unjournaled(self) -> None:
         kept = {path for module in self.widths for path in self.run_files(module)}
-        for path in self.directory.glob("*run*.safetensors*"):
+        for path in self.directory.glob("*run*_*.safetensors*"):
             if path not in kept:
                 path.unlink()
         missing = sorted(str(path) for path in kept if not path.is_file())
@@ -105,29 +123,33 @@ class Spool:
             raise CacheError(f"the half-finished cache lost {missing[0]}; delete {self.directory} and cache again")
 
     def _write_journal(self, line: Mapping[str, object]) -> None:
-        with (self.directory / JOURNAL).open("a", encoding="utf-8") as stream:
+        with (self.directory / JOURNAL).open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
 
-def stored(activations: Float[Array, " n"], dtype: np.dtype[np.generic]) -> Array:
-    """Activations in the stored type: what would become infinite is refused, what would vanish is kept as the smallest."""
-    if dtype == activations.dtype:
-        return activations
-    information = np.finfo(dtype)
-    largest = float(np.abs(activations).max(initial=0.0))
-    if largest > float(information.max):
+def stored(activations: Float[Array, " n"], dtype: np.dtype[Any]) -> Array:
+    """Activations in the stored type, rounded as numpy does, but for its two ends.
+
+    What becomes infinite is refused with `CacheError`; what vanishes is kept as the smallest number there is.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = activations.astype(dtype)
+    if not np.isfinite(narrow).all():
+        largest = float(np.abs(activations).max())
+        if not np.isfinite(largest):
+            raise CacheError(f"an activation is {largest}: the subject model or an autoencoder overflows")
         raise CacheError(f"an activation of {largest:.6g} does not fit {dtype}; set activation_dtype to float32")
-    narrow = activations.astype(dtype)
     vanished = (narrow == 0) & (activations != 0)
     if vanished.any():
-        narrow[vanished] = np.copysign(information.smallest_subnormal, activations[vanished]).astype(dtype)
+        smallest = np.finfo(dtype.name).smallest_subnormal
+        narrow[vanished] = np.copysign(smallest, activations[vanished]).astype(dtype)
     return narrow
 
 
 def _sorted_run(
-    buffer: _Buffer, width: int, location_type: np.dtype[np.unsignedinteger], dtype: np.dtype[np.generic]
+    buffer: _Buffer, width: int, location_type: np.dtype[np.unsignedinteger], dtype: np.dtype[Any]
 ) -> dict[str, Array]:
     features = np.concatenate(buffer.features) if buffer.features else np.empty(0, np.uint16)
     locations = np.concatenate(buffer.locations) if buffer.locations else np.empty(0, location_type)
@@ -143,15 +165,15 @@ def _narrow(features: Int[Array, " n"], width: int) -> Array:
     return features.astype(np.uint16 if width <= 1 << 16 else np.uint32)
 
 
-def _complete_lines(path: Path) -> list[dict[str, int]]:
-    """The journal's lines; a line that a crash cut short was never promised and is dropped."""
-    if not path.is_file():
-        return []
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in whole]
+def _parsed(lines: str, path: Path) -> list[dict[str, Any]]:
+    try:
+        parsed: list[Any] = [json.loads(line) for line in lines.splitlines()]
+    except ValueError as error:
+        raise _damaged_journal(path) from error
+    if not all(isinstance(line, dict) for line in parsed):
+        raise _damaged_journal(path)
+    return parsed
 
 
-def _rewrite(path: Path, lines: list[dict[str, int]]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+def _damaged_journal(path: Path) -> CacheError:
+    return CacheError(f"{path} is damaged; delete {path.parent} and cache again")

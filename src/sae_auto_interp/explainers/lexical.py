@@ -1,22 +1,24 @@
 """The lexical explainer: how much of a feature does a rule about tokens explain? No language model.
 
-In: the training examples and the silent windows meant for explaining. Out: a sentence stating which tokens, preceding
-tokens and classes of tokens the feature fires on, with counts. Clauses come from the examples' peak tokens and are
-chosen greedily: each next one is the clause that most improves the balanced accuracy of the rule on those training
+In: the training examples and the silent windows meant for explaining. Out: a sentence stating which tokens, words,
+preceding tokens and classes of tokens the feature fires on, with counts. Clauses come from the examples' peak tokens and
+are chosen greedily: each next one is the clause that most improves the balanced accuracy of the rule on those training
 windows. It is a baseline to put beside a language model's explanations, in the manner of a token-list explanation
-(METHODS: baselines), with the silent windows keeping it from naming tokens that occur everywhere.
+(arXiv 2410.13928 calls such features unigram), with the silent windows keeping it from naming tokens that occur everywhere.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
+from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.highlights import highlighted_tokens
-from sae_auto_interp.lexical_rule import TOKEN_CLASSES, Clause, Support, write_rule
+from sae_auto_interp.lexical_rule import TOKEN_CLASSES, Clause, Support, word_in, write_rule
 from sae_auto_interp.types import Array, Example, Explanation, Failure, FeatureRecord
 
 RULE_FORMAT = "lexical_rule/1"
@@ -30,62 +32,90 @@ class LexicalExplainer:
 
     max_clauses: int = 8
     """Longest rule."""
-    min_gain: float = 0.01
+    min_gain: float = 0.005
     """Improvement in training balanced accuracy below which no further clause is added."""
     peak_fraction: float = 0.5
     """Tokens above this fraction of a window's maximum count as its peaks."""
 
+    def __post_init__(self) -> None:
+        if self.max_clauses < 1:
+            raise ConfigError(f"explainers.lexical.max_clauses={self.max_clauses}; give at least 1")
+        if not 0 <= self.peak_fraction < 1:
+            raise ConfigError(f"explainers.lexical.peak_fraction={self.peak_fraction}; give a fraction from 0 to below 1")
+
     async def explain(self, record: FeatureRecord) -> Explanation | Failure:
         """Never fails on a complete record whose examples carry strings."""
-        if not record.train or not record.train[0].str_tokens:
-            return Failure("explain", "no_text", f"{record.feature}: the examples carry no strings; cache with a tokenizer")
-        candidates = self._candidates(record.train)
-        chosen = self._choose(candidates, record)
-        supports = [Support(clause, candidates[clause]) for clause in chosen]
+        if not all(example.str_tokens for example in (*record.train, *record.non_activating.explain)):
+            reason = "the examples carry no strings; cache with a tokenizer, or give the loader a vocabulary"
+            return Failure("explain", "no_text", f"{record.feature}: {reason}")
+        at_peaks = [self._clauses_at_peaks(example) for example in record.train]
+        counts = Counter(clause for clauses in at_peaks for clause in clauses)
+        if not counts:
+            return Failure("explain", "no_examples", f"{record.feature} fires in none of its training examples")
+        supports = [Support(clause, counts[clause]) for clause in self._choose(_candidates(counts), at_peaks, record)]
         return Explanation(record.feature, write_rule(supports, len(record.train)), self.name, RULE_FORMAT)
 
-    def _candidates(self, train: Sequence[Example]) -> Counter[Clause]:
-        """Clauses true of some peak, and in how many examples."""
-        counts: Counter[Clause] = Counter()
-        for example in train:
-            peaks = np.flatnonzero(highlighted_tokens(example.activations, self.peak_fraction))
-            counts.update({clause for peak in peaks for clause in _clauses_at(example.str_tokens, int(peak))})
-        repeated = Counter({clause: n for clause, n in counts.items() if n >= 2})
-        return repeated or counts
+    def _clauses_at_peaks(self, example: Example) -> set[Clause]:
+        peaks = np.flatnonzero(highlighted_tokens(example.activations, self.peak_fraction))
+        return {clause for peak in peaks for clause in _clauses_at(example.str_tokens, int(peak))}
 
-    def _choose(self, candidates: Counter[Clause], record: FeatureRecord) -> list[Clause]:
-        clauses = sorted(candidates, key=lambda clause: (-candidates[clause], clause.words))
-        hits_positive = _hits(clauses, record.train)
-        hits_silent = _hits(clauses, record.non_activating.explain)
+    def _choose(self, clauses: Sequence[Clause], at_peaks: Sequence[set[Clause]], record: FeatureRecord) -> list[Clause]:
+        """Greedily, the clauses of a rule; of equally good ones the first.
+
+        A training window counts half for a clause that holds anywhere in it, as detection asks, and half for one that
+        holds on a peak, as fuzzing asks: a word that merely accompanies the peaks is not what the feature fires on.
+        """
+        held_at_peaks = np.array([[clause in held for held in at_peaks] for clause in clauses])
+        recall = (_holds(clauses, record.train) + held_at_peaks.astype(float)) / 2
+        alarm = _holds(clauses, record.non_activating.explain).astype(float)
         chosen: list[int] = []
-        covered, alarmed = np.zeros(hits_positive.shape[1], bool), np.zeros(hits_silent.shape[1], bool)
+        covered, alarmed = np.zeros(recall.shape[1]), np.zeros(alarm.shape[1])
         accuracy = 0.5
         while len(chosen) < self.max_clauses:
-            recall = (hits_positive | covered).mean(axis=1)
-            false_alarms = (hits_silent | alarmed).mean(axis=1)
-            accuracies = (recall + 1 - false_alarms) / 2
+            accuracies = (_mean(np.maximum(recall, covered)) + 1 - _mean(np.maximum(alarm, alarmed))) / 2
             best = int(accuracies.argmax())
             if chosen and accuracies[best] < accuracy + self.min_gain:
                 break
             chosen.append(best)
             accuracy = float(accuracies[best])
-            covered, alarmed = covered | hits_positive[best], alarmed | hits_silent[best]
+            covered, alarmed = np.maximum(covered, recall[best]), np.maximum(alarmed, alarm[best])
         return [clauses[i] for i in chosen]
 
 
-def _clauses_at(str_tokens: Sequence[str], position: int) -> list[Clause]:
-    token = str_tokens[position]
-    clauses = [Clause(token=token)] + [Clause(token_class=name) for name, holds in TOKEN_CLASSES.items() if holds(token)]
-    if position > 0:
-        previous = str_tokens[position - 1]
+def _candidates(counts: Counter[Clause]) -> list[Clause]:
+    """Clauses true of some peak in several examples, the commonest first; those of one example only if there are no others."""
+    repeated = [clause for clause, n in counts.items() if n >= 2]
+    return sorted(repeated or counts, key=lambda clause: (-counts[clause], clause.words))
+
+
+def _clauses_at(str_tokens: Sequence[str], position: int) -> tuple[Clause, ...]:
+    return _clauses_of(str_tokens[position], str_tokens[position - 1] if position > 0 else None)
+
+
+@lru_cache(maxsize=1 << 16)
+def _clauses_of(token: str, previous: str | None) -> tuple[Clause, ...]:
+    """Every clause that holds of a token after `previous` (None: it is the window's first)."""
+    clauses = [Clause(token=token)]
+    clauses += [Clause(token_class=name) for name, holds in TOKEN_CLASSES.items() if holds(token)]
+    word = word_in(token)
+    if word is not None:
+        clauses.append(Clause(word=word))
+    if previous is not None:
         clauses += [Clause(token=token, previous=previous), Clause(previous=previous)]
-    return clauses
+    return tuple(clauses)
 
 
-def _hits(clauses: Sequence[Clause], examples: Sequence[Example]) -> Bool[Array, "clauses examples"]:
+def _holds(clauses: Sequence[Clause], examples: Sequence[Example]) -> Bool[Array, "clauses examples"]:
     """Whether each clause holds anywhere in each window."""
-    hits = np.zeros((len(clauses), len(examples)), dtype=bool)
+    row_of = {clause: row for row, clause in enumerate(clauses)}
+    holds = np.zeros((len(clauses), len(examples)), dtype=bool)
     for column, example in enumerate(examples):
-        present = {clause for i in range(len(example.str_tokens)) for clause in _clauses_at(example.str_tokens, i)}
-        hits[:, column] = [clause in present for clause in clauses]
-    return hits
+        pairs = set(zip(example.str_tokens, (None, *example.str_tokens), strict=False))
+        rows = [row_of[clause] for pair in pairs for clause in _clauses_of(*pair) if clause in row_of]
+        holds[rows, column] = True
+    return holds
+
+
+def _mean(per_window: Float[Array, "clauses examples"]) -> Float[Array, " clauses"]:
+    """Mean over the windows; 0 where there are none."""
+    return per_window.sum(axis=1) / max(1, per_window.shape[1])

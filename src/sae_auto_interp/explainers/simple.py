@@ -13,14 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sae_auto_interp.errors import ClientError
+from sae_auto_interp.errors import ClientError, ConfigError
 from sae_auto_interp.highlights import choose_delimiters, highlighted_tokens, marked_text, normalised_activations
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompts import Prompt, conversation_id, load_prompt
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
+from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Response, Sampling
 
-_ANSWER = re.compile(r"\[EXPLANATION\]:[ \t]*(.*)", re.DOTALL)
+ANSWER_MARK = "[EXPLANATION]:"
 MOST_LISTED_TOKENS = 10
+_LISTING = re.compile(r"\nStrongest tokens: .*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +42,65 @@ class SimpleExplainer:
     temperature: float = 0.0
     max_tokens: int = 500
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(f"explainers.simple.threshold={self.threshold}; give a fraction from 0 to below 1")
+        if self.n_examples < 1 or self.max_tokens < 1:
+            smaller = "n_examples" if self.n_examples < 1 else "max_tokens"
+            raise ConfigError(f"explainers.simple.{smaller}={getattr(self, smaller)}; give at least 1")
+
     async def explain(self, record: FeatureRecord) -> Explanation | Failure:
         """Ask once; a server's or a parser's trouble comes back as a Failure."""
+        if not record.train:
+            return Failure("explain", "no_examples", f"{record.feature} has no training examples")
+        if self.tokenizer is None and not all(example.str_tokens for example in record.train):
+            return Failure("explain", "no_text", f"{record.feature}: the examples carry no strings; give a tokenizer")
         try:
             response = await self.client.generate(self.request(record))
         except ClientError as error:
             return Failure("explain", error.kind, str(error))
         text = parse_explanation(response.text)
         if text is None:
-            reason = "was cut off before" if response.finish_reason == "length" else "has no"
-            return Failure("explain", "unparsable", f"the reply {reason} a line '[EXPLANATION]: ...'", response.text)
-        return Explanation(record.feature, text, self.name, load_prompt("explainers", "simple").id, response.usage)
+            return Failure("explain", "unparsable", self._complaint(response), response.text)
+        return Explanation(record.feature, text, self.name, conversation_id(_prompts()), response.usage)
 
     def request(self, record: FeatureRecord) -> Request:
-        """The request for one feature; the same record gives the same request."""
-        examples = _spread(record.train, self.n_examples)
+        """The request for one feature; the same record gives the same request. It needs a training example with text."""
+        strongest_first = sorted(record.train, key=lambda example: -example.max_activation)
+        examples = _spread(strongest_first, self.n_examples)
         strings = [self._strings(example) for example in examples]
         opening, closing = delimiters = choose_delimiters("".join(s) for s in strings)
         largest = max(example.max_activation for example in examples)
-        shown = [self._shown(i, e, s, delimiters, largest) for i, (e, s) in enumerate(zip(examples, strings, strict=True), 1)]
-        parts = ("simple", "simple_example_user", "simple_example_assistant")
-        system, user, assistant = (load_prompt("explainers", p).fill(opening=opening, closing=closing) for p in parts)
+        shown = [
+            f"Excerpt {number}: {self._shown(example, texts, delimiters, largest)}"
+            for number, (example, texts) in enumerate(zip(examples, strings, strict=True), 1)
+        ]
+        system, user, assistant = (self._fitted(prompt.fill(opening=opening, closing=closing)) for prompt in _prompts())
         messages = (
             Message("system", system), Message("user", user), Message("assistant", assistant),
             Message("user", "\n\n".join(shown)),
         )  # fmt: skip
         return Request(messages, Sampling(self.temperature, self.max_tokens))
 
-    def _shown(self, number: int, example: Example, strings: Sequence[str], delimiters: tuple[str, str], largest: float) -> str:
+    def _fitted(self, prompt: str) -> str:
+        """The prompt without its lines about listed tokens, where none are listed."""
+        return prompt if self.show_activations else _LISTING.sub("", prompt)
+
+    def _shown(self, example: Example, strings: Sequence[str], delimiters: tuple[str, str], largest: float) -> str:
         marked = highlighted_tokens(example.activations, self.threshold)
-        text = f"Excerpt {number}: {marked_text(strings, marked, delimiters)}"
+        text = marked_text(strings, marked, delimiters)
         if not self.show_activations:
             return text
         levels = normalised_activations(example.activations, largest)
-        strongest = np.flatnonzero(marked)[np.argsort(-example.activations[marked], kind="stable")][:MOST_LISTED_TOKENS]
-        listed = ", ".join(f"({json.dumps(strings[i], ensure_ascii=False)}, {max(1, levels[i])})" for i in strongest)
-        return f"{text}\nStrongest tokens: {listed}"
+        strongest_first = np.argsort(-example.activations, kind="stable")
+        listed = [int(i) for i in strongest_first if marked[i] and strings[i]][:MOST_LISTED_TOKENS]
+        pairs = (f"({json.dumps(strings[i], ensure_ascii=False)}, {max(1, levels[i])})" for i in listed)
+        return f"{text}\nStrongest tokens: {', '.join(pairs)}"
+
+    def _complaint(self, response: Response) -> str:
+        if response.finish_reason == "length":
+            return f"the reply was cut off at max_tokens={self.max_tokens}, before a line '{ANSWER_MARK} ...'"
+        return f"the reply has no line '{ANSWER_MARK} ...'"
 
     def _strings(self, example: Example) -> Sequence[str]:
         if example.str_tokens or self.tokenizer is None:
@@ -90,12 +114,17 @@ def parse_explanation(reply: str) -> str | None:
     >>> parse_explanation("x [EXPLANATION]: foo \\n")
     'foo'
     """
-    found = _ANSWER.search(reply[max(0, reply.rfind("[EXPLANATION]:")) :])
-    text = found.group(1).strip() if found else ""
-    return text or None
+    _, mark, text = reply.rpartition(ANSWER_MARK)
+    return (text.strip() or None) if mark else None
 
 
 def _spread(examples: Sequence[Example], n: int) -> list[Example]:
     """At most `n` examples, evenly from first to last."""
     chosen = np.unique(np.linspace(0, len(examples) - 1, min(n, len(examples))).round().astype(int))
     return [examples[i] for i in chosen]
+
+
+def _prompts() -> list[Prompt]:
+    """The instructions, then the worked example: its question and its answer."""
+    names = ("simple", "simple_example_user", "simple_example_assistant")
+    return [load_prompt("explainers", name) for name in names]

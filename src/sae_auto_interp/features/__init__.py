@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sae_auto_interp.features.cache import CacheOptions, FeatureCache
-    from sae_auto_interp.features.config import FeatureConfig
+    from sae_auto_interp.features.cache import FeatureCache
+    from sae_auto_interp.features.config import CacheOptions, FeatureConfig
     from sae_auto_interp.features.constructors import max_activation_pooling_sampler
     from sae_auto_interp.features.dataset import FeatureDataset
     from sae_auto_interp.features.loader import FeatureLoader
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CacheOptions": "cache",
+    "CacheOptions": "config",
     "FeatureCache": "cache",
     "FeatureConfig": "config",
     "FeatureDataset": "dataset",

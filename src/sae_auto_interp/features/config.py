@@ -1,11 +1,34 @@
-"""The settings of feature records."""
+"""The settings of caching and of feature records."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
-from sae_auto_interp.errors import ConfigError
+from sae_auto_interp.errors import ConfigError, InputError
 
 Sampling = Literal["top", "random", "quantile", "mix"]
+ACTIVATION_DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """How to cache; none of these but `activation_dtype` changes what is found."""
+
+    activation_dtype: str = "float16"
+    """Type of the stored values: float16 or float32."""
+    buffer_mib: int = 256
+    """Memory for activations waiting to be spilled; 0 spills after every batch."""
+    work_dir: Path | None = None
+    """Where half-finished work is kept, so that a killed run resumes; None uses a temporary directory."""
+    data_name: str = "tokens"
+    """What the manifest calls the text."""
+
+    def __post_init__(self) -> None:
+        if self.activation_dtype not in ACTIVATION_DTYPES:
+            choices = " or ".join(ACTIVATION_DTYPES)
+            raise InputError(f"CacheOptions: activation_dtype={self.activation_dtype!r}; give {choices}")
+        if self.buffer_mib < 0:
+            raise InputError(f"CacheOptions: buffer_mib={self.buffer_mib}; give at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +50,30 @@ class FeatureConfig:
     train_fraction: float = 0.5
     """Fraction of documents whose windows may be shown to the explainer; the others are for scoring."""
     min_examples: int = 20
-    """Active windows below which a feature is rare and gets no record."""
+    """Distinct active windows below which a feature is rare and gets no record."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("window", "n_train", "n_test", "n_quantiles", "min_examples"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"features.{name}={getattr(self, name)}; give at least 1")
-        if self.n_test < self.n_quantiles:
-            raise ConfigError(f"features.n_test={self.n_test} is less than n_quantiles={self.n_quantiles}: a quantile would have no example")
+            self._at_least(1, name)
+        for name in ("n_non_activating_train", "n_non_activating_test", "seed"):
+            self._at_least(0, name)
+        if self.sampling not in get_args(Sampling):
+            choices = ", ".join(get_args(Sampling))
+            raise ConfigError(f"features.sampling={self.sampling!r}; give one of {choices}")
+        self._covers_quantiles("n_test")
+        if self.sampling == "quantile":
+            self._covers_quantiles("n_train")
         if not 0 < self.train_fraction < 1:
             raise ConfigError(f"features.train_fraction={self.train_fraction}; give a fraction between 0 and 1")
+
+    def _at_least(self, least: int, name: str) -> None:
+        if getattr(self, name) < least:
+            raise ConfigError(f"features.{name}={getattr(self, name)}; give at least {least}")
+
+    def _covers_quantiles(self, name: str) -> None:
+        if getattr(self, name) < self.n_quantiles:
+            raise ConfigError(
+                f"features.{name}={getattr(self, name)} is less than n_quantiles={self.n_quantiles}: "
+                "a quantile would have no example; ask for more examples or fewer quantiles"
+            )

@@ -26,21 +26,23 @@ class WindowGrid:
 
     @classmethod
     def over(cls, rows: TokenRows, window: int) -> "WindowGrid":
-        """Raises `InputError` when a row is shorter than one window."""
+        """The grid of all rows; raises `InputError` when a row is shorter than one window."""
         first = int(bool((rows.documents[:, 0] == NO_DOCUMENT).all()))
         per_row = (rows.ctx_len - first) // window
         if per_row == 0:
-            raise InputError(f"a window of {window} tokens does not fit rows of {rows.ctx_len}; set features.window lower")
+            room = f"{rows.ctx_len - first} tokens of text"
+            raise InputError(f"a window of {window} tokens does not fit rows of {room}; set features.window lower")
         cut = rows.documents[:, first : first + per_row * window].reshape(-1, window)
         owner = np.where((cut == cut[:, :1]).all(axis=1), cut[:, 0], NO_DOCUMENT)
         return cls(rows, window, first, per_row, owner.astype(np.int32))
 
     @property
     def n_usable(self) -> int:
+        """Windows that count."""
         return int((self.documents != NO_DOCUMENT).sum())
 
     def windows_of(self, locations: Int64[Array, " n"]) -> Int64[Array, " n"]:
-        """The window that each flat token index lies in; -1 beyond the grid."""
+        """The window that each flat token index lies in, whether it counts or not; -1 beyond the grid."""
         row, position = np.divmod(locations, self.rows.ctx_len)
         column = (position - self.first_position) // self.window
         inside = (position >= self.first_position) & (column < self.per_row)
@@ -52,6 +54,7 @@ class WindowGrid:
         return row, self.first_position + column * self.window
 
     def tokens(self, windows: Int64[Array, " n"]) -> Int32[Array, "n window"]:
+        """Token ids of some windows."""
         row, column = np.divmod(windows, self.per_row)
         start = self.first_position + column * self.window
         return self.rows.tokens[row[:, None], start[:, None] + np.arange(self.window)]

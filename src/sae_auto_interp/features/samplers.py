@@ -26,7 +26,14 @@ class Sample:
 
 
 def sample_windows(n_windows: int, n: int, n_quantiles: int, sampling: Sampling, rng: np.random.Generator) -> Sample:
-    """Choose `n` of `n_windows` sorted windows (all of them when there are fewer)."""
+    """Choose `n` of `n_windows` sorted windows (all of them when there are fewer).
+
+    `top` takes the first; `random` takes any; `quantile` takes equally many of each quantile, and raises `ConfigError`
+    when `n` is less than their number; `mix` takes a fifth from the top and spreads the rest over the others.
+    """
+    if sampling == "quantile" and n < n_quantiles:
+        message = f"{n} examples cannot cover {n_quantiles} quantiles; ask for more examples or fewer quantiles"
+        raise ConfigError(message)
     if n_windows <= n:
         chosen = np.arange(n_windows)
     elif sampling == "top":
@@ -34,10 +41,10 @@ def sample_windows(n_windows: int, n: int, n_quantiles: int, sampling: Sampling,
     elif sampling == "random":
         chosen = rng.choice(n_windows, n, replace=False)
     elif sampling == "quantile":
-        chosen = _quantile(np.arange(n_windows), n, n_quantiles, rng)
+        chosen = _spread(np.arange(n_windows), n, n_quantiles, rng)
     else:
         n_top = n // TOP_FRACTION
-        rest = _quantile(np.arange(n_top, n_windows), n - n_top, min(n_quantiles, n - n_top), rng)
+        rest = _spread(np.arange(n_top, n_windows), n - n_top, n_quantiles, rng)
         chosen = np.concatenate([np.arange(n_top), rest])
     chosen = np.sort(chosen).astype(np.int64)
     return Sample(chosen, quantile_of(chosen, n_windows, n_quantiles))
@@ -45,18 +52,24 @@ def sample_windows(n_windows: int, n: int, n_quantiles: int, sampling: Sampling,
 
 def quantile_of(indices: Int64[Array, " n"], n_windows: int, n_quantiles: int) -> Int64[Array, " n"]:
     """The equal-count bin that each of the sorted windows lies in; sizes differ by at most one."""
-    edges = np.cumsum([len(part) for part in np.array_split(np.arange(n_windows), n_quantiles)])
-    return np.searchsorted(edges, indices, side="right").astype(np.int64)
+    return np.searchsorted(_bin_ends(n_windows, n_quantiles), indices, side="right").astype(np.int64)
 
 
-def _quantile(candidates: Int64[Array, " m"], n: int, n_quantiles: int, rng: np.random.Generator) -> Int64[Array, " n"]:
-    if n < n_quantiles:
-        raise ConfigError(f"{n} examples cannot cover {n_quantiles} quantiles; ask for more examples or fewer quantiles")
-    bins = np.array_split(candidates, n_quantiles)
-    quotas = [len(part) for part in np.array_split(np.arange(n), n_quantiles)]
-    drawn = [rng.choice(part, min(quota, len(part)), replace=False) for part, quota in zip(bins, quotas, strict=True)]
-    chosen = np.concatenate(drawn)
+def _spread(candidates: Int64[Array, " m"], n: int, n_quantiles: int, rng: np.random.Generator) -> Int64[Array, " n"]:
+    """`n` of the candidates, equally many from each of `n_quantiles` bins (of `n` bins when that is fewer)."""
+    n_bins = min(n_quantiles, n)
+    bins = np.split(candidates, _bin_ends(len(candidates), n_bins)[:-1])
+    quotas = np.diff(_bin_ends(n, n_bins), prepend=0)
+    sizes = [min(int(quota), len(part)) for part, quota in zip(bins, quotas, strict=True)]
+    chosen = np.concatenate([rng.choice(part, size, replace=False) for part, size in zip(bins, sizes, strict=True)])
     missing = n - len(chosen)
     if missing > 0:  # a bin smaller than its quota: the others make up for it
         chosen = np.concatenate([chosen, rng.choice(np.setdiff1d(candidates, chosen), missing, replace=False)])
     return chosen
+
+
+def _bin_ends(n: int, n_bins: int) -> Int64[Array, " n_bins"]:
+    """Where each of the bins of n things ends; the first ones take the remainder."""
+    size, remainder = divmod(n, n_bins)
+    bins = np.arange(1, n_bins + 1)
+    return bins * size + np.minimum(bins, remainder)

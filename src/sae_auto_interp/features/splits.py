@@ -12,9 +12,15 @@ from sae_auto_interp.types import Array
 
 
 def training_documents(
-    active_documents: Int32[Array, " n_active_windows"], n_documents: int, train_fraction: float, rng: np.random.Generator
+    active_documents: Int32[Array, " n_active_windows"],
+    n_documents: int,
+    train_fraction: float,
+    rng: np.random.Generator,
 ) -> Bool[Array, " n_documents"]:
-    """True for the documents of the explainer's side; `active_documents` has one entry per active window."""
+    """True for the documents of the explainer's side; `active_documents` has one entry per active window.
+
+    The fullest documents are dealt first, each to the side that is further behind its share.
+    """
     is_train = rng.random(n_documents) < train_fraction
     documents, counts = np.unique(active_documents, return_counts=True)
     order = rng.permutation(len(documents))

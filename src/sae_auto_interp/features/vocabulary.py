@@ -6,13 +6,14 @@ incrementally, so that the token which completes a character carries it and thos
 
 from codecs import getincrementaldecoder
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from safetensors.numpy import load_file
 
+from sae_auto_interp.cache.arrays import opened, whole
 from sae_auto_interp.cache.layout import write_arrays
 from sae_auto_interp.types import Array
 
@@ -21,18 +22,20 @@ FILE = "vocabulary.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Bytes of every token, by id."""
+    """Bytes of every token, by id. A token that it does not have reads "<token 17>"."""
 
     pieces: tuple[bytes, ...]
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any) -> "Vocabulary":
         """Read a Hugging Face tokenizer: byte-level, sentencepiece with byte fallback, or anything that decodes."""
-        size = max(len(tokenizer), *(i + 1 for i in tokenizer.get_vocab().values()))
-        tokens: list[str | None] = tokenizer.convert_ids_to_tokens(list(range(size)))
+        ids: dict[str, int] = tokenizer.get_vocab()
         special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
         to_byte = _byte_level_alphabet() if _is_byte_level(tokenizer) else None
-        return cls(tuple(_piece(token, token in special, to_byte) for token in tokens))
+        pieces = [f"<token {token}>".encode() for token in range(max(ids.values(), default=-1) + 1)]
+        for token, index in ids.items():
+            pieces[index] = _piece(token, token in special, to_byte)
+        return cls(tuple(pieces))
 
     def str_tokens(self, tokens: Int[Array, " window"]) -> tuple[str, ...]:
         """One string per token; joined, they are the text (bytes that form no character become U+FFFD)."""
@@ -43,28 +46,27 @@ class Vocabulary:
         return tuple(strings)
 
     def save(self, directory: Path) -> None:
+        """Write the vocabulary beside a cache."""
         joined = b"".join(self.pieces)
         lengths = np.array([len(piece) for piece in self.pieces], dtype=np.uint32)
         write_arrays(directory / FILE, {"bytes": np.frombuffer(joined, dtype=np.uint8), "lengths": lengths})
 
     @classmethod
     def load(cls, directory: Path) -> "Vocabulary | None":
-        """The vocabulary saved beside a cache; None when there is none."""
+        """The vocabulary saved beside a cache; None when there is none. Raises `CacheError` for a damaged one."""
         path = directory / FILE
         if not path.is_file():
             return None
-        arrays = load_file(path)
-        joined = arrays["bytes"].tobytes()
-        ends = np.cumsum(arrays["lengths"].astype(np.int64)).tolist()
-        return cls(tuple(joined[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)))
+        file = opened(path)
+        joined = whole(file, "bytes", path).tobytes()
+        ends = np.cumsum(whole(file, "lengths", path).astype(np.int64)).tolist()
+        return cls(tuple(joined[begin:end] for begin, end in pairwise([0, *ends])))
 
     def _bytes_of(self, token: int) -> bytes:
         return self.pieces[token] if 0 <= token < len(self.pieces) else f"<token {token}>".encode()
 
 
-def _piece(token: str | None, is_special: bool, to_byte: dict[str, int] | None) -> bytes:
-    if token is None:
-        return b""
+def _piece(token: str, is_special: bool, to_byte: dict[str, int] | None) -> bytes:
     if is_special:
         return token.encode()
     if to_byte is not None and all(character in to_byte for character in token):

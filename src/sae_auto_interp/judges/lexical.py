@@ -24,9 +24,10 @@ class LexicalJudge:
         """Detection: does the rule hold anywhere? Fuzzing: does it hold on enough of the marked tokens?"""
         clauses = read_rule(explanation)
         if not clauses:
-            failure = Failure("score", "no_rule", "the explanation states no token rule, so the lexical judge cannot apply it", explanation)
-            return [failure] * len(examples), Usage()
-        return [Verdict(self._fits(matching_positions(clauses, shown.str_tokens), shown)) for shown in examples], Usage()
+            reason = "the explanation states no token rule, so the lexical judge cannot apply it"
+            return [Failure("score", "no_rule", reason, explanation)] * len(examples), Usage()
+        matches = (matching_positions(clauses, shown.str_tokens) for shown in examples)
+        return [Verdict(self._fits(m, shown)) for m, shown in zip(matches, examples, strict=True)], Usage()
 
     def _fits(self, matches: Sequence[bool], shown: ShownExample) -> bool:
         if shown.highlighted is None:

@@ -15,6 +15,7 @@ from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Failure, Message, Request, Response, Sampling, ShownExample, Usage, Verdict
 
+TOKENS_PER_VERDICT = 6
 _LIST = re.compile(r"\[[^\[\]]*\]")
 _WORDS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 
@@ -27,6 +28,8 @@ class LlmJudge:
     structured: bool = True
     """Send the answer's JSON schema; servers that ignore it are read as text just the same."""
     temperature: float = 0.0
+    spare_tokens: int = 30
+    """Tokens of an answer beyond its list; raise it for a model that thinks before it answers."""
 
     @property
     def name(self) -> str:
@@ -40,7 +43,10 @@ class LlmJudge:
             response = await self.client.generate(self.request(explanation, examples, task))
         except ClientError as error:
             return [Failure("score", error.kind, str(error))] * len(examples), Usage(n_requests=1)
-        return _verdicts(response, len(examples)), response.usage
+        verdicts = parse_verdicts(response.text, len(examples))
+        if verdicts is None:
+            return [_unparsable(response, len(examples))] * len(examples), response.usage
+        return [Verdict(matches) for matches in verdicts], response.usage
 
     def request(self, explanation: str, examples: Sequence[ShownExample], task: str) -> Request:
         """The request for one batch; the same batch gives the same request."""
@@ -49,7 +55,7 @@ class LlmJudge:
         excerpts = "\n\n".join(f"Excerpt {i}: {_text(shown, delimiters)}" for i, shown in enumerate(examples, 1))
         user = f"Description: {explanation}\n\n{excerpts}"
         schema = _schema(len(examples)) if self.structured else None
-        sampling = Sampling(self.temperature, max_tokens=30 + 6 * len(examples))
+        sampling = Sampling(self.temperature, max_tokens=self.spare_tokens + TOKENS_PER_VERDICT * len(examples))
         return Request((Message("system", system), Message("user", user)), sampling, schema)
 
 
@@ -65,12 +71,11 @@ def parse_verdicts(reply: str, n: int) -> list[bool] | None:
     return None
 
 
-def _verdicts(response: Response, n: int) -> list[Verdict | Failure]:
-    parsed = parse_verdicts(response.text, n)
-    if parsed is None:
-        failure = Failure("score", "unparsable", f"the reply holds no list of {n} verdicts", response.text)
-        return [failure] * n
-    return [Verdict(matches) for matches in parsed]
+def _unparsable(response: Response, n: int) -> Failure:
+    reason = f"the reply holds no list of {n} verdicts"
+    if response.finish_reason == "length":
+        reason += ": it was cut off; raise the judge's spare_tokens"
+    return Failure("score", "unparsable", reason, response.text)
 
 
 def _text(shown: ShownExample, delimiters: tuple[str, str]) -> str:

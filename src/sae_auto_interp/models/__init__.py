@@ -1,1 +1,1 @@
-"""The subject model: loaded behind NNsight, and its activations at chosen modules."""
+"""The subject model: loaded behind NNsight, its activations at chosen modules, and digests of its weights."""

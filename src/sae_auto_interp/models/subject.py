@@ -14,20 +14,22 @@ def load_subject_model(ref: str, device: str = "auto") -> Any:
     """
     from nnsight import TransformersModel
 
-    _check_local(ref)
+    place = _place(ref)
     try:
-        model = TransformersModel(ref, task="text-generation", dispatch=True, device_map=device)
+        model = TransformersModel(place, task="text-generation", dispatch=True, device_map=device)
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"subject model {ref!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"subject model {ref!r} cannot be loaded: {reason}") from error
     model._module.eval()
     return model
 
 
-def _check_local(ref: str) -> None:
-    """A path that is not there would be looked up on the hub, and the hub's message would mislead."""
+def _place(ref: str) -> str:
+    """The directory meant, or the hub id; a path that is not there would be looked up on the hub and mislead."""
     path = Path(ref).expanduser()
     looks_local = path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1
     if looks_local and not path.is_dir():
         raise InputError(f"subject model: there is no directory {ref}")
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"subject model: {ref} holds no config.json; give a directory in Hugging Face format")
+    return str(path) if path.is_dir() else ref

@@ -101,7 +101,8 @@ class LineProgress:
             self._line()
 
     def finish(self) -> None:
-        self._line()
+        if self._done > self._done_before:
+            self._line()
 
     def _line(self) -> None:
         now = time.monotonic()

@@ -19,10 +19,13 @@ def run_record_stage(config: RunConfig, directory: RunDirectory, store: ResultSt
     """Build `n_features` records per module (or those asked for); a feature without enough examples is a failure."""
     dataset = FeatureDataset(directory.features, feature_config(config), verify=True)
     loader = FeatureLoader(directory.load_tokens(), dataset)
+    failed = {unit for unit, failure in store.failures() if failure.stage == STAGE}
+    built = store.finished_units(STAGE) - failed
     wanted = {module: _candidates(config, dataset, module) for module in dataset.readers}
-    progress.start(STAGE, sum(min(n, len(order)) for order, n in wanted.values()), 0, "features")
+    total = sum(min(n, len(order)) for order, n in wanted.values())
+    progress.start(STAGE, total, len(built), "features")
     for order, n in wanted.values():
-        _build_until(n, order, loader, store, progress)
+        _build_until(n, order, built, failed, loader, store, progress)
     progress.finish()
 
 
@@ -47,27 +50,34 @@ def _candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tupl
     return [FeatureId(module, int(index)) for index in rng.permutation(often_enough)], config.features.n_features
 
 
-def _build_until(n: int, order: list[FeatureId], loader: FeatureLoader, store: ResultStore, progress: Progress) -> None:
-    finished = store.finished_units(STAGE)
-    failed = {unit for unit, failure in store.failures() if failure.stage == STAGE}
+def _build_until(
+    n: int,
+    order: list[FeatureId],
+    built: set[str],
+    failed: set[str],
+    loader: FeatureLoader,
+    store: ResultStore,
+    progress: Progress,
+) -> None:
+    """Go through the features in order until `n` have a record; what an earlier run did counts and is not redone."""
     n_built = 0
     for feature in order:
         if n_built == n:
             return
         unit = str(feature)
-        if unit not in finished and _build(feature, loader, store):
-            failed.add(unit)
-        if unit not in failed:
+        if unit in built:
+            n_built += 1
+        elif unit not in failed and _build(feature, loader, store):
             n_built += 1
             progress.advance()
 
 
 def _build(feature: FeatureId, loader: FeatureLoader, store: ResultStore) -> bool:
-    """Build and store one record; true when there is a failure instead."""
+    """Build and store one record, or why there is none; true when there is one."""
     built = loader.build(feature)
     with store.unit(STAGE, str(feature)):
         if isinstance(built, Failure):
             store.add_failure(built, str(feature))
         else:
             store.add_record(built)
-    return isinstance(built, Failure)
+    return not isinstance(built, Failure)

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.protocols import Judge
 from sae_auto_interp.types import Example, Failure, ShownExample, Trial, Usage, Verdict
+
+
+NO_TEXT = Failure("score", "no_text", "the example carries no strings; cache with a tokenizer, or give the loader a vocabulary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +30,32 @@ class Question:
 async def ask(
     judge: Judge, explanation: str, questions: Sequence[Question], task: str, n_shown: int, rng: np.random.Generator
 ) -> tuple[tuple[Trial, ...], Usage]:
-    """Put every question to the judge, `n_shown` at a time, all batches at once; trials in shuffled order."""
-    shuffled = [questions[i] for i in rng.permutation(len(questions))]
-    batches = [shuffled[i : i + n_shown] for i in range(0, len(shuffled), n_shown)]
-    answers = await asyncio.gather(*(judge.judge(explanation, [q.shown for q in batch], task) for batch in batches))
-    trials = [
-        _trial(question, verdict)
-        for batch, (verdicts, _) in zip(batches, answers, strict=True)
-        for question, verdict in zip(batch, verdicts, strict=True)
-    ]
+    """Put every question to the judge, `n_shown` at a time, all batches at once; trials in shuffled order.
+
+    An example without strings cannot be shown: its trial is a failure that no judge is asked about.
+    """
+    shuffled = [questions[int(i)] for i in rng.permutation(len(questions))]
+    readable = [question for question in shuffled if question.shown.str_tokens]
+    batches = [readable[i : i + n_shown] for i in range(0, len(readable), n_shown)]
+    answers = await asyncio.gather(*(_ask_batch(judge, explanation, batch, task) for batch in batches))
+    trials = [_trial(q, NO_TEXT) for q in shuffled if not q.shown.str_tokens]
+    for batch, (verdicts, _) in zip(batches, answers, strict=True):
+        trials += [_trial(question, verdict) for question, verdict in zip(batch, verdicts, strict=True)]
     return tuple(trials), sum((usage for _, usage in answers), Usage())
+
+
+def check_n_shown(scorer: str, n_shown: int) -> None:
+    """Raises `ConfigError` unless a prompt has room for an example."""
+    if n_shown < 1:
+        raise ConfigError(f"scorers.{scorer}.n_shown={n_shown}; give at least 1")
+
+
+async def _ask_batch(
+    judge: Judge, explanation: str, batch: Sequence[Question], task: str
+) -> tuple[list[Verdict | Failure], Usage]:
+    verdicts, usage = await judge.judge(explanation, [question.shown for question in batch], task)
+    assert len(verdicts) == len(batch), f"judge {judge.name} gave {len(verdicts)} verdicts on {len(batch)} examples"
+    return verdicts, usage
 
 
 def _trial(question: Question, verdict: Verdict | Failure) -> Trial:

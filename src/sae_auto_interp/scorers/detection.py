@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sae_auto_interp.protocols import Judge
-from sae_auto_interp.scorers._questions import Question, ask
+from sae_auto_interp.scorers._questions import Question, ask, check_n_shown
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Explanation, FeatureRecord, Score, ShownExample
 
@@ -22,6 +22,9 @@ class DetectionScorer:
     n_shown: int = 5
     """Windows per prompt. 1 is the reference, 5 costs a fifth."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_n_shown(self.name, self.n_shown)
 
     async def score(self, record: FeatureRecord, explanation: Explanation, explanation_id: str) -> Score:
         questions = [Question(ShownExample(e.str_tokens), True, e) for e in record.test]

@@ -1,0 +1,70 @@
+"""What a subject model is: its name, its settings and digests of weights, for manifests and fingerprints."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.types import Array
+
+SAMPLED_ENTRIES = 4096
+"""Entries of each parameter that `sampled_sha256` reads, about."""
+
+
+def model_name(model: nn.Module) -> str:
+    """Where the model was loaded from; the name of its class when it was made in place."""
+    return str(getattr(_config_of(model), "_name_or_path", "") or type(model).__name__)
+
+
+def model_settings(model: nn.Module) -> dict[str, Any]:
+    """The model's configuration, but for its name: where it was loaded from changes nothing."""
+    config = _config_of(model)
+    settings: dict[str, Any] = config.to_dict() if hasattr(config, "to_dict") else {}
+    return {name: value for name, value in settings.items() if name != "_name_or_path"}
+
+
+def check_token_ids(model: nn.Module, tokens: Array) -> None:
+    """Raise `InputError` for ids without an embedding: on a GPU they would fail deep inside, without a message."""
+    smallest, largest = int(tokens.min()), int(tokens.max())
+    n_ids = getattr(_config_of(model), "vocab_size", None)
+    if smallest < 0 or (isinstance(n_ids, int) and largest >= n_ids):
+        known = "must not be negative" if n_ids is None else f"the model knows 0 to {n_ids - 1}"
+        raise InputError(f"tokens hold ids from {smallest} to {largest}; {known}")
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Digest of every parameter and buffer of a module, names, types and shapes included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(_bytes_of(value))
+    return digest.hexdigest()
+
+
+def sampled_sha256(module: nn.Module) -> str:
+    """Digest of evenly spread entries of every parameter: tells trained models apart in well under a second.
+
+    Hashing a large subject model in full would take longer than starting it. A change of a few single weights can go
+    unnoticed; training, merging or rounding the model cannot.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.named_parameters()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        if not value.is_meta:
+            digest.update(_bytes_of(_spread(value.detach())))
+    return digest.hexdigest()
+
+
+def _config_of(model: nn.Module) -> Any:
+    return getattr(model, "config", None)
+
+
+def _spread(value: Tensor) -> Tensor:
+    step = max(1, value.numel() // SAMPLED_ENTRIES)
+    return value.reshape(-1)[::step]
+
+
+def _bytes_of(value: Tensor) -> memoryview:
+    return value.cpu().contiguous().flatten().view(torch.uint8).numpy().data

@@ -1,0 +1,112 @@
+"""Windows against cutting every row by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.features.constructors import max_activation_pooling_sampler
+from sae_auto_interp.features.grid import WindowGrid
+from sae_auto_interp.features.negatives import silent_windows
+from sae_auto_interp.types import NO_DOCUMENT, FeatureEntries, FeatureId, TokenRows
+from tests.support.records import plain_rows
+
+F = FeatureId("m", 0)
+
+
+@st.composite
+def token_rows(draw: st.DrawFn) -> tuple[Any, Any]:
+    """Tokens and documents: rows of one or several, with or without BOS, padded or not, some without any text."""
+    n_rows, ctx_len = draw(st.integers(1, 5)), draw(st.integers(2, 14))
+    with_bos = draw(st.booleans())
+    owner = st.lists(st.sampled_from([0, 0, 0, 1, 2, NO_DOCUMENT]), min_size=ctx_len, max_size=ctx_len)
+    block = st.sampled_from([0, 1, 2]).map(lambda d: [d] * ctx_len)
+    documents = np.array([draw(block | owner.map(sorted) | owner) for _ in range(n_rows)], dtype=np.int32)
+    padding = draw(st.lists(st.integers(0, ctx_len), min_size=n_rows, max_size=n_rows))
+    for row, n in enumerate(padding):
+        documents[row, ctx_len - n :] = NO_DOCUMENT
+    if with_bos:
+        documents[:, 0] = NO_DOCUMENT
+    tokens = draw(st.lists(st.integers(0, 2), min_size=documents.size, max_size=documents.size))
+    return np.array(tokens, dtype=np.int32).reshape(documents.shape), documents
+
+
+def windows_by_hand(rows: TokenRows, window: int) -> list[tuple[int, int, int]]:
+    """(row, start, document or NO_DOCUMENT) of every whole window."""
+    first = 1 if all(row[0] == NO_DOCUMENT for row in rows.documents) else 0
+    found = []
+    for row in range(rows.n_rows):
+        for start in range(first, rows.ctx_len - window + 1, window):
+            owners = set(rows.documents[row, start : start + window].tolist())
+            found.append((row, start, owners.pop() if len(owners) == 1 else NO_DOCUMENT))
+    return found
+
+
+@given(token_rows(), st.integers(1, 6), st.data())
+def test_the_grid_is_every_row_cut_by_hand(arrays: tuple[Any, Any], window: int, data: st.DataObject) -> None:
+    rows = TokenRows(*arrays, ("a", "b", "c"))
+    expected = windows_by_hand(rows, window)
+    assume(expected)
+    grid = WindowGrid.over(rows, window)
+    assert [(*grid.place(w), int(grid.documents[w])) for w in range(len(grid.documents))] == expected
+    assert grid.n_usable == sum(document != NO_DOCUMENT for *_, document in expected)
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(expected) - 1))), dtype=np.int64)
+    cut = [rows.tokens[row, start : start + window].tolist() for row, start, _ in (expected[w] for w in chosen)]
+    assert grid.tokens(chosen).tolist() == cut
+    owner = {(row, start + i): w for w, (row, start, _) in enumerate(expected) for i in range(window)}
+    everywhere = np.arange(rows.tokens.size)
+    assert grid.windows_of(everywhere).tolist() == [owner.get(divmod(at, rows.ctx_len), -1) for at in everywhere.tolist()]
+
+
+@given(token_rows(), st.integers(1, 6), st.data())
+def test_active_and_silent_windows_are_those_found_by_hand(arrays: tuple[Any, Any], window: int, data: st.DataObject) -> None:
+    rows = TokenRows(*arrays, ("a", "b", "c"))
+    expected = windows_by_hand(rows, window)
+    assume(expected)
+    text = np.flatnonzero(rows.documents != NO_DOCUMENT)
+    assume(len(text))
+    locations = np.array(sorted(data.draw(st.sets(st.sampled_from(text.tolist())))), dtype=np.int64)
+    values = data.draw(st.lists(st.integers(1, 4), min_size=len(locations), max_size=len(locations)))
+    dense = np.zeros(rows.tokens.shape, np.float32)
+    dense.flat[locations] = values
+    entries = FeatureEntries(F, locations, np.array(values, dtype=np.float32))
+    grid = WindowGrid.over(rows, window)
+
+    cut = {w: dense[row, start : start + window] for w, (row, start, d) in enumerate(expected) if d != NO_DOCUMENT}
+    assert silent_windows(entries, grid).tolist() == [w for w, activations in cut.items() if not activations.any()]
+    seen: set[tuple[int, ...]] = set()
+    distinct = []
+    for w, activations in cut.items():
+        text_of = tuple(grid.tokens(np.array([w]))[0].tolist())
+        if activations.any() and text_of not in seen:
+            seen.add(text_of)
+            distinct.append(w)
+    found = max_activation_pooling_sampler(entries, grid)
+    assert found.ids.tolist() == sorted(distinct, key=lambda w: (-cut[w].max(), w))
+    assert found.maxima.tolist() == [cut[w].max() for w in found.ids.tolist()]
+    assert found.documents.tolist() == [expected[w][2] for w in found.ids.tolist()]
+    for w in found.ids.tolist():
+        assert found.activations(w).tolist() == cut[w].tolist()
+
+
+def test_pooling_of_two_rows() -> None:
+    rows = TokenRows.from_ids(np.arange(16).reshape(2, 8))
+    entries = FeatureEntries(F, np.array([1, 3, 13]), np.array([1, 3, 2], dtype=np.float32))
+    grid = WindowGrid.over(rows, 4)
+    windows = max_activation_pooling_sampler(entries, grid)
+    assert grid.tokens(windows.ids).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
+    assert [windows.activations(int(w)).tolist() for w in windows.ids] == [[0, 1, 0, 3], [0, 2, 0, 0]]
+    assert windows.maxima.tolist() == [3, 2]
+
+
+def test_a_window_longer_than_a_row_is_refused() -> None:
+    WindowGrid.over(plain_rows(2, 8), 8)
+    with pytest.raises(InputError, match="a window of 9 tokens does not fit rows of 8 tokens of text"):
+        WindowGrid.over(plain_rows(2, 8), 9)
+    rows = plain_rows(2, 8)
+    rows.documents[:, 0] = NO_DOCUMENT
+    with pytest.raises(InputError, match="a window of 8 tokens does not fit rows of 7 tokens of text"):
+        WindowGrid.over(rows, 8)

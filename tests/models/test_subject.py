@@ -1,0 +1,112 @@
+"""Subject models: loaded from a directory, named in manifests, told apart by their weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.cache.reader import CacheReader
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.features import FeatureCache, FeatureDataset
+from sae_auto_interp.models.identity import (
+    check_token_ids,
+    model_name,
+    model_settings,
+    sampled_sha256,
+    weights_sha256,
+)
+from sae_auto_interp.models.subject import load_subject_model
+from sae_auto_interp.types import TokenRows
+from tests.support.records import byte_level_tokenizer, dense_entries, read_entries, tiny_coders, tiny_gpt2
+
+TEXTS = ["the cat sat on the mat with the hat", "naïve café 🎉 東京"]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = byte_level_tokenizer(TEXTS, vocab_size=270)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=32, n_embd=16, n_layer=2, n_head=2))
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def test_a_loaded_model_is_cached_as_a_dense_encode_with_its_text(directory: Path, tmp_path: Path) -> None:
+    model = load_subject_model(str(directory), device="cpu")
+    assert not model._module.training
+    tokens = np.array([model.tokenizer.encode(text, add_special_tokens=False)[:8] for text in TEXTS])
+    coders = tiny_coders()
+    cache = FeatureCache(model, attach(model, coders))
+    cache.run(tokens=tokens)
+    cache.save_splits(2, tmp_path)
+    plain = type(model._module).from_pretrained(directory)
+    rows = TokenRows.from_ids(tokens)
+    for module, expected in dense_entries(plain.eval(), tiny_coders(), rows).items():
+        found = sorted(read_entries(CacheReader(tmp_path / module)))
+        assert [e[:3] for e in found] == [e[:3] for e in sorted(expected)]
+        np.testing.assert_allclose([e[3] for e in found], [e[3] for e in sorted(expected)], rtol=2e-3, atol=1e-4)
+    vocabulary = FeatureDataset(tmp_path).vocabulary
+    assert vocabulary is not None
+    assert ["".join(vocabulary.str_tokens(row)) for row in rows.tokens] == [model.tokenizer.decode(r) for r in tokens]
+    assert CacheReader(tmp_path / "transformer.h.0").manifest.model == str(directory)
+
+
+def test_what_is_no_model_is_refused_without_asking_the_hub(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no directory .*/missing"):
+        load_subject_model(str(tmp_path / "missing"))
+    for ref in ("./missing", "~/no such model", "some/deep/path"):
+        with pytest.raises(InputError, match="there is no directory"):
+            load_subject_model(ref)
+    with pytest.raises(InputError, match=r"holds no config\.json"):
+        load_subject_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_subject_model(str(tmp_path))
+
+
+def test_a_home_directory_is_found(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(directory.parent))
+    assert load_subject_model("~/tiny", device="cpu")._module.config.n_embd == 16
+
+
+def test_models_are_told_apart_by_any_trained_weight() -> None:
+    one, same, other = tiny_gpt2(0), tiny_gpt2(0), tiny_gpt2(1)
+    for digest in (weights_sha256, sampled_sha256):
+        assert digest(one) == digest(same) != digest(other)
+    for name, parameter in same.named_parameters():
+        with torch.no_grad():
+            before = parameter.clone()
+            parameter.add_(1e-3)
+            assert sampled_sha256(same) != sampled_sha256(one), name
+            parameter.copy_(before)
+    assert sampled_sha256(same.half()) != sampled_sha256(one)
+    one.register_buffer("another", torch.zeros(1))
+    assert weights_sha256(one) != weights_sha256(tiny_gpt2(0))
+
+
+def test_names_and_settings() -> None:
+    model = tiny_gpt2()
+    assert model_name(model) == "GPT2LMHeadModel"
+    settings = model_settings(model)
+    assert settings["n_embd"] == 16
+    model.config._name_or_path = "here/tiny"
+    assert model_name(model) == "here/tiny"
+    assert model_settings(model) == settings
+    assert (model_name(torch.nn.Identity()), model_settings(torch.nn.Identity())) == ("Identity", {})
+
+
+def test_ids_without_an_embedding_are_refused() -> None:
+    model = tiny_gpt2()
+    check_token_ids(model, np.array([[0, 49]]))
+    with pytest.raises(InputError, match="ids from 3 to 50; the model knows 0 to 49"):
+        check_token_ids(model, np.array([[3, 50]]))
+    check_token_ids(torch.nn.Identity(), np.array([[0, 10**9]]))
+    with pytest.raises(InputError, match="ids from -1 to 5; must not be negative"):
+        check_token_ids(torch.nn.Identity(), np.array([[-1, 5]]))
