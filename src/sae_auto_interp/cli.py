@@ -30,6 +30,8 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """Exit status after ctrl-C, as shells count it."""
+DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Full, over quota, or not ours to write: a user's to mend, unlike other trouble with files."""
 FILE_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
@@ -131,7 +133,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in DISK_TROUBLES:
             raise
         status = _fail(
             f"{error.strerror}: {error.filename or 'while writing'}; what is finished is kept: run again once mended"

@@ -19,7 +19,7 @@ PREFERRED_DELIMITERS = (("<<", ">>"), ("[[", "]]"), ("{{", "}}"), ("«", "»"), 
 def highlighted_tokens(
     activations: Float[Array, " window"], fraction: float, *, inclusive: bool = False
 ) -> Bool[Array, " window"]:
-    """Tokens above `fraction` of the window's maximum (at or above it when `inclusive`); never a token that is silent."""
+    """Tokens above `fraction` of the window's maximum (at or above it when `inclusive`); never a silent token."""
     least = fraction * float(activations.max(initial=0.0))
     return (activations > 0) & (activations >= least if inclusive else activations > least)
 
@@ -37,8 +37,8 @@ def choose_delimiters(texts: Iterable[str]) -> tuple[str, str]:
 def marked_text(str_tokens: Sequence[str], marked: Iterable[bool], delimiters: tuple[str, str]) -> str:
     """The text with each maximal run of marked tokens between the delimiters.
 
-    A token without text (the first bytes of a character, as `Vocabulary.str_tokens` has them) hands its mark to the next
-    one that has some, so that no mark stands around nothing.
+    A token without text (the first bytes of a character, as `Vocabulary.str_tokens` has them) hands its mark to the
+    next one that has some, so that no mark stands around nothing.
 
     >>> marked_text(["a", " b", " c", " d"], [False, True, True, False], ("<<", ">>"))
     'a<< b c>> d'

@@ -135,7 +135,9 @@ def _clause(match: re.Match[str]) -> Clause | None:
     if name is not None and name not in TOKEN_CLASSES:
         return None
     try:
-        token, word, after, second, first = (_unquoted(match[part]) for part in ("token", "word", "after", "second", "first"))
+        token, word, after, second, first = (
+            _unquoted(match[part]) for part in ("token", "word", "after", "second", "first")
+        )
     except json.JSONDecodeError:
         return None
     return Clause(token if second is None else second, first if after is None else after, name, word)

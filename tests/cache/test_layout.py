@@ -89,7 +89,10 @@ def test_an_incomplete_file_never_gets_its_name(tmp_path: Path) -> None:
         write(2, RuntimeError("stopped"))
     with pytest.raises(AssertionError, match="not complete"):
         write(3)
-    with pytest.raises(AssertionError, match="a is int64, got float64"), ArrayWriter(path, {"a": (np.dtype("i8"), 1)}) as w:
+    with (
+        pytest.raises(AssertionError, match="a is int64, got float64"),
+        ArrayWriter(path, {"a": (np.dtype("i8"), 1)}) as w,
+    ):
         w.append("a", np.zeros(1))
     assert not path.exists()
     write(4)

@@ -36,7 +36,12 @@ def random_entries(rng: np.random.Generator, n_rows: int, ctx_len: int, density:
     block_entries=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_merged_shards_are_the_sorted_entries(
-    seed: int, density: float, rows_per_run: int, n_splits: int, block_entries: int, tmp_path_factory: pytest.TempPathFactory
+    seed: int,
+    density: float,
+    rows_per_run: int,
+    n_splits: int,
+    block_entries: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     root = tmp_path_factory.mktemp("cache")
     rows = plain_rows(6, 5)
@@ -100,11 +105,14 @@ def test_buffer_sizes_change_no_byte(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     files = []
     batches = [
-        (np.sort(rng.integers(i * 100, i * 100 + 100, 50)), rng.integers(0, WIDTH, 50), rng.random(50)) for i in range(8)
+        (np.sort(rng.integers(i * 100, i * 100 + 100, 50)), rng.integers(0, WIDTH, 50), rng.random(50))
+        for i in range(8)
     ]
     for max_bytes in (0, 500, 700, 10**9):
         root = tmp_path / str(max_bytes)
-        spool = Spool(root / "work", {"m": WIDTH}, n_positions=800, dtype="float16", max_bytes=max_bytes, fingerprint="f")
+        spool = Spool(
+            root / "work", {"m": WIDTH}, n_positions=800, dtype="float16", max_bytes=max_bytes, fingerprint="f"
+        )
         for i, (locations, features, values) in enumerate(batches):
             spool.append("m", features, locations, values.astype(np.float32))
             spool.commit(i + 1, last=i == 7)

@@ -96,7 +96,9 @@ def test_a_newer_format_is_refused_even_with_other_fields(directory: Path) -> No
         read_manifest(directory)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format_version": null}', '{"format_version": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "{}", '{"format_version": null}', '{"format_version": 1}', "\xff"]
+)
 def test_a_damaged_manifest_is_named(text: str, directory: Path) -> None:
     (directory / MANIFEST).write_bytes(text.encode("latin-1"))
     with pytest.raises(CacheError, match=rf"{MANIFEST} is damaged or not a cache manifest"):

@@ -44,7 +44,9 @@ def test_only_what_becomes_infinite_is_too_large() -> None:
     with pytest.raises(CacheError, match="an activation of 65520 does not fit float16"):
         stored(np.array([1.0, 65_520.0], np.float32), np.dtype("float16"))
     for value in (np.inf, np.nan):
-        with pytest.raises(CacheError, match=f"an activation is {value}: the subject model or an autoencoder overflows"):
+        with pytest.raises(
+            CacheError, match=f"an activation is {value}: the subject model or an autoencoder overflows"
+        ):
             stored(np.array([value], np.float32), np.dtype("float32"))
 
 

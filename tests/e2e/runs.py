@@ -34,8 +34,11 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "sae_auto_interp.cli", *map(str, arguments)]
 
 
-def sae_auto_interp(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, env=environment())
+def sae_auto_interp(*arguments: str | Path, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command; no file that it writes may grow beyond `largest_file` bytes, as if the disk were full."""
+    limit = ["bash", "-c", f'ulimit -f {largest_file // 1024}; exec "$@"', "limited"] if largest_file else []
+    whole = [*limit, *command(*arguments)]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=280, env=environment())
 
 
 def environment() -> dict[str, str]:

@@ -13,9 +13,9 @@ from tests.e2e.runs import sae_auto_interp, write_run_file
 ASSETS = Path(__file__).parents[2] / "src" / "sae_auto_interp" / "assets" / "sparse_coders"
 
 
-def complaint(*arguments: str | Path) -> str:
+def complaint(*arguments: str | Path, largest_file: int | None = None) -> str:
     """The one line that a failing command says."""
-    done = sae_auto_interp(*arguments)
+    done = sae_auto_interp(*arguments, largest_file=largest_file)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -55,6 +55,12 @@ def test_unreachable_endpoint(tmp_path: Path) -> None:
     said = complaint("run", write_run_file(tmp_path, "simple", more=client), "--out", tmp_path / "run")
     assert "http://127.0.0.1:9/v1" in said
     assert "is the server running?" in said
+
+
+def test_an_endpoint_that_failed_is_not_kept(tmp_path: Path) -> None:
+    assert sae_auto_interp("run", write_run_file(tmp_path), "--out", tmp_path / "run").returncode == 0
+    assert "is the server running?" in complaint("score", tmp_path / "run", "--base-url", "http://127.0.0.1:9/v1")
+    assert sae_auto_interp("score", tmp_path / "run").returncode == 0
 
 
 def test_a_language_model_explainer_without_an_endpoint(tmp_path: Path) -> None:
@@ -99,6 +105,15 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     content[-1] ^= 0xFF
     shard.write_bytes(content)
     assert f"{shard} is damaged" in complaint("explain", tmp_path / "run")
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    arguments = ("cache", write_run_file(tmp_path), "--out", tmp_path / "run")
+    said = complaint(*arguments, largest_file=600 * 1024)
+    assert "cannot be written" in said
+    assert "run the same command again" in said
+    again = sae_auto_interp(*arguments)
+    assert again.returncode == 0, again.stderr
 
 
 def test_misspelt_option() -> None:

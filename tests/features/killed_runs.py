@@ -1,11 +1,11 @@
-"""Kill caching at every kind of moment, resume it, and compare every byte. Run by test_resume.py in a process of its own.
+"""Kill caching at every kind of moment, resume it, and compare every byte; test_resume.py runs it as a process.
 
     python killed_runs.py DIRECTORY STEP
 
 This process loads torch once and forks; each child runs the cache and is killed by SIGKILL: at the n-th time that it
 is about to have a file written through to the disk or renamed, or when half of a piece of a shard or half a line of
-the journal is written, or at a moment of nobody's choosing. What a dead child leaves is resumed here. Every STEP-th n of
-the many is tried. Prints what went wrong, as JSON.
+the journal is written, or at a moment of nobody's choosing. What a dead child leaves is resumed here. Every STEP-th n
+of the many is tried. Prints what went wrong, as JSON.
 """
 
 import json
@@ -61,7 +61,9 @@ def main(root: Path, step: int) -> None:
         resumed = Counter[str]()
         with_counter(FeatureCache, "_cache_batch", resumed, lambda work=work, out=out: run(work, out))
         if resumed["_cache_batch"] != N_ROWS // BATCH - max(0, journal - 1):
-            problems.append(f"{kind} {n}: {journal - 1} runs were promised, and {resumed['_cache_batch']} batches run again")
+            problems.append(
+                f"{kind} {n}: {journal - 1} runs were promised, and {resumed['_cache_batch']} batches run again"
+            )
         if directory_bytes(out) != expected:
             problems.append(f"{kind} {n}: other files than an uninterrupted run's")
     print(json.dumps({"counts": counts, "n_events": len(events), "problems": problems}))

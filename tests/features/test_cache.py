@@ -47,7 +47,9 @@ def expected(rows: TokenRows) -> dict[str, list[Entry]]:
     return dense_entries(tiny_gpt2(), tiny_coders(), rows)
 
 
-def cached(world: tuple[Any, dict[str, Any]], tokens: Any, directory: Path, n_tokens: int | None = None, **kw: Any) -> Path:
+def cached(
+    world: tuple[Any, dict[str, Any]], tokens: Any, directory: Path, n_tokens: int | None = None, **kw: Any
+) -> Path:
     cache = FeatureCache(*world, **kw)
     cache.run(tokens=tokens, n_tokens=n_tokens)
     cache.save_splits(n_splits=3, save_dir=directory)
@@ -167,14 +169,23 @@ def test_only_entries_above_zero_are_kept_however_small(tmp_path: Path) -> None:
     reader = CacheReader(tmp_path / "site")
     tiny, tiniest = float(np.float16(1e-6)), float(np.finfo(np.float16).smallest_subnormal)
     assert 0 < tiniest < tiny < 1.1e-6
-    expected = [(0, 0, 1, 0.5), (0, 0, 3, tiny), (1, 0, 0, tiniest), (1, 0, 3, 65504.0), (1, 1, 1, 0.5), (1, 1, 3, tiny)]
+    expected = [
+        (0, 0, 1, 0.5),
+        (0, 0, 3, tiny),
+        (1, 0, 0, tiniest),
+        (1, 0, 3, 65504.0),
+        (1, 1, 1, 0.5),
+        (1, 1, 3, tiny),
+    ]
     assert sorted(read_entries(reader)) == expected
     assert reader.statistics()["n_activations"].tolist() == [1, 2, 0, 3]
 
 
 def test_an_activation_beyond_float16_is_refused_and_fits_float32(tmp_path: Path) -> None:
     world, tokens = lookup_world([[1, 2, 0], [70_000, 3, 0]]), np.array([[0, 1]])
-    with pytest.raises(CacheError, match="an activation of 70000 does not fit float16; set activation_dtype to float32"):
+    with pytest.raises(
+        CacheError, match="an activation of 70000 does not fit float16; set activation_dtype to float32"
+    ):
         cached(world, tokens, tmp_path)
     cached(world, tokens, tmp_path, options=FLOAT32)
     assert (0, 1, 0, 70_000.0) in read_entries(CacheReader(tmp_path / "site"))
@@ -200,9 +211,7 @@ def test_the_budget_is_whole_rows_whatever_the_batch_size(
     assert {entry[0] for entry in read_entries(reader)} == set(range(6))
 
 
-def test_tokens_and_their_number_come_in_any_order_and_form(
-    world: tuple[Any, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_tokens_and_their_number_come_in_any_order_and_form(world: tuple[Any, dict[str, Any]], tmp_path: Path) -> None:
     rows = TokenRows.from_ids(np.random.default_rng(0).integers(0, VOCAB, (5, 8)))
     array = rows.tokens.astype(np.int64)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
@@ -385,6 +394,7 @@ def test_an_autoencoder_of_another_place_is_refused(tmp_path: Path) -> None:
     import nnsight
 
     model = nnsight.NNsight(tiny_gpt2())
-    attached = attach(model, {"transformer.h.0.mlp.c_fc": tiny_coder("relu")})
-    with pytest.raises(WeightsError, match="reads 16 dimensions, but the module gives 64"):
+    attached = attach(model, {"transformer.h.0": tiny_coder("relu")})
+    model._module.get_submodule("transformer.h.0").register_forward_hook(lambda *call: torch.cat([call[-1]] * 2, -1))
+    with pytest.raises(WeightsError, match=r"transformer\.h\.0 reads 16 dimensions, but the module gives 32"):
         cached((model, attached), [[1, 2]], tmp_path)

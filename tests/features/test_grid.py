@@ -58,11 +58,15 @@ def test_the_grid_is_every_row_cut_by_hand(arrays: tuple[Any, Any], window: int,
     assert grid.tokens(chosen).tolist() == cut
     owner = {(row, start + i): w for w, (row, start, _) in enumerate(expected) for i in range(window)}
     everywhere = np.arange(rows.tokens.size)
-    assert grid.windows_of(everywhere).tolist() == [owner.get(divmod(at, rows.ctx_len), -1) for at in everywhere.tolist()]
+    assert grid.windows_of(everywhere).tolist() == [
+        owner.get(divmod(at, rows.ctx_len), -1) for at in everywhere.tolist()
+    ]
 
 
 @given(token_rows(), st.integers(1, 6), st.data())
-def test_active_and_silent_windows_are_those_found_by_hand(arrays: tuple[Any, Any], window: int, data: st.DataObject) -> None:
+def test_active_and_silent_windows_are_those_found_by_hand(
+    arrays: tuple[Any, Any], window: int, data: st.DataObject
+) -> None:
     rows = TokenRows(*arrays, ("a", "b", "c"))
     expected = windows_by_hand(rows, window)
     assume(expected)
@@ -100,6 +104,14 @@ def test_pooling_of_two_rows() -> None:
     assert grid.tokens(windows.ids).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
     assert [windows.activations(int(w)).tolist() for w in windows.ids] == [[0, 1, 0, 3], [0, 2, 0, 0]]
     assert windows.maxima.tolist() == [3, 2]
+
+
+def test_equal_maxima_come_in_order_of_the_text() -> None:
+    grid = WindowGrid.over(plain_rows(200, 8), 4)
+    locations = np.arange(0, 1600, 4)
+    values = np.where(locations % 3 == 0, 2, 1).astype(np.float32)
+    windows = max_activation_pooling_sampler(FeatureEntries(F, locations, values), grid)
+    assert windows.ids.tolist() == sorted(range(400), key=lambda w: (-values[w], w))
 
 
 def test_a_window_longer_than_a_row_is_refused() -> None:

@@ -20,7 +20,8 @@ SIZES = (90, 300, 1000, 5000)
 
 
 def config(**settings: Any) -> FeatureConfig:
-    return FeatureConfig(**{"window": WINDOW, "n_train": 40, "n_test": 50, "min_examples": 20} | settings)
+    defaults: dict[str, Any] = {"window": WINDOW, "n_train": 40, "n_test": 50, "min_examples": 20}
+    return FeatureConfig(**defaults | settings)
 
 
 def documents_of(rows_per_document: int, rows: TokenRows) -> TokenRows:
@@ -40,11 +41,11 @@ def dense(entries: list[Entry], rows: TokenRows, feature: int) -> Array:
 def in_windows(rng: np.random.Generator, rows: TokenRows, n_windows: int, feature: int) -> list[Entry]:
     """Entries of a feature that fires in exactly so many windows, one to three times in each, heavy-tailed."""
     per_row = rows.ctx_len // WINDOW
-    found = []
+    found: list[Entry] = []
     for w in rng.choice(rows.n_rows * per_row, n_windows, replace=False).tolist():
-        row, column = divmod(w, per_row)
-        for place in rng.choice(WINDOW, int(rng.integers(1, 4)), replace=False).tolist():
-            found.append((row, column * WINDOW + place, feature, float(np.float32(rng.pareto(1.5) + 0.01))))
+        row, start = w // per_row, w % per_row * WINDOW
+        places = rng.choice(WINDOW, int(rng.integers(1, 4)), replace=False).tolist()
+        found += [(row, start + place, feature, float(np.float32(rng.pareto(1.5) + 0.01))) for place in places]
     return found
 
 
@@ -75,10 +76,14 @@ def check_record(record: FeatureRecord, rows: TokenRows, activations: Array, cfg
         assert set(rows.documents[place].tolist()) == {example.document}
         assert example.document != NO_DOCUMENT
         assert len(example.str_tokens) == cfg.window
-    assert all(example.max_activation > 0 and example.source == "activating" for example in (*record.train, *record.test))
+    assert all(
+        example.max_activation > 0 and example.source == "activating" for example in (*record.train, *record.test)
+    )
     assert all(example.max_activation == 0 and example.source == "random" for example in (*explain, *silent))
     assert all(example.quantile is None for example in (*explain, *silent))
-    for examples, n in zip(pools, (cfg.n_train, cfg.n_test, cfg.n_non_activating_train, cfg.n_non_activating_test), strict=True):
+    for examples, n in zip(
+        pools, (cfg.n_train, cfg.n_test, cfg.n_non_activating_train, cfg.n_non_activating_test), strict=True
+    ):
         assert 0 < len(examples) <= n
     for examples in (record.train, record.test):
         maxima = [example.max_activation for example in examples]

@@ -1,6 +1,7 @@
 """Which windows are chosen: counts, quantiles, order, and no window twice."""
 
-from typing import get_args
+from itertools import pairwise
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_a_hundred_windows_give_five_of_each_decile_with_falling_maxima() -> Non
     assert np.bincount(sample.quantiles).tolist() == [5] * 10
     assert (sample.indices // 10 == sample.quantiles).all()
     groups = [maxima[sample.indices[sample.quantiles == q]] for q in range(10)]
-    assert all(high.min() >= low.max() for high, low in zip(groups, groups[1:], strict=False))
+    assert all(high.min() >= low.max() for high, low in pairwise(groups))
 
 
 @pytest.mark.parametrize("n_windows", [5, 10, 1000])
@@ -92,15 +93,15 @@ def test_bins_differ_by_one_at_most() -> None:
         ({"train_fraction": 1.0}, "between 0 and 1"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        FeatureConfig(**settings)  # pyright: ignore[reportArgumentType]
+        FeatureConfig(**settings)
 
 
 def test_a_mistyped_sampling_is_refused() -> None:
     config = FeatureConfig()
     object.__setattr__(config, "sampling", "botom")  # the tests' own type check would not let it through
-    with pytest.raises(ConfigError, match="features.sampling='botom'; give one of top, random, quantile, mix"):
+    with pytest.raises(ConfigError, match=r"features\.sampling='botom'; give one of top, random, quantile, mix"):
         config.__post_init__()
 
 

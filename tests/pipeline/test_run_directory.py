@@ -51,10 +51,10 @@ def test_a_run_directory_survives_the_loss_of_its_model(tmp_path: Path) -> None:
 def test_another_configuration_is_refused_and_named(settings: dict[str, Any], named: str, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.claim(config_of(tmp_path))
-    before = directory.config.read_bytes()
+    before = directory.manifest.read_bytes()
     with pytest.raises(RunDirectoryError, match=rf"\({named} changed\)"):
         directory.claim(config_of(tmp_path, **settings))
-    assert directory.config.read_bytes() == before
+    assert directory.manifest.read_bytes() == before
 
 
 def test_changed_weights_are_another_configuration(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sae_auto_interp.types import (
     TokenRows,
 )
 
-WORDS = " the of and to in that is was for it with as his on be at by had not are but from or have an they".split()
+WORDS = ("the", "of", "and", "to", "in", "that", "is", "was", "for", "it", "with", "as", "his", "on", "be", "at", "by")
 VOCAB, D_MODEL, WIDTH = 50, 16, 40
 Entry = tuple[int, int, int, float]
 """(row, position, feature, value)."""
@@ -41,12 +41,14 @@ def make_record(
     window: int = 8,
     seed: int = 0,
 ) -> FeatureRecord:
-    """A record of a feature that fires on `token` and nothing else, 1 to 9 strong; every example is its own document."""
+    """A record of a feature that fires on `token` alone, 1 to 9 strong; every example is its own document."""
     rng = np.random.default_rng(seed)
     sizes = {"train": n_train, "test": n_test, "explain": n_non_activating, "silent": n_non_activating}
     documents = iter(range(sum(sizes.values())))
     pools = {
-        name: tuple(_example(rng, token if name in ("train", "test") else None, window, next(documents)) for _ in range(n))
+        name: tuple(
+            _example(rng, token if name in ("train", "test") else None, window, next(documents)) for _ in range(n)
+        )
         for name, n in sizes.items()
     }
     for name in ("train", "test"):
@@ -79,7 +81,13 @@ def _with_quantile(example: Example, quantile: int) -> Example:
 
 
 def make_rows(
-    n_rows: int = 12, ctx_len: int = 16, *, seed: int = 0, rows_per_document: int = 2, bos: int | None = None, vocab: int = VOCAB
+    n_rows: int = 12,
+    ctx_len: int = 16,
+    *,
+    seed: int = 0,
+    rows_per_document: int = 2,
+    bos: int | None = None,
+    vocab: int = VOCAB,
 ) -> TokenRows:
     """Random rows; each document has its last row padded on the right, some of them nearly all of it."""
     rng = np.random.default_rng(seed)
@@ -176,7 +184,11 @@ def tiny_gpt2(seed: int = 0, n_layers: int = 2) -> Any:
 
 
 def tiny_coder(
-    activation: Literal["topk", "relu", "jumprelu"], *, side: Literal["input", "output"] = "output", seed: int = 0, **settings: Any
+    activation: Literal["topk", "relu", "jumprelu"],
+    *,
+    side: Literal["input", "output"] = "output",
+    seed: int = 0,
+    **settings: Any,
 ) -> Any:
     """A random coder of width 40 over 16 dimensions."""
     import torch
@@ -266,7 +278,7 @@ def dense_code(coder: Any, x: Any) -> Any:
 
 
 def dense_entries(model: Any, coders: Mapping[str, Any], rows: TokenRows) -> dict[str, list[Entry]]:
-    """What the cache should hold: one full forward pass per row over its text and BOS, dense codes, entries above zero."""
+    """What the cache should hold: a whole forward pass per row over text and BOS, dense codes, what is above zero."""
     import torch
 
     caught: dict[str, Any] = {}
@@ -295,7 +307,7 @@ def dense_entries(model: Any, coders: Mapping[str, Any], rows: TokenRows) -> dic
 
 
 def byte_level_tokenizer(texts: Sequence[str], vocab_size: int = 300) -> Any:
-    """A byte-level BPE trained on the spot, with `<|end|>` as its BOS, EOS and padding; characters split over tokens."""
+    """A byte-level BPE trained on the spot, `<|end|>` its BOS, EOS and padding; characters split over tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

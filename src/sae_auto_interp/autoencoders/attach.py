@@ -1,9 +1,9 @@
 """Attach coders to the modules of a model that NNsight wraps.
 
 After `attach`, a user's own `model.trace` can read `submodule.ae.output`, the dense code (and after it
-`submodule.output`: NNsight hands out values in the order in which they arise). The module that a coder reads is found by
-its exact path, by its path below the base model (`h.2` for `transformer.h.2`), or by a unique suffix; anything else
-is an error with the nearest matches.
+`submodule.output`: NNsight hands out values in the order in which they arise). The module that a coder reads is found
+by its exact path, by its path below the base model (`h.2` for `transformer.h.2`), or by a unique suffix; anything
+else is an error with the nearest matches.
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,9 @@ def attached_coder(handle: Any) -> SparseCoder:
     """The coder that `attach` put at a submodule."""
     coder = getattr(getattr(handle, "ae", None), "_module", None)
     if not isinstance(coder, SparseCoder):
-        raise InputError(f"no autoencoder is attached at {getattr(handle, 'path', handle)!r}; use a load_*_autoencoders function")
+        raise InputError(
+            f"no autoencoder is attached at {getattr(handle, 'path', handle)!r}; use a load_*_autoencoders function"
+        )
     return coder
 
 
@@ -88,7 +90,9 @@ def _edit(model: Any, handle: Any) -> None:
 def _check_alone(path: str, full_paths: Mapping[str, str]) -> None:
     same = [other for other, full in full_paths.items() if full == full_paths[path]]
     if len(same) > 1:
-        raise InputError(f"{' and '.join(same)} are one module, {full_paths[path]}; a module has room for one autoencoder")
+        raise InputError(
+            f"{' and '.join(same)} are one module, {full_paths[path]}; a module has room for one autoencoder"
+        )
 
 
 def _check_dimensions(model: Any, path: str, coder: SparseCoder) -> None:
@@ -101,9 +105,9 @@ def _check_dimensions(model: Any, path: str, coder: SparseCoder) -> None:
 
 
 def _dimensions(model: nn.Module, path: str, side: Side) -> int | None:
-    """Width of what a module reads or writes: a layer says it itself, other modules with weights are as wide as the model.
+    """Width of what a module reads or writes. A linear layer knows it; others with weights are as wide as the model.
 
-    None where it cannot be told without running the model (an activation function has the width of what it is given).
+    None where it cannot be told without running it: an activation function is as wide as what it is given.
     """
     module = model.get_submodule(path)
     for name in ("in_features", "nx") if side == "input" else ("out_features", "nf", "embedding_dim"):

@@ -41,19 +41,22 @@ def detect_family(root: Path) -> tuple[Family, str]:
     """The family, and the files that say so."""
     if not root.is_dir():
         raise InputError(f"autoencoders: there is no directory {root}")
-    found = {family: pattern for family, pattern in _PATTERNS if _holds(root, family, pattern)}
+    found: dict[Family, str] = {f: pattern for f, pattern in _PATTERNS if _holds(root, f, pattern)}
     if len(found) == 1:
-        family, pattern = next(iter(found.items()))
-        return family, f"it holds {pattern}"
+        family = next(iter(found))
+        return family, f"it holds {found[family]}"
     if found:
         families = " and ".join(f"{pattern} ({family})" for family, pattern in found.items())
-        raise InputError(f"autoencoders: {root} holds files of several families: {families}; give each its own directory")
+        raise InputError(
+            f"autoencoders: {root} holds files of several families: {families}; give each its own directory"
+        )
     listed = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
     known = ", ".join(f"{pattern} ({family})" for family, pattern in _PATTERNS)
     raise InputError(f"autoencoders: {root} is of no known family; it holds {listed}. Known: {known}{_deeper(root)}")
 
 
 def openai_layers(root: Path) -> list[int]:
+    """Layers that a directory in OpenAI's layout has weights for."""
     return sorted(int(p.stem) for p in root.glob("*.pt") if p.stem.isdecimal())
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from sae_auto_interp.errors import InputError, WeightsError
 
 _DAMAGED = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
-    MemoryError, struct.error,
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error,
 )  # fmt: skip
 """What torch.load was seen to raise on cut and altered files."""
 
@@ -41,13 +41,16 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         reason = "it holds something other than tensors, which could run code when opened, or is damaged"
         raise WeightsError(f"{path}: refused as a torch file: {reason}") from error
     except _DAMAGED as error:
-        raise WeightsError(f"{path}: cannot be read as a torch file ({_first_line(error)}); is it truncated?") from error
+        raise WeightsError(
+            f"{path}: cannot be read as a torch file ({_first_line(error)}); is it truncated?"
+        ) from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
-    return state
+    return {str(key): value for key, value in state.items()}
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a `.safetensors` file, which can hold nothing else."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -55,6 +58,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, as a configuration is."""
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -65,13 +69,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def tensor_of(state: Mapping[str, Any], key: str, path: Path) -> Tensor:
-    """The tensor `key` of a file: a matrix or a vector of floating-point numbers."""
+    """The tensor `key` of a file, which must be of floating-point numbers."""
     value = state.get(key)
     if not isinstance(value, Tensor):
-        raise WeightsError(f"{path}: no tensor {key!r}; the file holds {', '.join(sorted(map(str, state))[:10]) or 'nothing'}")
-    if not value.is_floating_point() or value.ndim not in (1, 2):
-        found = f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
-        raise WeightsError(f"{path}: {key!r} is {found}, but an autoencoder's weights are matrices and vectors of floats")
+        raise WeightsError(
+            f"{path}: no tensor {key!r}; the file holds {', '.join(sorted(state)[:10]) or 'nothing'}"
+        )
+    if not value.is_floating_point():
+        raise WeightsError(f"{path}: {key!r} is of type {value.dtype}; only floating-point weights are read")
+    return value
+
+
+def matrix_of(state: Mapping[str, Any], key: str, path: Path) -> Tensor:
+    """As `tensor_of`, and of two dimensions."""
+    value = tensor_of(state, key, path)
+    if value.ndim != 2:
+        raise WeightsError(f"{path}: {key!r} has shape {tuple(value.shape)}, but must be a matrix")
     return value
 
 

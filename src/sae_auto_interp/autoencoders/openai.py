@@ -6,18 +6,17 @@ pre-activations, then ReLU; "ReLU" does neither. `pre_bias` is subtracted from t
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.files import integer_of, read_torch_file, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import integer_of, matrix_of, read_torch_file, required_file, tensor_of
 from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
 from sae_auto_interp.errors import UnknownNameError, WeightsError
 
-Location = Literal["resid_post_mlp", "resid_delta_mlp", "resid_delta_attn"]
-_MODULES: dict[Location, str] = {
+_MODULES = {
     "resid_post_mlp": "h.{layer}",
     "resid_delta_mlp": "h.{layer}.mlp",
     "resid_delta_attn": "h.{layer}.attn",
@@ -25,12 +24,13 @@ _MODULES: dict[Location, str] = {
 
 
 def load_oai_autoencoders(
-    model: Any, layers: Sequence[int], weight_dir: str | Path, *, location: Location = "resid_post_mlp"
+    model: Any, layers: Sequence[int], weight_dir: str | Path, *, location: str = "resid_post_mlp"
 ) -> dict[str, Any]:
     """Attach `weight_dir/{layer}.pt` for each layer; returns {module path: submodule}.
 
-    `location` is OpenAI's name for the site; the default is the residual stream after the block. Raises `InputError`
-    for a missing file and `WeightsError` for one that is damaged, holds other tensors, or does not fit the model.
+    `location` is OpenAI's name for the site: `resid_post_mlp` (the residual stream after the block), `resid_delta_mlp`
+    or `resid_delta_attn`. Raises `InputError` for a missing file and `WeightsError` for one that is damaged, holds
+    other tensors, or does not fit the model.
     """
     if location not in _MODULES:
         raise UnknownNameError("location", location, _MODULES)
@@ -47,9 +47,9 @@ def read(path: Path) -> SparseCoder:
     is_topk = name == "TopK"
     k = _k(state, path) if is_topk else None
     weights = CoderWeights(
-        w_enc=tensor_of(state, "encoder.weight", path),
+        w_enc=matrix_of(state, "encoder.weight", path),
         b_enc=tensor_of(state, "latent_bias", path),
-        w_dec=tensor_of(state, "decoder.weight", path).T,
+        w_dec=matrix_of(state, "decoder.weight", path).T,
         b_dec=tensor_of(state, "pre_bias", path),
     )
     settings = CoderSettings(

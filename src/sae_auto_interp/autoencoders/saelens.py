@@ -12,12 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach, torch_module
-from sae_auto_interp.autoencoders.files import integer_of, read_json, read_safetensors, required_file, tensor_of
-from sae_auto_interp.autoencoders.sparse_coder import Activation, CoderSettings, CoderWeights, Normalisation, SparseCoder
+from sae_auto_interp.autoencoders.files import (
+    integer_of,
+    matrix_of,
+    read_json,
+    read_safetensors,
+    required_file,
+    tensor_of,
+)
+from sae_auto_interp.autoencoders.sparse_coder import (
+    Activation,
+    CoderSettings,
+    CoderWeights,
+    Normalisation,
+    SparseCoder,
+)
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 
 _ACTIVATIONS: dict[str, Activation] = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
@@ -51,6 +65,7 @@ def load_saelens_autoencoders(model: Any, directories: Sequence[str] | None, wei
 
 
 def coder_directories(root: Path) -> list[Path]:
+    """`root` if it holds a coder's config, otherwise the directories in it that do."""
     if not root.is_dir():
         raise InputError(f"SAELens autoencoders: there is no directory {root}")
     found = [root] if (root / "cfg.json").is_file() else sorted(p.parent for p in root.glob("*/cfg.json"))
@@ -67,9 +82,9 @@ def read(directory: Path) -> SparseCoder:
     activation = _activation(config, directory)
     _refuse_scaling(state, file)
     weights = CoderWeights(
-        w_enc=tensor_of(state, "W_enc", file).mT,
+        w_enc=matrix_of(state, "W_enc", file).T,
         b_enc=tensor_of(state, "b_enc", file),
-        w_dec=tensor_of(state, "W_dec", file),
+        w_dec=matrix_of(state, "W_dec", file),
         b_dec=tensor_of(state, "b_dec", file),
         threshold=tensor_of(state, "threshold", file) if activation == "jumprelu" else None,
     )
@@ -100,7 +115,8 @@ def save_jumprelu(directory: Path, weights: CoderWeights, metadata: dict[str, An
     width, d_in = weights.w_enc.shape
     config = {
         "d_in": d_in, "d_sae": width, "dtype": "float32", "device": "cpu", "architecture": "jumprelu",
-        "apply_b_dec_to_input": True, "normalize_activations": "none", "reshape_activations": "none", "metadata": metadata,
+        "apply_b_dec_to_input": True, "normalize_activations": "none", "reshape_activations": "none",
+        "metadata": metadata,
     }  # fmt: skip
     tensors = {
         "W_enc": weights.w_enc.T, "b_enc": weights.b_enc, "W_dec": weights.w_dec, "b_dec": weights.b_dec,
@@ -127,7 +143,9 @@ def _read_config(directory: Path) -> dict[str, Any]:
 def _activation(config: dict[str, Any], directory: Path) -> Activation:
     architecture = str(config.get("architecture", "standard"))
     if architecture not in _ACTIVATIONS:
-        raise WeightsError(f"{directory}: architecture {architecture!r} is not read yet; known: {', '.join(_ACTIVATIONS)}")
+        raise WeightsError(
+            f"{directory}: architecture {architecture!r} is not read yet; known: {', '.join(_ACTIVATIONS)}"
+        )
     return _ACTIVATIONS[architecture]
 
 
@@ -141,9 +159,8 @@ def _refuse_scaling(state: dict[str, Tensor], file: Path) -> None:
 def _folded(weights: CoderWeights) -> CoderWeights:
     """Codes scaled by the norm of their decoder rows before the top k, and back on decoding, as plain weights."""
     norms = weights.w_dec.norm(dim=-1)
-    return replace(
-        weights, w_enc=weights.w_enc * norms[:, None], b_enc=weights.b_enc * norms, w_dec=weights.w_dec / norms[:, None]
-    )
+    w_dec = weights.w_dec / norms.where(norms > 0, torch.ones(()))[:, None]
+    return replace(weights, w_enc=weights.w_enc * norms[:, None], b_enc=weights.b_enc * norms, w_dec=w_dec)
 
 
 def _normalisation(config: dict[str, Any], directory: Path) -> Normalisation:
@@ -152,7 +169,9 @@ def _normalisation(config: dict[str, Any], directory: Path) -> Normalisation:
         raise WeightsError(f"{directory}: normalize_activations={name!r} is not read yet; known: none, layer_norm")
     kwargs = config["metadata"].get("model_from_pretrained_kwargs") or {}
     if kwargs.get("center_writing_weights"):
-        raise WeightsError(f"{directory}: was trained on centred activations (center_writing_weights), which is not read yet")
+        raise WeightsError(
+            f"{directory}: was trained on centred activations (center_writing_weights), which is not read yet"
+        )
     if config.get("reshape_activations", "none") not in ("none", None):
         raise WeightsError(f"{directory}: reshape_activations={config['reshape_activations']!r} is not read yet")
     return _NORMALISATIONS[name]

@@ -13,7 +13,14 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.files import integer_of, read_json, read_safetensors, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import (
+    integer_of,
+    matrix_of,
+    read_json,
+    read_safetensors,
+    required_file,
+    tensor_of,
+)
 from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 
@@ -45,9 +52,9 @@ def read(directory: Path) -> SparseCoder:
     _refuse_variants(config, directory)
     state = read_safetensors(file)
     weights = CoderWeights(
-        w_enc=tensor_of(state, "encoder.weight", file),
+        w_enc=matrix_of(state, "encoder.weight", file),
         b_enc=tensor_of(state, "encoder.bias", file),
-        w_dec=tensor_of(state, "W_dec", file),
+        w_dec=matrix_of(state, "W_dec", file),
         b_dec=tensor_of(state, "b_dec", file),
     )
     k = integer_of(config, "k", config_file)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from sae_auto_interp.errors import InputError
+from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.types import Array
 
 FORMAT_VERSION = 1
@@ -46,9 +47,18 @@ def location_dtype(n_positions: int) -> np.dtype[np.unsignedinteger]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write a safetensors file so that the name appears only when every byte is on disk."""
+    """Write a safetensors file so that the name appears only when every byte is on disk.
+
+    Raises `CacheError` when the disk is full or may not be written to; nothing half-written is left.
+    """
     temporary = temporary_name(path)
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
+    try:
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CacheError(
+            f"{path} cannot be written ({error}); what is finished is kept: make room, then run the same command again"
+        ) from error
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
     put_in_place(temporary, path)

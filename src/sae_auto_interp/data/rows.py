@@ -20,11 +20,14 @@ def build_token_rows(
 ) -> TokenRows:
     """Rows holding at least `n_tokens` text tokens, or all there are. `tokenizer` is a Hugging Face tokenizer.
 
-    Documents shorter than `ctx_len` // 4 tokens are left out: they would be mostly padding. Raises
-    `InputError` when nothing is left, or when BOS is wanted and the tokenizer has none.
+    Documents shorter than `ctx_len` // 4 tokens are left out: they would be mostly padding. Raises `InputError` when
+    nothing is left or asked for, or when BOS is wanted and the tokenizer has none.
     """
     start = _bos(tokenizer) if prepend_bos else []
     room = ctx_len - len(start)
+    if n_tokens < 1 or room < 1:
+        raise InputError(f"n_tokens={n_tokens} and ctx_len={ctx_len} leave no room for text; give more of both")
+    shortest = max(1, ctx_len // 4)
     rows: list[Array] = []
     owners: list[Array] = []
     names: list[str] = []
@@ -33,7 +36,7 @@ def build_token_rows(
         if collected >= n_tokens:
             break
         ids = tokenizer.encode(document.text, add_special_tokens=False, verbose=False)
-        if len(ids) < ctx_len // 4:
+        if len(ids) < shortest:
             continue
         for piece in _pieces(ids, room)[: -(-(n_tokens - collected) // room)]:
             row, owner = _row(start, piece, ctx_len, _padding(tokenizer), len(names))
@@ -42,7 +45,9 @@ def build_token_rows(
             collected += len(piece)
         names.append(document.name)
     if not rows:
-        raise InputError(f"the text gave no document of at least {ctx_len // 4} tokens; give longer documents or a smaller ctx_len")
+        raise InputError(
+            f"the text gave no document of at least {shortest} tokens; give longer documents or a smaller ctx_len"
+        )
     return TokenRows(np.stack(rows), np.stack(owners), tuple(names))
 
 

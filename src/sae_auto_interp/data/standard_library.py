@@ -1,8 +1,9 @@
 """The text that every machine with Python has: the standard library's documentation and source.
 
-In: the running interpreter. Out: `Document`s: each language-reference topic (`pydoc_data.topics`) and each
-module's source with its docstrings, in an order that mixes them and depends on nothing but their names. Tests, vendored copies and files that are not UTF-8 are left out: they are data, not prose.
-The embedded language model was trained on this text, and the demo reads it again instead of downloading.
+In: the running interpreter. Out: `Document`s: each language-reference topic (`pydoc_data.topics`) and each module's
+source with its docstrings, in an order that mixes them and depends on nothing but their names. Tests, vendored
+copies and files that are not UTF-8 are left out: they are data, not prose. The embedded language model was trained on
+this text, and the demo reads it again instead of downloading.
 """
 
 import importlib

@@ -1,10 +1,10 @@
 """The lexical explainer: how much of a feature does a rule about tokens explain? No language model.
 
 In: the training examples and the silent windows meant for explaining. Out: a sentence stating which tokens, words,
-preceding tokens and classes of tokens the feature fires on, with counts. Clauses come from the examples' peak tokens and
-are chosen greedily: each next one is the clause that most improves the balanced accuracy of the rule on those training
-windows. It is a baseline to put beside a language model's explanations, in the manner of a token-list explanation
-(arXiv 2410.13928 calls such features unigram), with the silent windows keeping it from naming tokens that occur everywhere.
+preceding tokens and classes of tokens the feature fires on, with counts. Clauses come from the examples' peak tokens
+and are chosen greedily: each next one is the clause that most improves the balanced accuracy of the rule on those
+training windows. It is a baseline to put beside a language model's explanations, in the manner of a token-list
+explanation, with the silent windows keeping it from naming tokens that occur everywhere.
 """
 
 from collections import Counter
@@ -41,7 +41,9 @@ class LexicalExplainer:
         if self.max_clauses < 1:
             raise ConfigError(f"explainers.lexical.max_clauses={self.max_clauses}; give at least 1")
         if not 0 <= self.peak_fraction < 1:
-            raise ConfigError(f"explainers.lexical.peak_fraction={self.peak_fraction}; give a fraction from 0 to below 1")
+            raise ConfigError(
+                f"explainers.lexical.peak_fraction={self.peak_fraction}; give a fraction from 0 to below 1"
+            )
 
     async def explain(self, record: FeatureRecord) -> Explanation | Failure:
         """Never fails on a complete record whose examples carry strings."""
@@ -59,7 +61,9 @@ class LexicalExplainer:
         peaks = np.flatnonzero(highlighted_tokens(example.activations, self.peak_fraction))
         return {clause for peak in peaks for clause in _clauses_at(example.str_tokens, int(peak))}
 
-    def _choose(self, clauses: Sequence[Clause], at_peaks: Sequence[set[Clause]], record: FeatureRecord) -> list[Clause]:
+    def _choose(
+        self, clauses: Sequence[Clause], at_peaks: Sequence[set[Clause]], record: FeatureRecord
+    ) -> list[Clause]:
         """Greedily, the clauses of a rule; of equally good ones the first.
 
         A training window counts half for a clause that holds anywhere in it, as detection asks, and half for one that
@@ -74,7 +78,8 @@ class LexicalExplainer:
         while len(chosen) < self.max_clauses:
             accuracies = (_mean(np.maximum(recall, covered)) + 1 - _mean(np.maximum(alarm, alarmed))) / 2
             best = int(accuracies.argmax())
-            if chosen and accuracies[best] < accuracy + self.min_gain:
+            gain = float(accuracies[best]) - accuracy
+            if chosen and (gain <= 0 or gain < self.min_gain):
                 break
             chosen.append(best)
             accuracy = float(accuracies[best])
@@ -83,9 +88,13 @@ class LexicalExplainer:
 
 
 def _candidates(counts: Counter[Clause]) -> list[Clause]:
-    """Clauses true of some peak in several examples, the commonest first; those of one example only if there are no others."""
+    """Clauses true of peaks in two examples or more (of one, where none is): commonest first, then simplest."""
     repeated = [clause for clause, n in counts.items() if n >= 2]
-    return sorted(repeated or counts, key=lambda clause: (-counts[clause], clause.words))
+
+    def order(clause: Clause) -> tuple[int, bool, bool, str]:
+        return -counts[clause], clause.previous is not None, clause.token is None, clause.words
+
+    return sorted(repeated or counts, key=order)
 
 
 def _clauses_at(str_tokens: Sequence[str], position: int) -> tuple[Clause, ...]:

@@ -65,7 +65,7 @@ class SimpleExplainer:
         return Explanation(record.feature, text, self.name, conversation_id(_prompts()), response.usage)
 
     def request(self, record: FeatureRecord) -> Request:
-        """The request for one feature; the same record gives the same request. It needs a training example with text."""
+        """The request for one feature; the same record gives the same request. It needs training examples with text."""
         strongest_first = sorted(record.train, key=lambda example: -example.max_activation)
         examples = _spread(strongest_first, self.n_examples)
         strings = [self._strings(example) for example in examples]
@@ -87,7 +87,7 @@ class SimpleExplainer:
         return prompt if self.show_activations else _LISTING.sub("", prompt)
 
     def _shown(self, example: Example, strings: Sequence[str], delimiters: tuple[str, str], largest: float) -> str:
-        marked = highlighted_tokens(example.activations, self.threshold)
+        marked: list[bool] = highlighted_tokens(example.activations, self.threshold).tolist()
         text = marked_text(strings, marked, delimiters)
         if not self.show_activations:
             return text
@@ -109,9 +109,9 @@ class SimpleExplainer:
 
 
 def parse_explanation(reply: str) -> str | None:
-    """The text after the last `[EXPLANATION]:`, or None when there is none or it is empty.
+    r"""The text after the last `[EXPLANATION]:`, or None when there is none or it is empty.
 
-    >>> parse_explanation("x [EXPLANATION]: foo \\n")
+    >>> parse_explanation("x [EXPLANATION]: foo \n")
     'foo'
     """
     _, mark, text = reply.rpartition(ANSWER_MARK)

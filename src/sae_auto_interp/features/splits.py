@@ -19,16 +19,17 @@ def training_documents(
 ) -> Bool[Array, " n_documents"]:
     """True for the documents of the explainer's side; `active_documents` has one entry per active window.
 
-    The fullest documents are dealt first, each to the side that is further behind its share.
+    The fullest documents are dealt first, each to the side that is behind its share; chance decides when neither is.
     """
     is_train = rng.random(n_documents) < train_fraction
     documents, counts = np.unique(active_documents, return_counts=True)
     order = rng.permutation(len(documents))
     n_train = n_test = 0
     for i in order[np.argsort(-counts[order], kind="stable")]:
-        behind = n_train * (1 - train_fraction) <= n_test * train_fraction
-        is_train[documents[i]] = behind
-        if behind:
+        behind = n_test * train_fraction - n_train * (1 - train_fraction)
+        to_train = behind > 0 or (behind == 0 and rng.random() < train_fraction)
+        is_train[documents[i]] = to_train
+        if to_train:
             n_train += int(counts[i])
         else:
             n_test += int(counts[i])

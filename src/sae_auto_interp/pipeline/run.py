@@ -17,7 +17,6 @@ from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import run_score_stage
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.types import FeatureId
 
 Stage = Literal["cache", "explain", "score"]
 
@@ -36,6 +35,7 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     with ResultStore.open(directory.results) as store:
         client = await _client(config, until)
         try:
+            directory.save_config(config)
             await _stages(config, directory, store, client, progress, until)
         finally:
             if client is not None:
@@ -56,7 +56,7 @@ async def _stages(
         if until == "cache":
             return
         run_record_stage(config, directory, store, progress)
-    features = _recorded(store)
+    features = store.features()
     if not features:
         raise RunDirectoryError(
             "no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples"
@@ -69,10 +69,6 @@ async def _stages(
 async def _client(config: RunConfig, until: Stage) -> Client | None:
     needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
     return await open_client(config.client) if config.client is not None and needed and until != "cache" else None
-
-
-def _recorded(store: ResultStore) -> list[FeatureId]:
-    return [record.feature for record in store.records()]
 
 
 def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:

@@ -56,7 +56,7 @@ class RunDirectory:
         return self.root / "results.sqlite"
 
     def claim(self, config: RunConfig) -> None:
-        """Create the directory, or check that it belongs to this configuration; then store the run file."""
+        """Create the directory, or check that it belongs to this configuration."""
         wanted = evidence_settings(config)
         if self.manifest.is_file():
             self._compare(wanted)
@@ -65,6 +65,9 @@ class RunDirectory:
             self.root.mkdir(parents=True, exist_ok=True)
             content = {"fingerprint": fingerprint(wanted), **wanted}
             write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+    def save_config(self, config: RunConfig) -> None:
+        """Keep the run file: `explain`, `score` and `report` go by it."""
         write_text(self.config, dump_config(config))
 
     def fingerprint(self) -> str:

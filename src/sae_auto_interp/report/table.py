@@ -34,7 +34,8 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
 
 def feature_table(summary: RunSummary, max_features: int | None = None) -> Table:
     """One row per feature: explanation, balanced accuracy per scorer, trials judged and failed."""
-    table = Table(title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    title = _title(summary)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style="dim")
     table.add_column("Feature", overflow="fold", min_width=15)
     table.add_column("Explanation", overflow="fold", ratio=1)

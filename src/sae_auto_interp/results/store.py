@@ -131,12 +131,16 @@ class ResultStore:
         with self._transaction():
             self._connection.execute("DELETE FROM failures WHERE unit = ?", (unit,))
 
+    def features(self) -> list[FeatureId]:
+        """The features that have a record, by module path and index."""
+        rows = self._query("SELECT module_path, feature_index FROM records ORDER BY module_path, feature_index")
+        return [FeatureId(str(module_path), int(str(index))) for module_path, index in rows]
+
     def records(self) -> Iterator[FeatureRecord]:
         """All records by module path and index, read one at a time."""
-        rows = self._query("SELECT module_path, feature_index FROM records ORDER BY module_path, feature_index")
-        for module_path, index in rows:
-            record = self.record(FeatureId(str(module_path), int(str(index))))
-            assert record is not None, f"{module_path}:{index} vanished while reading"
+        for feature in self.features():
+            record = self.record(feature)
+            assert record is not None, f"{feature} vanished while reading"
             yield record
 
     def record(self, feature: FeatureId) -> FeatureRecord | None:

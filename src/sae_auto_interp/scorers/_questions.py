@@ -14,8 +14,9 @@ from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.protocols import Judge
 from sae_auto_interp.types import Example, Failure, ShownExample, Trial, Usage, Verdict
 
-
-NO_TEXT = Failure("score", "no_text", "the example carries no strings; cache with a tokenizer, or give the loader a vocabulary")
+NO_TEXT = Failure(
+    "score", "no_text", "the example carries no strings; cache with a tokenizer, or give the loader a vocabulary"
+)
 
 
 @dataclass(frozen=True, slots=True)

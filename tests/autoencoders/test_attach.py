@@ -1,0 +1,303 @@
+"""Coders attached to a model that NNsight wraps are read in the user's own trace; what does not fit is refused."""
+
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nnsight
+import pytest
+import torch
+from torch import nn
+
+from sae_auto_interp.autoencoders import (
+    load_autoencoders,
+    load_eai_autoencoders,
+    load_oai_autoencoders,
+    load_saelens_autoencoders,
+)
+from sae_auto_interp.autoencoders.attach import attach, attached_coder, resolve_module_path
+from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from tests.autoencoders import families
+from tests.autoencoders.families import Weights
+from tests.support.records import D_MODEL, byte_level_tokenizer, tiny_coder, tiny_gpt2
+
+IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])
+BLOCK, MLP, ATTENTION = "transformer.h.1", "transformer.h.0.mlp", "transformer.h.1.attn"
+
+
+@pytest.fixture
+def model() -> Any:
+    return nnsight.NNsight(tiny_gpt2(n_layers=3))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in Hugging Face format, for the wrappers that load one themselves."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = byte_level_tokenizer(["the cat sat on the mat"], vocab_size=270)
+    torch_model = tiny_gpt2(n_layers=3)
+    torch_model.resize_token_embeddings(len(tokenizer))
+    torch_model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def seen_by_hook(model: Any, path: str, *, side: str = "output") -> torch.Tensor:
+    """What goes into or comes out of a module, read with a plain PyTorch hook."""
+    caught: dict[str, Any] = {}
+    module = model._module.get_submodule(path)
+    if side == "input":
+        handle = module.register_forward_pre_hook(lambda _m, args: caught.update(x=args[0]))
+    else:
+        handle = module.register_forward_hook(lambda _m, _a, out: caught.update(x=out))
+    with torch.inference_mode():
+        model._module(input_ids=IDS)
+    handle.remove()
+    return caught["x"][0] if isinstance(caught["x"], tuple) else caught["x"]
+
+
+def traced(model: Any, handle: Any) -> torch.Tensor:
+    with torch.inference_mode(), model.trace(input_ids=IDS):
+        code = handle.ae.output.save()
+    return code
+
+
+@pytest.mark.parametrize("activation", ["topk", "relu", "jumprelu"])
+@pytest.mark.parametrize(
+    ("path", "side"), [(BLOCK, "output"), (BLOCK, "input"), (MLP, "output"), (ATTENTION, "output")]
+)
+def test_a_trace_reads_the_dense_code(model: Any, path: str, side: Any, activation: Any) -> None:
+    coder = tiny_coder(activation, side=side)
+    attached = attach(model, {path: coder})
+    assert list(attached) == [path]
+    code = traced(model, attached[path])
+    assert code.shape == (2, 5, 40)
+    torch.testing.assert_close(code, coder(seen_by_hook(model, path, side=side)))
+    assert (code > 0).any()
+    assert attached_coder(attached[path]) is coder
+
+
+@pytest.mark.parametrize("wrapper", ["LanguageModel", "TransformersModel"])
+def test_the_users_own_wrapper_is_served(wrapper: str, directory: Path) -> None:
+    with warnings.catch_warnings():
+        # `LanguageModel` is the original README's and deprecated; loading a pipeline warns of other things too
+        warnings.simplefilter("ignore")
+        if wrapper == "LanguageModel":
+            model = nnsight.LanguageModel(str(directory), device_map="cpu", dispatch=True)
+        else:
+            model = nnsight.TransformersModel(str(directory), task="text-generation", device_map="cpu", dispatch=True)
+    coder = tiny_coder("topk")
+    attached = attach(model, {"h.1": coder})
+    with torch.inference_mode(), model.trace(IDS):
+        code = attached[BLOCK].ae.output.save()
+        hidden = attached[BLOCK].output.save()
+    torch.testing.assert_close(code, coder(hidden))
+    torch.testing.assert_close(hidden, seen_by_hook(model, BLOCK))
+    with torch.inference_mode(), model.trace(IDS):
+        as_in_the_readme = model.transformer.h[1].ae.output.save()
+    assert torch.equal(as_in_the_readme, code)
+
+
+def test_language_model_is_known_to_be_deprecated(directory: Path) -> None:
+    """When this fails, the wrapper is gone and the README's first lines with it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nnsight.LanguageModel(str(directory), device_map="cpu", dispatch=True)
+    assert any(issubclass(w.category, FutureWarning) and "deprecated" in str(w.message).lower() for w in caught)
+
+
+def test_several_coders_are_read_in_one_trace_in_any_order_of_attaching(model: Any) -> None:
+    coders = {BLOCK: tiny_coder("relu"), MLP: tiny_coder("topk", seed=1), ATTENTION: tiny_coder("jumprelu", seed=2)}
+    attached = attach(model, coders)
+    with torch.inference_mode(), model.trace(input_ids=IDS):
+        mlp = attached[MLP].ae.output.save()
+        attention = attached[ATTENTION].ae.output.save()
+        block = attached[BLOCK].ae.output.save()
+    for path, code in ((MLP, mlp), (ATTENTION, attention), (BLOCK, block)):
+        torch.testing.assert_close(code, coders[path](seen_by_hook(model, path)))
+
+
+@pytest.mark.parametrize("sides", [("output", "output"), ("input", "output"), ("output", "input")])
+def test_a_second_coder_replaces_the_first(model: Any, sides: tuple[Any, Any]) -> None:
+    first, second = (tiny_coder("relu", side=side, seed=n) for n, side in enumerate(sides))
+    attach(model, {BLOCK: first})
+    attached = attach(model, {BLOCK: second})
+    torch.testing.assert_close(traced(model, attached[BLOCK]), second(seen_by_hook(model, BLOCK, side=sides[1])))
+
+
+def test_attaching_changes_nothing_in_what_the_model_computes(model: Any) -> None:
+    with torch.inference_mode():
+        before = model._module(input_ids=IDS).logits
+        attach(model, {BLOCK: tiny_coder("topk"), MLP: tiny_coder("relu")})
+        with model.trace(input_ids=IDS):
+            after = model.lm_head.output.save()
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (BLOCK, BLOCK),
+        ("h.1", BLOCK),
+        ("h.0.mlp", MLP),
+        ("1.mlp.c_proj", "transformer.h.1.mlp.c_proj"),
+        ("wte", "transformer.wte"),
+        ("lm_head", "lm_head"),
+    ],
+)
+def test_how_a_module_is_named(model: Any, name: str, path: str) -> None:
+    assert resolve_module_path(model, name) == path
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("transformer.h.1.mpl", "transformer.h.1.mlp"),
+        ("h.7", "transformer.h."),
+        ("transformer.layers.1", "transformer.h.1"),
+    ],
+)
+def test_an_unknown_module_is_answered_with_the_nearest(model: Any, name: str, nearest: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        attach(model, {name: tiny_coder("relu")})
+    assert f"unknown module path {name!r}; did you mean '{nearest}" in str(caught.value)
+
+
+def test_an_ambiguous_name_is_not_guessed(model: Any) -> None:
+    with pytest.raises(InputError, match=r"ambiguous: it ends transformer\.h\.0\.mlp, transformer\.h\.1\.mlp"):
+        resolve_module_path(model, "mlp")
+    with pytest.raises(UnknownNameError):
+        resolve_module_path(model, "")
+
+
+def coder_of(d_in: int, **settings: Any) -> SparseCoder:
+    weights = CoderWeights(torch.randn(6, d_in), torch.zeros(6), torch.randn(6, d_in), torch.zeros(d_in))
+    return SparseCoder(weights, CoderSettings(activation="relu", **settings))
+
+
+@pytest.mark.parametrize(
+    ("path", "side", "width"),
+    [
+        (BLOCK, "output", D_MODEL),
+        (MLP, "input", D_MODEL),
+        ("transformer.h.1.mlp.c_fc", "output", 4 * D_MODEL),
+        ("transformer.h.1.mlp.c_fc", "input", D_MODEL),
+        ("transformer.h.1.mlp.c_proj", "input", 4 * D_MODEL),
+        ("transformer.h.1.ln_1", "output", D_MODEL),
+        ("transformer.wte", "output", D_MODEL),
+    ],
+)
+def test_weights_of_another_width_are_refused_before_anything_is_attached(
+    model: Any, path: str, side: Any, width: int
+) -> None:
+    coder = coder_of(width, side=side)
+    attached = attach(model, {path: coder})
+    torch.testing.assert_close(traced(model, attached[path]), coder(seen_by_hook(model, path, side=side)))
+    other = nnsight.NNsight(tiny_gpt2(n_layers=3))
+    message = rf"my\.pt reads {width + 1} dimensions, but {path} of this model has {width}: "
+    with pytest.raises(WeightsError, match=message):
+        attach(other, {"h.0": tiny_coder("relu"), path: coder_of(width + 1, side=side, source="my.pt")})
+    assert not [name for name, _ in other._module.named_modules() if name.endswith("ae")]
+
+
+def test_a_width_that_only_a_forward_pass_can_tell_is_checked_there(model: Any) -> None:
+    act = "transformer.h.1.mlp.act"
+    attached = attach(model, {act: coder_of(4 * D_MODEL)})
+    assert traced(model, attached[act]).shape == (2, 5, 6)
+    wrong = attach(model, {act: coder_of(D_MODEL, source="my.pt")})
+    with pytest.raises(Exception, match=r"my\.pt reads 16 dimensions, but the activations have 64"):
+        traced(model, wrong[act])
+
+
+def test_two_coders_for_one_module_are_refused(model: Any) -> None:
+    with pytest.raises(InputError, match=r"h\.1 and transformer\.h\.1 are one module, transformer\.h\.1"):
+        attach(model, {"h.1": tiny_coder("relu"), BLOCK: tiny_coder("topk")})
+
+
+def test_a_model_that_is_not_wrapped_is_refused() -> None:
+    for model in (tiny_gpt2(), SimpleNamespace(_module=3), None):
+        with pytest.raises(InputError, match="expected a model wrapped by NNsight"):
+            attach(model, {"h.1": tiny_coder("relu")})
+
+
+def test_a_model_without_its_weights_is_refused() -> None:
+    """NNsight builds one when it is told to load later; a coder moved there would lose its own weights."""
+    with pytest.raises(InputError, match="dispatch=True"):
+        attach(nnsight.NNsight(tiny_gpt2().to("meta")), {"h.1": tiny_coder("relu")})
+
+
+def test_a_module_of_any_torch_model_will_do() -> None:
+    """No configuration, no base model, no weights in the module itself."""
+    model = nnsight.NNsight(nn.Sequential(nn.Linear(3, 8), nn.ReLU()))
+    coder = coder_of(8)
+    attached = attach(model, {"1": coder})
+    x = torch.randn(4, 3)
+    with torch.inference_mode(), model.trace(x):
+        code = attached["1"].ae.output.save()
+    torch.testing.assert_close(code, coder(model._module(x)))
+
+
+def test_a_submodule_without_a_coder_is_told_apart(model: Any) -> None:
+    with pytest.raises(InputError, match=r"no autoencoder is attached at 'model\.transformer\.h\.1'"):
+        attached_coder(model.transformer.h[1])
+
+
+# ------------------------------------------------------------------ the loaders
+
+
+def weights_for(d_in: int = D_MODEL) -> Weights:
+    """As in `families`, for the tiny GPT-2."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(families, "D_IN", d_in)
+        return families.random_weights()
+
+
+def test_openai_weights_are_attached_by_layer(model: Any, tmp_path: Path) -> None:
+    for layer in (0, 2):
+        families.openai_topk(tmp_path, weights_for()).path.rename(tmp_path / f"{layer}.pt")
+    assert list(load_oai_autoencoders(model, [2, 0], tmp_path)) == ["transformer.h.2", "transformer.h.0"]
+    assert list(load_oai_autoencoders(model, [0], tmp_path, location="resid_delta_mlp")) == [MLP]
+    attached = load_oai_autoencoders(model, [2], str(tmp_path), location="resid_delta_attn")
+    assert list(attached) == ["transformer.h.2.attn"]
+    assert traced(model, attached["transformer.h.2.attn"]).shape == (2, 5, families.WIDTH)
+    with pytest.raises(InputError, match=r"no file .*1\.pt; the directory holds 0\.pt, 2\.pt"):
+        load_oai_autoencoders(model, [1], tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean 'resid_post_mlp'"):
+        load_oai_autoencoders(model, [0], tmp_path, location="resid_post_mpl")
+
+
+def test_sparsify_weights_are_attached_where_their_directory_says(model: Any, tmp_path: Path) -> None:
+    families.sparsify(tmp_path, weights_for())
+    assert list(load_eai_autoencoders(model, None, tmp_path)) == [BLOCK]
+    assert list(load_eai_autoencoders(model, ["h.1"], str(tmp_path))) == [BLOCK]
+    with pytest.raises(InputError, match="sparsify autoencoder: there is no directory"):
+        load_eai_autoencoders(model, ["h.0"], tmp_path)
+    with pytest.raises(InputError, match="there is no directory"):
+        load_eai_autoencoders(model, None, tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"holds no directory with a cfg\.json"):
+        load_eai_autoencoders(model, None, tmp_path / "h.1")
+
+
+def test_saelens_weights_are_attached_where_their_hook_says(model: Any, tmp_path: Path) -> None:
+    standard = families.saelens_standard(tmp_path, weights_for()).path
+    assert list(load_saelens_autoencoders(model, None, tmp_path)) == [BLOCK]
+    assert list(load_saelens_autoencoders(model, None, standard)) == [BLOCK], "the directory itself"
+    assert list(load_saelens_autoencoders(model, ["my_sae"], str(tmp_path))) == [BLOCK]
+    standard.rename(tmp_path / "first")
+    families.saelens_jumprelu(tmp_path, weights_for())
+    with pytest.raises(InputError, match=r"first and my_sae are both for h\.1; choose one"):
+        load_saelens_autoencoders(model, None, tmp_path)
+    assert list(load_saelens_autoencoders(model, ["my_sae"], tmp_path)) == [BLOCK]
+    (tmp_path / "empty").mkdir()
+    for nothing, message in ((tmp_path / "empty", r"no cfg\.json"), (tmp_path / "nowhere", "there is no directory")):
+        with pytest.raises(InputError, match=message):
+            load_saelens_autoencoders(model, None, nothing)
+
+
+def test_weights_for_another_model_are_refused(model: Any, tmp_path: Path) -> None:
+    families.openai_topk(tmp_path, weights_for(d_in=20))
+    (tmp_path / "3.pt").rename(tmp_path / "0.pt")
+    with pytest.raises(WeightsError, match=r"0\.pt reads 20 dimensions, but transformer\.h\.0 of this model has 16"):
+        load_autoencoders(model, tmp_path)

@@ -1,0 +1,311 @@
+"""Files that are missing, cut, of something else, or that want to run code: one clear error each, and nothing runs."""
+
+import io
+import json
+import os
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.files import read_json, read_torch_file, sha256_of
+from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from tests.autoencoders import families
+from tests.autoencoders.families import D_IN, WIDTH, random_weights
+
+
+class MakesADirectory:
+    """Unpickled by a loader that runs what it is told, this makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])
+def test_a_pickle_that_wants_to_run_code_is_refused_and_runs_nothing(form: str, tmp_path: Path) -> None:
+    made, file = tmp_path / "made_by_the_pickle", tmp_path / "3.pt"
+    if form == "bare pickle":
+        file.write_bytes(f"c{os.mkdir.__module__}\nmkdir\n(V{made}\ntR.".encode())
+    else:
+        payload = {"encoder.weight": torch.zeros(3), "activation": MakesADirectory(made)}
+        torch.save(payload, file, _use_new_zipfile_serialization=form == "zip")
+    content = file.read_bytes()
+    assert b"mkdir" in content
+    assert str(made).encode() in content
+    with pytest.raises(WeightsError, match="refused as a torch file"):
+        openai.read(file)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:12",
+        b"<html></html>",
+        b"PK\x03\x04",
+        b"\x80\x02}q\x00.",
+    ],
+)
+def test_something_else_under_the_name_of_weights_is_an_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "0.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"0\.pt"):
+        openai.read(tmp_path / "0.pt")
+
+
+def test_any_damage_to_a_torch_file_is_one_kind_of_error(tmp_path: Path) -> None:
+    originals = []
+    for is_zip in (True, False):
+        stream = io.BytesIO()
+        torch.save({"a": torch.zeros(40), "activation": "TopK"}, stream, _use_new_zipfile_serialization=is_zip)
+        originals.append(stream.getvalue())
+    random_source, file, n_refused = random.Random(0), tmp_path / "0.pt", 0
+    for number in range(300):
+        content = bytearray(originals[number % 2])
+        if number % 3:
+            content = content[: random_source.randrange(len(content))]
+        for _ in range(random_source.randrange(4) if content else 0):
+            content[random_source.randrange(len(content))] = random_source.randrange(256)
+        file.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of unknown pickle protocols before it refuses them
+            try:
+                read_torch_file(file)
+            except WeightsError:
+                n_refused += 1
+    assert n_refused > 200
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("family", ["openai", "sparsify", "saelens"])
+def test_a_truncated_file_is_named(family: str, fraction: float, tmp_path: Path) -> None:
+    file, read = written(family, tmp_path)
+    file.write_bytes(file.read_bytes()[: int(fraction * file.stat().st_size)])
+    with pytest.raises(WeightsError, match=file.name) as caught:
+        read()
+    assert "truncated" in str(caught.value) or "refused" in str(caught.value)
+
+
+def written(family: str, folder: Path) -> tuple[Path, Callable[[], Any]]:
+    """The weight file of a good coder, and how to read it."""
+    w = random_weights()
+    if family == "openai":
+        file = families.openai_topk(folder, w).path
+        return file, lambda: openai.read(file)
+    if family == "sparsify":
+        path = families.sparsify(folder, w).path
+        return path / "sae.safetensors", lambda: sparsify.read(path)
+    path = families.saelens_jumprelu(folder, w).path
+    return path / "sae_weights.safetensors", lambda: saelens.read(path)
+
+
+def changed(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    state = torch.load(file, weights_only=True) if file.suffix == ".pt" else load_file(file)
+    change(state)
+    if file.suffix == ".pt":
+        torch.save(state, file)
+    else:
+        save_file(state, file)
+
+
+TENSORS = [
+    *(("openai", name) for name in ("encoder.weight", "latent_bias", "decoder.weight", "pre_bias")),
+    *(("sparsify", name) for name in ("encoder.weight", "encoder.bias", "W_dec", "b_dec")),
+    *(("saelens", name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")),
+]
+
+
+@pytest.mark.parametrize(("family", "name"), TENSORS)
+def test_a_missing_tensor_is_named_with_what_is_there(family: str, name: str, tmp_path: Path) -> None:
+    file, read = written(family, tmp_path)
+    read()
+    changed(file, lambda state: state.pop(name))
+    with pytest.raises(WeightsError, match=f"no tensor '{name}'; the file holds .*, "):
+        read()
+
+
+@pytest.mark.parametrize(("family", "name"), TENSORS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused(family: str, name: str, value: float, tmp_path: Path) -> None:
+    file, read = written(family, tmp_path)
+    changed(file, lambda state: state[name].view(-1)[7].fill_(value))
+    with pytest.raises(WeightsError, match="NaN or infinite"):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(f, n) for f, n in TENSORS if n.lower().endswith(("weight", "enc", "dec"))]
+)
+def test_a_transposed_or_flattened_matrix_is_refused(family: str, name: str, tmp_path: Path) -> None:
+    file, read = written(family, tmp_path)
+    is_matrix: list[bool] = []
+
+    def transpose(state: dict[str, torch.Tensor]) -> None:
+        is_matrix.append(state[name].ndim == 2)
+        state[name] = state[name].T.contiguous() if state[name].ndim == 2 else state[name][None]
+
+    changed(file, transpose)
+    with pytest.raises(WeightsError, match=r"shape"):
+        read()
+    changed(file, lambda state: state.update({name: state[name].flatten()}) if is_matrix[0] else state.pop(name))
+    with pytest.raises(WeightsError):
+        read()
+
+
+@pytest.mark.parametrize(("family", "name"), TENSORS)
+def test_weights_of_whole_numbers_are_refused(family: str, name: str, tmp_path: Path) -> None:
+    file, read = written(family, tmp_path)
+    changed(file, lambda state: state.update({name: state[name].to(torch.int8)}))
+    with pytest.raises(WeightsError, match=r"torch\.int8"):
+        read()
+
+
+def test_a_torch_file_must_hold_a_dictionary(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "0.pt")
+    with pytest.raises(WeightsError, match="expected a dictionary of tensors, found Tensor"):
+        openai.read(tmp_path / "0.pt")
+
+
+def test_keys_that_are_no_names_do_not_hide_the_error(tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(3), "activation": "ReLU"}, tmp_path / "0.pt")
+    with pytest.raises(WeightsError, match=r"no tensor 'encoder\.weight'; the file holds 1, activation"):
+        openai.read(tmp_path / "0.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activation": "Identity"}, "activation is 'Identity'"),
+        ({"activation": None}, "activation is None"),
+        ({"activation_state_dict": {}}, "'k' is None"),
+        ({"activation_state_dict": None}, "'k' is None"),
+        ({"activation_state_dict": {"k": 0}}, "k=0 does not fit a width of 40"),
+        ({"activation_state_dict": {"k": 41}}, "k=41 does not fit a width of 40"),
+        ({"activation_state_dict": {"k": 5, "postact_fn": "Identity"}}, "postact_fn='Identity' is not read yet"),
+    ],
+)
+def test_openai_settings_that_are_not_understood_are_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    file, read = written("openai", tmp_path)
+    changed(file, lambda state: state.update(change))
+    with pytest.raises(WeightsError, match=message):
+        read()
+
+
+def reconfigured(directory: Path, **fields: Any) -> None:
+    config = json.loads((directory / "cfg.json").read_text())
+    (directory / "cfg.json").write_text(json.dumps(config | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"activation": "groupmax"}, "activation 'groupmax' is not read yet"),
+        ({"transcode": True}, "transcode=true is not read yet"),
+        ({"skip_connection": True}, "skip_connection=true is not read yet"),
+        ({"signed": True}, "signed=true is not read yet"),
+        ({"k": None}, "'k' is None, but must be a whole number"),
+        ({"k": "5"}, "'k' is '5'"),
+        ({"k": True}, "'k' is True"),
+        ({"k": 0}, "k=0 does not fit"),
+    ],
+)
+def test_sparsify_variants_that_are_not_read_are_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
+    directory = families.sparsify(tmp_path, random_weights()).path
+    reconfigured(directory, **fields)
+    with pytest.raises(WeightsError, match=message):
+        sparsify.read(directory)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"architecture": "gated"}, "architecture 'gated' is not read yet; known: standard, jumprelu, topk"),
+        ({"architecture": "topk"}, "'k' is None, but must be a whole number"),
+        ({"normalize_activations": "expected_average_only_in"}, "'expected_average_only_in' is not read yet"),
+        ({"normalize_activations": True}, "normalize_activations=True is not read yet"),
+        ({"reshape_activations": "hook_z"}, "'hook_z' is not read yet"),
+        ({"metadata": {"model_from_pretrained_kwargs": {"center_writing_weights": True}}}, "centred activations"),
+    ],
+)
+def test_saelens_variants_that_are_not_read_are_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = families.write_saelens(tmp_path, random_weights(), families.saelens_config(**fields))
+    with pytest.raises(WeightsError, match=message):
+        saelens.read(path)
+
+
+def test_a_fine_tuned_scaling_is_refused_and_one_of_ones_is_not(tmp_path: Path) -> None:
+    for scale in (1.0, 1.5):
+        scaling = np.full(WIDTH, scale, np.float32)
+        path = families.write_saelens(tmp_path, random_weights(), families.flat_config(), scaling_factor=scaling)
+        if scale == 1.0:
+            assert saelens.read(path).d_in == D_IN
+    with pytest.raises(WeightsError, match="scaling_factor"):
+        saelens.read(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "3", "\udcff"])
+def test_a_configuration_must_be_a_json_object(content: str, tmp_path: Path) -> None:
+    (tmp_path / "cfg.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(WeightsError, match=r"cfg\.json"):
+        read_json(tmp_path / "cfg.json")
+
+
+def test_what_is_missing_is_named_with_what_is_there(tmp_path: Path) -> None:
+    families.openai_topk(tmp_path, random_weights())
+    with pytest.raises(InputError, match=r"no file .*4\.pt; the directory holds 3\.pt"):
+        openai.read(tmp_path / "4.pt")
+    with pytest.raises(InputError, match=r"there is no directory .*nowhere"):
+        openai.read(tmp_path / "nowhere" / "4.pt")
+    with pytest.raises(InputError, match=r"sparsify autoencoder: there is no directory .*nowhere"):
+        sparsify.read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no file .*cfg\.json; the directory holds nothing"):
+        saelens.read(tmp_path / "empty")
+
+
+def test_an_unknown_hook_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    config = families.saelens_config(metadata={"hook_name": "blocks.1.hook_mlp_ou"})
+    path = families.write_saelens(tmp_path, random_weights(), config)
+    with pytest.raises(UnknownNameError, match=r"did you mean 'blocks\.N\.hook_mlp_out'"):
+        saelens.module_path(path, "gpt2")
+    with pytest.raises(UnknownNameError, match="did you mean 'gpt2'"):
+        saelens.module_path(path, "gpt-2")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "hook", "path"),
+    [
+        ("gpt2", "blocks.11.hook_resid_post", "h.11"),
+        ("gpt2", "blocks.0.hook_mlp_out", "h.0.mlp"),
+        ("gpt2", "blocks.3.hook_attn_out", "h.3.attn"),
+        ("gpt_neox", "blocks.3.hook_attn_out", "layers.3.attention"),
+        ("llama", "blocks.3.hook_attn_out", "layers.3.self_attn"),
+        ("qwen3", "blocks.3.hook_resid_post", "layers.3"),
+    ],
+)
+def test_where_a_hook_is(model_type: str, hook: str, path: str, tmp_path: Path) -> None:
+    config = families.saelens_config(metadata={"hook_name": hook})
+    assert saelens.module_path(families.write_saelens(tmp_path, random_weights(), config), model_type) == path
+
+
+def test_the_hash_of_a_directory_covers_every_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1").write_bytes(b"one")
+    (tmp_path / "2").write_bytes(b"two")
+    before = sha256_of(tmp_path)
+    assert before == sha256_of(tmp_path)
+    (tmp_path / "a" / "1").write_bytes(b"One")
+    assert sha256_of(tmp_path) != before
+    assert sha256_of(tmp_path / "2") == "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"

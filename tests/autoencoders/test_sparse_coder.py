@@ -1,0 +1,197 @@
+"""The canonical coder: sparse and dense codes agree at any size and blocking, and impossible weights are refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_auto_interp.autoencoders import SparseCoder, sparse_coder
+from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights
+from sae_auto_interp.errors import WeightsError
+from tests.autoencoders.families import pre_activations, random_weights, top_k
+
+ACTIVATIONS = ("topk", "relu", "jumprelu")
+
+
+def weights(width: int = 9, d_in: int = 4, seed: int = 0, d_out: int | None = None) -> CoderWeights:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"w_enc": (width, d_in), "b_enc": (width,), "w_dec": (width, d_out or d_in), "b_dec": (d_out or d_in,)}
+    tensors = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+    return CoderWeights(**tensors, threshold=torch.rand(width, generator=generator))
+
+
+def coder(given_weights: CoderWeights, activation: Any, k: int = 3, **other: Any) -> SparseCoder:
+    return SparseCoder(
+        given_weights, CoderSettings(activation=activation, k=k if activation == "topk" else None, **other)
+    )
+
+
+def reference(w: CoderWeights, activation: str, k: int, x: torch.Tensor) -> torch.Tensor:
+    """Dense, in float64, in one piece."""
+    pre = (x - w.b_dec).double() @ w.w_enc.double().T + w.b_enc
+    if activation == "topk":
+        smallest = pre.sort(dim=1, descending=True).values[:, k - 1 : k]
+        return torch.where(pre >= smallest, pre, 0.0).clamp(min=0)
+    least = w.threshold if activation == "jumprelu" and w.threshold is not None else 0.0
+    return torch.where(pre > least, pre, 0.0).clamp(min=0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(ACTIVATIONS),
+    st.integers(0, 9),
+    st.integers(2, 5),
+    st.integers(1, 30),
+    st.integers(1, 40),
+    st.integers(0, 99),
+)
+def test_codes_do_not_depend_on_how_they_are_blocked(
+    activation: Any, n: int, d_in: int, width: int, block: int, seed: int
+) -> None:
+    w = weights(width, d_in, seed)
+    k = min(width, 1 + seed % 4)
+    made = coder(w, activation, k)
+    x = torch.randn(n, d_in, generator=torch.Generator().manual_seed(seed))
+    expected = reference(w, activation, k, x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_coder, "BLOCK_ENTRIES", block)
+        code, dense = made.encode(x), made(x)
+    assert torch.equal(dense > 0, expected > 0)
+    torch.testing.assert_close(dense, expected.float(), rtol=1e-4, atol=1e-5)
+    found = torch.zeros(n, width)
+    found[code.positions, code.features] = code.values
+    assert torch.equal(found, dense), "sparse and dense codes are the same"
+    assert (code.values > 0).all()
+    assert torch.equal(code.positions, code.positions.sort().values), "in order of position"
+    assert len(set(zip(code.positions.tolist(), code.features.tolist(), strict=True))) == len(code.values)
+
+
+def test_no_block_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dense code of all positions never exists."""
+    sizes: list[int] = []
+    linear = torch.nn.functional.linear
+
+    def measured(*arguments: torch.Tensor) -> torch.Tensor:
+        out = linear(*arguments)
+        sizes.append(out.numel())
+        return out
+
+    monkeypatch.setattr(torch.nn.functional, "linear", measured)
+    monkeypatch.setattr(sparse_coder, "BLOCK_ENTRIES", 200)
+    w = weights(width=50)
+    for activation in ACTIVATIONS:
+        sizes.clear()
+        coder(w, activation).encode(torch.randn(33, 4))
+        assert sum(sizes) == 33 * 50
+        assert max(sizes) <= 200
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_dense_code_keeps_the_shape_of_what_it_is_given(activation: str) -> None:
+    made = coder(weights(), activation)
+    x = torch.randn(2, 3, 5, 4)
+    dense = made(x)
+    assert dense.shape == (2, 3, 5, 9)
+    torch.testing.assert_close(dense[1, 2, 3], made(x[1, 2, 3][None])[0])
+    assert made(torch.randn(4)).shape == (9,)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_activations_of_any_precision_are_encoded_in_float32(activation: str, dtype: torch.dtype) -> None:
+    made = coder(weights(), activation)
+    x = torch.randn(6, 4).to(dtype)
+    assert made(x).dtype == made.encode(x).values.dtype == torch.float32
+    assert torch.equal(made(x), made(x.float()))
+
+
+def test_nothing_that_is_passed_in_is_changed() -> None:
+    w = weights()
+    x = torch.randn(5, 4)
+    before = (x.clone(), *(getattr(w, name).clone() for name in sparse_coder.WEIGHT_NAMES))
+    made = coder(w, "jumprelu", normalisation="layer_norm")
+    made(x)
+    after = (x, *(getattr(w, name) for name in sparse_coder.WEIGHT_NAMES))
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not list(made.parameters()), "nothing here is trained"
+
+
+def test_a_negative_threshold_does_not_let_negative_values_through() -> None:
+    w = replace(weights(), threshold=torch.full((9,), -5.0))
+    x = torch.randn(50, 4)
+    assert torch.equal(coder(w, "jumprelu")(x), coder(w, "relu")(x))
+
+
+def test_top_k_of_the_whole_width_is_a_relu() -> None:
+    x = torch.randn(50, 4)
+    torch.testing.assert_close(coder(weights(), "topk", k=9)(x), coder(weights(), "relu")(x))
+
+
+def test_thresholds_are_for_jumprelu_alone() -> None:
+    x = torch.randn(50, 4)
+    without = replace(weights(), threshold=None)
+    for activation in ("relu", "topk"):
+        assert torch.equal(coder(weights(), activation)(x), coder(without, activation)(x))
+    assert not torch.equal(coder(weights(), "jumprelu")(x), coder(without, "relu")(x))
+
+
+def test_top_k_against_numpy() -> None:
+    w = random_weights()
+    tensors = {name: torch.tensor(getattr(w, name)) for name in ("w_enc", "b_enc", "w_dec", "b_dec")}
+    x = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)
+    made = coder(CoderWeights(**tensors), "topk", k=5)
+    expected = top_k(pre_activations(w, x, subtract=True), 5)
+    np.testing.assert_allclose(made(torch.tensor(x)).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_normalising_coder_needs_the_input_to_decode() -> None:
+    made = coder(weights(), "relu", normalisation="layer_norm")
+    x = torch.randn(3, 4)
+    shifted = 5 * x + 7
+    code = made(x)
+    torch.testing.assert_close(made(shifted), code, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(made.decode(code, shifted), 5 * made.decode(code, x) + 7, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="pass the input"):
+        made.decode(code)
+
+
+def test_a_coder_may_write_another_width_than_it_reads() -> None:
+    made = coder(weights(d_out=6), "relu", subtract_b_dec=False)
+    assert made.decode(made(torch.randn(5, 4))).shape == (5, 6)
+    with pytest.raises(WeightsError, match="b_dec has 6 entries, but the encoder reads 4"):
+        coder(weights(d_out=6), "relu")
+
+
+def test_activations_of_another_width_are_refused() -> None:
+    made = coder(weights(), "relu", source="my.pt")
+    with pytest.raises(WeightsError, match=r"my\.pt reads 4 dimensions, but the activations have 6"):
+        made(torch.randn(2, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("w_enc", (4, 9)), ("w_enc", (36,)), ("w_enc", (9, 2, 2)), ("w_enc", (0, 4)), ("w_enc", (9, 0)),
+        ("b_enc", (4,)), ("b_enc", (9, 1)), ("b_enc", ()), ("w_dec", (4, 9)), ("w_dec", (36,)), ("b_dec", (9,)), ("b_dec", (1, 4)),
+        ("b_dec", ()), ("threshold", ()), ("threshold", (4,)), ("threshold", (9, 1)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("activation", ["topk", "jumprelu"])
+def test_shapes_that_do_not_go_together_are_refused(activation: str, name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(WeightsError, match=r"my\.pt: .*(shape|entries)"):
+        coder(replace(weights(), **{name: torch.zeros(shape)}), activation, source="my.pt")
+
+
+@pytest.mark.parametrize("k", [None, 0, -1, 10])
+def test_k_must_fit_the_width(k: int | None) -> None:
+    with pytest.raises(WeightsError, match=f"k={k} does not fit a width of 9"):
+        SparseCoder(weights(), CoderSettings(activation="topk", k=k))
+
+
+def test_jumprelu_needs_thresholds() -> None:
+    with pytest.raises(WeightsError, match="without thresholds"):
+        coder(replace(weights(), threshold=None), "jumprelu")

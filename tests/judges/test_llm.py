@@ -1,0 +1,171 @@
+"""The language model as judge: what it is asked, how its reply is read, and what counts as no answer."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_auto_interp.clients import ScriptedClient
+from sae_auto_interp.errors import (
+    ClientError,
+    RateLimitedError,
+    RefusedRequestError,
+    TimeoutExceededError,
+    UnknownNameError,
+)
+from sae_auto_interp.judges import LlmJudge
+from sae_auto_interp.judges.llm import parse_verdicts
+from sae_auto_interp.types import Failure, Response, ShownExample, Usage, Verdict
+from tests.support.evidence import assert_golden
+
+GOLDEN = Path(__file__).parent / "golden"
+PLAIN = [ShownExample(("The", " cat", "\n", " sat")), ShownExample(("no", " animal")), ShownExample(("a", " tip"))]
+MARKED = [
+    ShownExample(("The", " cat", " sat"), (False, True, True)),
+    ShownExample(("no", " animal"), (True, False)),
+]
+
+
+def judge_by(answer: str | Response | ClientError, n: int = 3) -> tuple[list[Verdict | Failure], Usage]:
+    judge = LlmJudge(client=ScriptedClient([answer]))
+    return asyncio.run(judge.judge("cats", [PLAIN[0]] * n, "detection"))
+
+
+def test_the_request_for_detection_is_word_for_word_this() -> None:
+    request = LlmJudge(client=ScriptedClient([])).request("animals that purr", PLAIN, "detection")
+    assert_golden(request, GOLDEN / "detection.txt")
+
+
+def test_the_request_for_fuzzing_is_word_for_word_this() -> None:
+    request = LlmJudge(client=ScriptedClient([])).request("animals that purr", MARKED, "fuzzing")
+    assert_golden(request, GOLDEN / "fuzzing.txt")
+
+
+@pytest.mark.parametrize("task", ["detection", "fuzzing"])
+def test_the_prompt_does_not_say_how_many_fit(task: str) -> None:
+    """A judge that knew the base rate could beat chance without the explanation."""
+    texts = [
+        LlmJudge(client=ScriptedClient([])).request("cats", [example] * 4, task).messages[0].content
+        for example in (MARKED[0], MARKED[1])
+    ]
+    assert texts[0] == texts[1]
+    assert "from none to all" in texts[0]
+
+
+def test_delimiters_are_chosen_that_no_excerpt_holds() -> None:
+    examples = [ShownExample((" x", " <<", " y"), (True, False, False)), MARKED[0]]
+    request = LlmJudge(client=ScriptedClient([])).request("cats", examples, "fuzzing")
+    assert "Excerpt 1: [[ x]] << y" in request.messages[1].content
+    assert "Excerpt 2: The[[ cat sat]]" in request.messages[1].content
+    assert "between [[ and ]]" in request.messages[0].content
+
+
+def test_the_schema_is_sent_exactly_when_asked_for() -> None:
+    client = ScriptedClient([])
+    assert LlmJudge(client=client, structured=False).request("cats", PLAIN, "detection").schema is None
+    schema = LlmJudge(client=client).request("cats", PLAIN, "detection").schema
+    assert schema is not None
+    verdicts = json.loads(schema)["properties"]["verdicts"]
+    assert (verdicts["minItems"], verdicts["maxItems"], verdicts["items"]["enum"]) == (3, 3, [0, 1])
+
+
+def test_the_answer_has_room_for_every_verdict() -> None:
+    """Also for a model that writes `true, ` and takes two tokens for it."""
+    judge = LlmJudge(client=ScriptedClient([]), spare_tokens=10)
+    limits = [judge.request("cats", PLAIN[:1] * n, "detection").sampling.max_tokens for n in (1, 2, 50)]
+    assert limits[1] - limits[0] >= 4
+    assert limits[2] == limits[0] + 49 * (limits[1] - limits[0])
+    assert (
+        LlmJudge(client=ScriptedClient([])).request("c", PLAIN[:1], "detection").sampling.max_tokens == limits[0] + 20
+    )
+
+
+def test_the_same_batch_gives_the_same_request() -> None:
+    judge = LlmJudge(client=ScriptedClient(["[1, 0]"]))
+    before = judge.request("cats", MARKED, "fuzzing")
+    asyncio.run(judge.judge("dogs", MARKED, "fuzzing"))
+    assert judge.request("cats", MARKED, "fuzzing") == before
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("[1,0,1]", [True, False, True]),
+        ("Sure: [1, 0, 1]", [True, False, True]),
+        ("[True, False, True]", [True, False, True]),
+        ("[true,false,true]", [True, False, True]),
+        ("[1,\n0,1]", [True, False, True]),
+        ('{"verdicts": [1, 0, 1]}', [True, False, True]),
+        ('```json\n{"verdicts": [0, 0, 1]}\n```', [False, False, True]),
+        ('["yes", "no", "yes"]', [True, False, True]),
+        ("Excerpt [2] fits.\n[0, 1, 0]", [False, True, False]),
+        ("[1, 1, 1]? No: [0, 0, 0]", [False, False, False]),
+        ("[1,0]", None),
+        ("[1,0,1,0]", None),
+        ("[1,0,maybe]", None),
+        ("[1,0,]", None),
+        ("[1 0 1]", None),
+        ("1,0,1", None),
+        ("[]", None),
+        ("[2, 0, 1]", None),
+        ("[0.9, 0, 1]", None),
+        ("all of them fit", None),
+        ("", None),
+    ],
+)
+def test_how_a_reply_about_three_examples_is_read(reply: str, expected: list[bool] | None) -> None:
+    assert parse_verdicts(reply, 3) == expected
+
+
+def test_a_short_last_batch_is_read_like_any_other() -> None:
+    answers, _ = judge_by("[1,0]", n=2)
+    assert answers == [Verdict(True), Verdict(False)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.sampled_from(["verdicts", "x"]), st.booleans())
+def test_every_well_formed_answer_is_read_back(wanted: list[bool], key: str, as_numbers: bool) -> None:
+    values = [int(value) for value in wanted] if as_numbers else wanted
+    assert parse_verdicts(json.dumps({key: values}), len(wanted)) == wanted
+    assert parse_verdicts(json.dumps(values, indent=1), len(wanted) + 1) is None
+
+
+def test_a_wrong_number_of_verdicts_fails_for_all_and_keeps_the_reply() -> None:
+    answers, usage = judge_by(Response("[1,0]", Usage(5, 2, 1), "stop", "m"))
+    assert answers == [Failure("score", "unparsable", "the reply holds no list of 3 verdicts", "[1,0]")] * 3
+    assert usage == Usage(5, 2, 1), "what was paid for is counted"
+
+
+def test_an_answer_that_was_cut_off_says_so() -> None:
+    answers, _ = judge_by(Response("Let me think: [1, 0", Usage(), "length", "m"))
+    assert [a.kind for a in answers if isinstance(a, Failure)] == ["unparsable"] * 3
+    assert all("cut off; raise the judge's spare_tokens" in a.message for a in answers if isinstance(a, Failure))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RateLimitedError("429"), "rate_limited"),
+        (TimeoutExceededError("60 s"), "timeout"),
+        (RefusedRequestError("401"), "refused_request"),
+    ],
+)
+def test_trouble_with_the_server_fails_for_all_with_its_kind(error: ClientError, kind: str) -> None:
+    answers, usage = judge_by(error)
+    assert answers == [Failure("score", kind, str(error))] * 3
+    assert usage == Usage(n_requests=1)
+
+
+def test_usage_and_name_are_those_of_the_client() -> None:
+    answers, usage = judge_by(Response("[0, 1, 1]", Usage(70, 9, 1), "stop", "m"))
+    assert answers == [Verdict(False), Verdict(True), Verdict(True)]
+    assert usage == Usage(70, 9, 1)
+    assert LlmJudge(client=ScriptedClient([], model="llama")).name == "llm:llama"
+
+
+def test_a_task_without_a_prompt_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'fuzzing'"):
+        LlmJudge(client=ScriptedClient([])).request("cats", PLAIN, "fuzing")
