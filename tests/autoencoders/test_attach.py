@@ -58,15 +58,23 @@ def seen_by_hook(model: Any, path: str, *, side: str = "output") -> torch.Tensor
     return caught["x"][0] if isinstance(caught["x"], tuple) else caught["x"]
 
 
-def traced(model: Any, handle: Any) -> torch.Tensor:
-    with torch.inference_mode(), model.trace(input_ids=IDS):
+def traced(model: Any, handle: Any, **inputs: Any) -> torch.Tensor:
+    with torch.inference_mode(), model.trace(**(inputs or {"input_ids": IDS})):
         code = handle.ae.output.save()
+    assert isinstance(code, torch.Tensor)
     return code
 
 
-@pytest.mark.parametrize("activation", ["topk", "relu", "jumprelu"])
 @pytest.mark.parametrize(
-    ("path", "side"), [(BLOCK, "output"), (BLOCK, "input"), (MLP, "output"), (ATTENTION, "output")]
+    ("path", "side", "activation"),
+    [
+        (BLOCK, "output", "topk"),
+        (BLOCK, "output", "relu"),
+        (BLOCK, "output", "jumprelu"),
+        (BLOCK, "input", "topk"),
+        (MLP, "output", "relu"),
+        (ATTENTION, "output", "jumprelu"),
+    ],
 )
 def test_a_trace_reads_the_dense_code(model: Any, path: str, side: Any, activation: Any) -> None:
     coder = tiny_coder(activation, side=side)
@@ -234,9 +242,7 @@ def test_a_module_of_any_torch_model_will_do() -> None:
     coder = coder_of(8)
     attached = attach(model, {"1": coder})
     x = torch.randn(4, 3)
-    with torch.inference_mode(), model.trace(x):
-        code = attached["1"].ae.output.save()
-    torch.testing.assert_close(code, coder(model._module(x)))
+    torch.testing.assert_close(traced(model, attached["1"], input=x), coder(model._module(x)))
 
 
 def test_a_submodule_without_a_coder_is_told_apart(model: Any) -> None:

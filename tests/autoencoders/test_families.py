@@ -56,6 +56,17 @@ def test_reconstructions_are_those_of_the_published_formula(write: Write, tmp_pa
     assert close(found.numpy(), written.decode(codes, x))
 
 
+@pytest.mark.parametrize("write", [families.openai_topk, families.saelens_topk])
+def test_the_epsilon_of_the_norm_counts_for_small_inputs(write: Write, tmp_path: Path) -> None:
+    written = write(tmp_path, random_weights())
+    x = inputs(64) * np.float32(2e-5)
+    codes = written.encode(x)
+    assert not close(codes, written.encode(x * 1000)), "the input is small enough for the epsilon to matter"
+    assert close(read(written)(torch.tensor(x)).numpy(), codes)
+    found = read(written).decode(torch.tensor(codes, dtype=torch.float32), torch.tensor(x)).numpy()
+    assert close(found, written.decode(codes, x))
+
+
 @pytest.mark.parametrize("write", ALL_OTHERS)
 def test_values_at_zero_and_at_the_threshold_are_silent(write: Write, tmp_path: Path) -> None:
     """Whole numbers: what is exactly 0, or exactly the threshold, is common and computed without rounding."""
@@ -64,7 +75,9 @@ def test_values_at_zero_and_at_the_threshold_are_silent(write: Write, tmp_path: 
     pre = families.pre_activations(written.weights, x, subtract=write is not families.saelens_without_input_bias)
     assert (pre == 0).sum() > 100
     assert (pre == written.weights.threshold).sum() > 100
-    assert np.array_equal(read(written)(torch.tensor(x)).numpy(), written.encode(x))
+    coder = read(written)
+    assert np.array_equal(coder(torch.tensor(x)).numpy(), written.encode(x))
+    assert len(coder.encode(torch.tensor(x)).values) == (written.encode(x) > 0).sum()
 
 
 @pytest.mark.parametrize("write", [families.sparsify, families.flat_topk])

@@ -176,8 +176,8 @@ def test_activations_of_another_width_are_refused() -> None:
     ("name", "shape"),
     [
         ("w_enc", (4, 9)), ("w_enc", (36,)), ("w_enc", (9, 2, 2)), ("w_enc", (0, 4)), ("w_enc", (9, 0)),
-        ("b_enc", (4,)), ("b_enc", (9, 1)), ("b_enc", ()), ("w_dec", (4, 9)), ("w_dec", (36,)), ("b_dec", (9,)), ("b_dec", (1, 4)),
-        ("b_dec", ()), ("threshold", ()), ("threshold", (4,)), ("threshold", (9, 1)),
+        ("b_enc", (4,)), ("b_enc", (9, 1)), ("b_enc", ()), ("w_dec", (4, 9)), ("w_dec", (36,)), ("b_dec", (9,)),
+        ("b_dec", (1, 4)), ("b_dec", ()), ("threshold", ()), ("threshold", (4,)), ("threshold", (9, 1)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])

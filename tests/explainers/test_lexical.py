@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from sae_auto_interp.judges import LexicalJudge
 from sae_auto_interp.lexical_rule import Clause, read_rule
 from sae_auto_interp.scorers import DetectionScorer, FuzzingScorer
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, ShownExample, Trial
-from tests.support.evidence import FEATURE, Fires, make_evidence, make_example, planted_record
+from tests.support.evidence import FEATURE, VOCABULARY, Fires, make_evidence, make_example, planted_record
 
 
-def explain(record: FeatureRecord, **settings: float) -> Explanation:
+def explain(record: FeatureRecord, **settings: Any) -> Explanation:
     explained = asyncio.run(LexicalExplainer(**settings).explain(record))
     assert isinstance(explained, Explanation), explained
     return explained
@@ -59,8 +60,7 @@ PLANTED = [
 
 
 def planted(fires: Fires, vocabulary: tuple[str, ...] | None, seed: int = 0) -> FeatureRecord:
-    chosen = {} if vocabulary is None else {"vocabulary": vocabulary}
-    return planted_record(fires, seed=seed, **chosen)
+    return planted_record(fires, seed=seed, vocabulary=vocabulary or VOCABULARY)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -107,12 +107,14 @@ def test_a_token_that_occurs_everywhere_is_not_named() -> None:
     assert explain(make_evidence(train, explain=without)).text == 'Fires on any token after " the" (10 of 10).'
 
 
-def test_a_word_that_only_accompanies_the_peaks_is_not_what_the_feature_fires_on() -> None:
-    """ " foo" stands in all active windows and in no other; the feature fires on the token after " def"."""
+def test_a_word_that_mostly_accompanies_the_peaks_does_not_come_first() -> None:
+    """ " foo" stands in all active windows and in no other, but the feature fires on it in three of twelve only."""
     words = [f" w{n}" for n in range(12)]
-    train = [make_example([" foo", " def", words[d], " the"], [0, 0, 5, 0], document=d) for d in range(12)]
-    silent = [make_example([" bar", words[d], " the", " a"], document=20 + d) for d in range(12)]
-    assert read_rule(explain(make_evidence(train, explain=silent)).text) == (Clause(previous=" def"),)
+    train = [make_example([" foo", " def", word, "."], [0, 0, 5, 0], document=n) for n, word in enumerate(words[:9])]
+    train += [make_example([" foo", " a", word, "."], [5, 0, 0, 0], document=9 + n) for n, word in enumerate(words[9:])]
+    silent = [make_example([" bar", word, ".", " a"], document=20 + n) for n, word in enumerate(words)]
+    rule = read_rule(explain(make_evidence(train, explain=silent)).text)
+    assert rule == (Clause(previous=" def"), Clause(token=" foo"))
 
 
 def test_the_longest_rule_and_the_smallest_gain_are_settings() -> None:
@@ -171,7 +173,7 @@ def test_what_cannot_be_explained_is_a_typed_failure(record: FeatureRecord, kind
 
 
 @pytest.mark.parametrize("settings", [{"max_clauses": 0}, {"peak_fraction": 1.0}, {"peak_fraction": -0.1}])
-def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         LexicalExplainer(**settings)
 

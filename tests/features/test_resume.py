@@ -16,7 +16,8 @@ from sae_auto_interp.types import TokenRows
 from tests.support.records import ONE_THREAD, directory_bytes, make_rows, tiny_world
 
 ROOT = Path(__file__).resolve().parents[2]
-STEP = 2
+STEP = 3
+"""Odd: files and directories are synced in turn, and both must be met."""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")

@@ -20,7 +20,9 @@ def test_one_full_document_does_not_upset_the_shares(fraction: float) -> None:
     for seed in range(20):
         is_train = training_documents(active, 300, fraction, np.random.default_rng(seed))
         assert is_train.shape == (300,)
-        assert abs(is_train[active].sum() - fraction * len(active)) <= max(1, 60 - 200 * min(fraction, 1 - fraction) + 1)
+        assert abs(is_train[active].sum() - fraction * len(active)) <= max(
+            1, 60 - 200 * min(fraction, 1 - fraction) + 1
+        )
         assert 0.5 * fraction < is_train[len(counts) :].mean() < 0.5 + 0.5 * fraction
         sides.add(bool(is_train[0]))
     assert sides == {True, False}

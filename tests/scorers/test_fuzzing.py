@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ Asked = list[tuple[ShownExample, bool]]
 """Each shown example with its target."""
 
 
-def ask(record: FeatureRecord, **options: float) -> Asked:
+def ask(record: FeatureRecord, **options: Any) -> Asked:
     judge = PlainJudge(lambda shown: True)
     score = asyncio.run(FuzzingScorer(judge=judge, **options).score(record, explanation_of(record), "e"))
     shown = [example for batch in judge.batches for example in batch]
@@ -27,8 +28,7 @@ def ask(record: FeatureRecord, **options: float) -> Asked:
 
 
 def masks(asked: Asked, target: bool) -> Counter[tuple[bool, ...]]:
-    found = [shown.highlighted for shown, truth in asked if truth is target]
-    return Counter(mask for mask in found if mask is not None)
+    return Counter(marks(shown) for shown, truth in asked if truth is target)
 
 
 def balanced_accuracy(asked: Asked, judge: Callable[[ShownExample], bool]) -> float:
@@ -59,20 +59,25 @@ def test_negatives_have_the_marks_of_the_positives(windows: list[list[float]], s
         assert balanced_accuracy(asked, judge) == 0.5
 
 
+def marks(shown: ShownExample) -> tuple[bool, ...]:
+    assert shown.highlighted is not None
+    return shown.highlighted
+
+
 def _has_more_than_two_marks(shown: ShownExample) -> bool:
-    return sum(shown.highlighted or ()) > 2
+    return sum(marks(shown)) > 2
 
 
 def _marks_the_second(shown: ShownExample) -> bool:
-    return (shown.highlighted or ())[1]
+    return marks(shown)[1]
 
 
 def _marks_the_last(shown: ShownExample) -> bool:
-    return (shown.highlighted or ())[-1]
+    return marks(shown)[-1]
 
 
 def _first_mark_is_early(shown: ShownExample) -> bool:
-    return (shown.highlighted or ()).index(True) < 3
+    return marks(shown).index(True) < 3
 
 
 @pytest.mark.parametrize(("n", "n_silent"), [(40, 40), (40, 80), (40, 20), (40, 50)])
@@ -80,8 +85,8 @@ def test_no_rule_about_marks_alone_does_better_than_chance(n: int, n_silent: int
     asked = ask(planted_record(fires, n=n, n_silent=n_silent))
     length = len(asked[0][0].str_tokens)
     rules: list[Callable[[ShownExample], bool]] = [
-        *(lambda shown, k=k: sum(shown.highlighted or ()) >= k for k in range(1, length)),
-        *(lambda shown, p=p: (shown.highlighted or ())[p] for p in range(length)),
+        *(lambda shown, k=k: sum(marks(shown)) >= k for k in range(1, length)),
+        *(lambda shown, p=p: marks(shown)[p] for p in range(length)),
     ]
     # with unequal numbers, a part of the negatives repeats some of the marks: close to chance, no longer exactly at it
     tolerance = 1e-12 if n_silent % n == 0 else 0.12

@@ -77,15 +77,15 @@ def planted_record(
     wanted = {"train": n, "test": n, "explain": n_silent or n, "silent": n_silent or n}
     pools: dict[str, list[Example]] = {name: [] for name in wanted}
     for document in range(200_000):
-        tokens = [vocabulary[i] for i in rng.integers(len(vocabulary), size=window)]
+        tokens = [str(vocabulary[int(i)]) for i in rng.integers(len(vocabulary), size=window)]
         strengths = [float(rng.integers(1, 10)) if fires(tokens, i) else 0.0 for i in range(window)]
         names = ("train", "test") if any(strengths) else ("explain", "silent")
         name = min(names, key=lambda name: len(pools[name]))
         if len(pools[name]) < wanted[name]:
             pools[name].append(make_example(tokens, strengths, document=document))
         if all(len(pools[name]) == wanted[name] for name in wanted):
-            ranked = [sorted(pools[name], key=lambda e: -e.max_activation) for name in ("train", "test")]
-            return make_evidence(*ranked, pools["explain"], pools["silent"], feature)
+            train, test = (sorted(pools[name], key=lambda e: -e.max_activation) for name in ("train", "test"))
+            return make_evidence(train, test, pools["explain"], pools["silent"], feature)
     raise AssertionError("the planted feature fires nearly always or nearly never")
 
 

@@ -1,5 +1,7 @@
 """Load a subject model from a directory or a hub id, wrapped by NNsight."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,27 @@ def load_subject_model(ref: str, device: str = "auto") -> Any:
 
     place = _place(ref)
     try:
-        model = TransformersModel(place, task="text-generation", dispatch=True, device_map=device)
+        with _no_loading_bar():
+            model = TransformersModel(place, task="text-generation", dispatch=True, device_map=device)
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"subject model {ref!r} cannot be loaded: {reason}") from error
     model._module.eval()
     return model
+
+
+@contextmanager
+def _no_loading_bar() -> Generator[None, None, None]:
+    """Without transformers' own progress bar: the run's progress is ours to show."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def _place(ref: str) -> str:

@@ -1,0 +1,115 @@
+"""Documents from files: what becomes a document, and which line of which file is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_auto_interp.data.files import documents_from
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.types import Document
+
+
+def read(path: Path, **options: str) -> list[tuple[str, str]]:
+    return [(document.name, document.text) for document in documents_from(path, **options)]
+
+
+def test_a_text_file_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Zeile 1\r\nZeile 2 – ß\n\x0cend".encode())
+    assert read(tmp_path / "a.txt") == [("a.txt", "Zeile 1\nZeile 2 – ß\n\x0cend")]
+
+
+def test_a_file_of_another_suffix_is_read_as_text_when_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("some text")
+    assert read(tmp_path / "notes") == [("notes", "some text")]
+
+
+def test_each_line_of_a_json_lines_file_is_a_document_named_by_its_number(tmp_path: Path) -> None:
+    lines = ['{"text": "one", "id": 7}', "", '  {"text": "two\\nlines"}  ', '{"text": ""}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    assert read(tmp_path / "a.jsonl") == [("a.jsonl:1", "one"), ("a.jsonl:3", "two\nlines"), ("a.jsonl:4", "")]
+
+
+def test_the_field_of_the_text_is_a_setting(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "no", "content": "yes"}')
+    assert read(tmp_path / "a.jsonl", text_field="content") == [("a.jsonl:1", "yes")]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(), min_size=1, max_size=5), st.booleans())
+def test_any_text_survives_a_json_lines_file(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], is_ascii: bool
+) -> None:
+    """Also one with U+2028, U+0085 or a form feed in it: only a line feed ends a line."""
+    path = tmp_path_factory.mktemp("data") / "a.jsonl"
+    path.write_bytes("\n".join(json.dumps({"text": t}, ensure_ascii=is_ascii) for t in texts).encode())
+    assert [text for _, text in read(path)] == texts
+
+
+def test_separators_that_python_counts_as_line_ends_do_not_end_a_line(tmp_path: Path) -> None:
+    text = "a\u2028b\x85c\x0bd"
+    (tmp_path / "a.jsonl").write_bytes(json.dumps({"text": text}, ensure_ascii=False).encode() + b"\r\n")
+    assert read(tmp_path / "a.jsonl") == [("a.jsonl:1", text)]
+
+
+def test_half_a_character_becomes_a_replacement_and_a_whole_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x\\ud83dy \\ud83c\\udf89"}')
+    assert read(tmp_path / "a.jsonl") == [("a.jsonl:1", "x\ufffdy 🎉")]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
+def test_a_byte_order_mark_is_no_text(suffix: str, tmp_path: Path) -> None:
+    content = "text" if suffix == ".txt" else '{"text": "text"}'
+    (tmp_path / f"a{suffix}").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert [text for _, text in read(tmp_path / f"a{suffix}")] == ["text"]
+
+
+def test_a_directory_gives_all_its_texts_each_under_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "b.md").write_text("B")
+    (tmp_path / "deep" / "a.txt").write_text("A")
+    (tmp_path / "deep" / "er" / "a.txt").write_text("other A")
+    (tmp_path / "c.jsonl").write_text('{"text": "C1"}\n{"text": "C2"}')
+    (tmp_path / "ignored.py").write_text("code")
+    (tmp_path / "folder.txt").mkdir()
+    assert read(tmp_path) == [
+        ("b.md", "B"), ("c.jsonl:1", "C1"), ("c.jsonl:2", "C2"), ("deep/a.txt", "A"), ("deep/er/a.txt", "other A"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json}", r"line 2: is not valid JSON \(.* at column 2\)"),
+        ('{"text": "cut', r"line 2: is not valid JSON"),
+        ("[1, 2]", r"line 2: expected a JSON object with a text field 'text', found \[1, 2\]"),
+        ('{"content": "x"}', r"line 2: expected a JSON object with a text field 'text', found \{\"content\": \"x\"\}"),
+        ('{"text": null}', r"line 2: .* found \{\"text\": null\}"),
+        ('{"text": 3}', r"line 2: .*'text'"),
+        ('"' + 500 * "x" + '"', r"line 2: .*x\.\.\.$"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_number(line: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n' + line + '\n{"text": "good"}\n')
+    documents = documents_from(tmp_path / "a.jsonl")
+    assert next(documents) == Document("a.jsonl:1", "good")
+    with pytest.raises(InputError, match=r"a\.jsonl, " + message):
+        next(documents)
+
+
+def test_what_is_not_utf_8_is_named_with_the_place(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Grüße".encode("latin-1"))
+    with pytest.raises(InputError, match=r"a\.txt: is not UTF-8 \(.* at byte 2\)"):
+        read(tmp_path / "a.txt")
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}')
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: is not UTF-8"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no file or directory .*nowhere\.txt"):
+        read(tmp_path / "nowhere.txt")
+    with pytest.raises(InputError, match=r"holds no \.txt, \.md or \.jsonl file"):
+        read(tmp_path)
