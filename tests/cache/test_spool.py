@@ -132,3 +132,18 @@ def test_buffers_spill_when_they_are_full_and_at_the_end(tmp_path: Path) -> None
     assert (spool.n_runs, spool.rows_done) == (2, 5)
     lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
     assert lines[1:] == [{"run": 0, "rows_done": 4}, {"run": 1, "rows_done": 5}]
+
+
+def test_time_spills_too_and_less_often_as_a_run_grows(tmp_path: Path) -> None:
+    """Every row takes a second: at first a kill costs five rows at most, later a twentieth of all."""
+    now = 0.0
+    spool = opened(tmp_path, max_bytes=1 << 30, clock=lambda: now)
+    done: list[int] = []
+    for row in range(1000):
+        now += 1.0
+        fill(spool, row, row + 1)
+        done.append(spool.rows_done)
+    lost = [row + 1 - rows_done for row, rows_done in enumerate(done)]
+    assert max(lost[:100]) == 4
+    assert all(n <= max(5, 0.05 * (row + 1)) for row, n in enumerate(lost))
+    assert spool.n_runs < 90

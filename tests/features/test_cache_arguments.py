@@ -103,6 +103,7 @@ def test_tokens_and_their_number_come_in_any_order_and_form(world: tuple[Any, di
         ((), {"tokens": [[1, 2], [3]]}, "give token ids as"),
         ((), {"tokens": torch.ones(4, dtype=torch.long)}, r"shape \[4\]"),
         ((), {"tokens": torch.ones(0, 4, dtype=torch.long)}, "at least one row"),
+        ((), {"tokens": TokenRows.from_ids(np.ones((0, 4), int))}, "at least one row"),
         ((), {"tokens": torch.ones(2, 4)}, "whole numbers"),
         ((), {"tokens": np.ones((2, 4), int), "n_tokens": 3}, "less than one row of 4"),
         ((), {"tokens": np.full((2, 4), VOCAB)}, f"ids from {VOCAB} to {VOCAB}; the model knows 0 to {VOCAB - 1}"),

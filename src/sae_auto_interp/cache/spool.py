@@ -8,7 +8,8 @@ batch, however many tokens pass through; sorting a module's part takes about thr
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import Array
 
 JOURNAL = "journal.jsonl"
+LEAST_LOSS_SECONDS = 5.0
+LEAST_LOSS_FRACTION = 0.05
+"""A kill costs at most this much work (the larger of the two), however large the buffers are."""
 
 
 @dataclass(slots=True)
@@ -33,8 +37,9 @@ class _Buffer:
 class Spool:
     """Where a streaming writer puts activations. Opening an existing directory resumes it.
 
-    `widths` gives {module path: width}; `max_bytes` 0 makes every commit a run. Raises `CacheError` when the
-    directory belongs to other work (another `fingerprint`), or when its journal or a run in it is lost or damaged.
+    `widths` gives {module path: width}; `max_bytes` 0 makes every commit a run; `clock` counts seconds. Raises
+    `CacheError` when the directory belongs to other work (another `fingerprint`), or when its journal or a run in it
+    is lost or damaged.
     """
 
     def __init__(
@@ -46,7 +51,10 @@ class Spool:
         dtype: str,
         max_bytes: int,
         fingerprint: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._began = clock()
         self.directory = directory
         self.widths = dict(widths)
         self.rows_done = 0
@@ -69,8 +77,8 @@ class Spool:
         self._bytes += sum(column[-1].nbytes for column in (buffer.features, buffer.locations, buffer.activations))
 
     def commit(self, rows_done: int, *, last: bool = False) -> None:
-        """All modules hold everything up to `rows_done`; spill when the buffers are full or this is the end."""
-        if self._bytes < self._max_bytes and not last:
+        """All modules hold everything up to `rows_done`; spill when the buffers are full, in time, or at the end."""
+        if self._bytes < self._max_bytes and not last and not self._is_time():
             return
         for index, (module, width) in enumerate(self.widths.items()):
             run = _sorted_run(self._buffers.pop(module), width, self.location_dtype, self._dtype)
@@ -88,6 +96,12 @@ class Spool:
     def _start_buffers(self) -> None:
         self._buffers = {module: _Buffer() for module in self.widths}
         self._bytes = 0
+        self._spilled_at = self._clock()
+
+    def _is_time(self) -> bool:
+        """Whether a kill now would cost too much; the growing interval keeps the number of runs small."""
+        now = self._clock()
+        return now - self._spilled_at >= max(LEAST_LOSS_SECONDS, LEAST_LOSS_FRACTION * (now - self._began))
 
     def _run_path(self, run: int, module_index: int) -> Path:
         return self.directory / f"run{run:05d}_{module_index}.safetensors"

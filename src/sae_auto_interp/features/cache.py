@@ -85,6 +85,7 @@ class FeatureCache:
         Both may also be positional, in either order. Whole rows are used: n_tokens // ctx_len of them,
         whatever the batch size. Work that an earlier, interrupted run left in `work_dir` is not repeated.
         """
+        self._work = None
         n_tokens, tokens = either_order(positional, n_tokens, tokens)
         rows = budgeted(token_rows(tokens), n_tokens)
         check_token_ids(self._torch_model, rows.tokens)

@@ -13,17 +13,15 @@ from sae_auto_interp.types import NO_DOCUMENT, Array, CacheManifest, TokenRows
 
 def token_rows(tokens: Any) -> TokenRows:
     """`TokenRows` as they are; a tensor, array or nested list [rows, ctx_len] of ids with each row as a document."""
-    if isinstance(tokens, TokenRows):
-        return tokens
     try:
-        array = _as_array(tokens)
+        array = tokens.tokens if isinstance(tokens, TokenRows) else _as_array(tokens)
     except (TypeError, ValueError) as error:
         raise InputError(f"tokens: {error}; give token ids as [rows, ctx_len]") from error
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"tokens have shape {list(array.shape)}; give at least one row as [rows, ctx_len]")
     if array.dtype.kind not in "iu":
         raise InputError(f"tokens are of type {array.dtype}; give token ids, which are whole numbers")
-    return TokenRows.from_ids(array)
+    return tokens if isinstance(tokens, TokenRows) else TokenRows.from_ids(array)
 
 
 def budgeted(rows: TokenRows, n_tokens: int | None) -> TokenRows:
