@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any, runtime_checkable
 
+import hypothesis
 import jaxtyping
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +18,11 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
     os.environ.pop(variable, None)
+
+
+# How long an example takes says something about the machine, nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 class NetworkBlockedError(OSError):
