@@ -7,7 +7,7 @@ import pytest
 
 import sae_auto_interp
 from sae_auto_interp.errors import UnknownNameError
-from sae_auto_interp.prompts import Prompt, conversation_id, load_prompt
+from sae_auto_interp.prompts import Prompt, conversation_id, load_prompt, prompts_digest
 
 PACKAGE = Path(sae_auto_interp.__file__).parent
 PROMPTS = [(path.parent.name, path.stem) for path in sorted(PACKAGE.glob("*/*.md"))]
@@ -55,3 +55,14 @@ def test_the_id_of_a_conversation_changes_with_any_part() -> None:
     assert len(ids) == 4
     assert all(id.startswith("explainers/simple@") for id in ids)
     assert conversation_id(parts) == conversation_id(list(parts))
+
+
+def test_a_components_prompts_are_known_by_their_digest() -> None:
+    digests = [
+        prompts_digest("judges", "detection"),
+        prompts_digest("judges", "fuzzing"),
+        prompts_digest("explainers", "simple"),
+    ]
+    assert None not in digests
+    assert len(set(digests)) == 3
+    assert prompts_digest("explainers", "lexical") is None

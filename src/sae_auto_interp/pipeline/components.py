@@ -23,6 +23,19 @@ def build_component(folder: str, config: ComponentConfig, collaborators: Mapping
     return component(**settings, **{name: collaborators[protocol] for name, protocol in wanted.items()})
 
 
+def explainer_name(config: ComponentConfig) -> str:
+    """What an explainer's results are filed under: its own name, also when it was given as "package.module:Class"."""
+    return str(load_component("explainers", config.name).name)
+
+
+def seeded(folder: str, config: ComponentConfig, seed: int) -> ComponentConfig:
+    """The component with the run's seed, if it has a seed and was given none."""
+    has_seed = any(f.name == "seed" for f in dataclasses.fields(load_component(folder, config.name)))
+    if not has_seed or "seed" in config.settings:
+        return config
+    return ComponentConfig.model_validate({"name": config.name, "seed": seed} | config.settings)
+
+
 def check_components(config: RunConfig) -> None:
     """Raise now what building the run's components would raise later, before any work is done."""
     judges = [ComponentConfig(name=explainer.judge_name) for explainer in config.explainers]

@@ -6,6 +6,7 @@ from sae_auto_interp.config import ExplainerConfig, RunConfig
 from sae_auto_interp.pipeline.components import build_component
 from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import for_each
+from sae_auto_interp.prompts import prompts_digest
 from sae_auto_interp.protocols import Client, Explainer, Progress
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Failure, FeatureId
@@ -20,10 +21,13 @@ async def run_explain_stage(
     explainers = [(e, build_component("explainers", e, {Client: client})) for e in config.explainers]
     finished = store.finished_units(STAGE)
     work = [
-        (component, f) for e, component in explainers for f in features if explanation_id(e.name, f) not in finished
+        (component, feature)
+        for _, component in explainers
+        for feature in features
+        if explanation_id(component.name, feature) not in finished
     ]
-    for explainer, _ in explainers:
-        claim_component(store, f"explainer {explainer.name}", _identity(explainer, client))
+    for explainer, component in explainers:
+        claim_component(store, f"explainer {component.name}", _identity(explainer, client))
     total = len(explainers) * len(features)
     progress.start(STAGE, total, total - len(work), "explanations")
 
@@ -59,6 +63,7 @@ async def _explain(explainer: Explainer, feature: FeatureId, store: ResultStore)
 
 
 def _identity(explainer: ExplainerConfig, client: Client | None) -> dict[str, Any]:
-    """What makes two explainers the same: settings, and the model where one is used."""
+    """What makes two explainers the same: settings, prompts, and the model where one is used."""
     model = client.model if client is not None and explainer.name != "lexical" else None
-    return {"name": explainer.name, "settings": explainer.settings, "model": model}
+    prompts = prompts_digest("explainers", explainer.name)
+    return {"name": explainer.name, "settings": explainer.settings, "prompts": prompts, "model": model}

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sae_auto_interp.config import ComponentConfig, RunConfig
-from sae_auto_interp.pipeline.components import build_component
+from sae_auto_interp.pipeline.components import build_component, explainer_name, seeded
 from sae_auto_interp.pipeline.explain_stage import explanation_id
 from sae_auto_interp.pipeline.units import claim_component, open_failure, store_open_failure
 from sae_auto_interp.pipeline.workers import for_each
+from sae_auto_interp.prompts import prompts_digest
 from sae_auto_interp.protocols import Client, Judge, Progress, Scorer
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.seeds import derived_rng
@@ -70,13 +71,13 @@ def shuffled_partners(features: Sequence[FeatureId], seed: int) -> dict[FeatureI
 
 def _jobs(config: RunConfig, store: ResultStore, client: Client | None, features: Sequence[FeatureId]) -> list[_Job]:
     partners = shuffled_partners(features, config.seed)
-    by_explainer: dict[str, dict[FeatureId, Explanation]] = {e.name: {} for e in config.explainers}
+    by_explainer: dict[str, dict[FeatureId, Explanation]] = {explainer_name(e): {} for e in config.explainers}
     for _, explanation in store.explanations():
         if explanation.explainer in by_explainer:
             by_explainer[explanation.explainer][explanation.feature] = explanation
     jobs: list[_Job] = []
     for explainer in config.explainers:
-        own = by_explainer[explainer.name]
+        own = by_explainer[explainer_name(explainer)]
         judge: Judge = build_component("judges", ComponentConfig(name=explainer.judge_name), {Client: client})
         for scorer in config.scorers:
             built = _scorer(scorer, judge, config, store)
@@ -94,9 +95,9 @@ def _controls(own: dict[FeatureId, Explanation], partners: dict[FeatureId, Featu
 
 
 def _scorer(scorer: ComponentConfig, judge: Judge, config: RunConfig, store: ResultStore) -> Scorer:
-    seeded = scorer.model_copy(update={"seed": scorer.settings.get("seed", config.seed)})
-    claim_component(store, f"scorer {scorer.name} with judge {judge.name}", scorer.settings)
-    return build_component("scorers", seeded, {Judge: judge})
+    prompts = prompts_digest("judges", scorer.name)
+    claim_component(store, f"scorer {scorer.name} with judge {judge.name}", [scorer.settings, prompts])
+    return build_component("scorers", seeded("scorers", scorer, config.seed), {Judge: judge})
 
 
 async def _score(job: _Job, store: ResultStore) -> bool:
