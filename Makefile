@@ -2,18 +2,20 @@
 #   make demo PYTHON=python3.12                   another Python
 #   make demo DEMO="--out my_run --features 200"  other options of the demo
 #   make test TESTS="tests/metrics -k interval"   some of the tests
+#   make bench BENCH="--quick"                    a smoke run of the benchmarks
 
 PYTHON ?= python3
 DEMO ?= --out demo_run
 TESTS ?=
+BENCH ?=
 
 RUN_ENV := .venv
 TEST_ENV := .venv-test
 
-.PHONY: help demo test lint format types check setup setup-test clean
+.PHONY: help demo test lint format types check setup setup-test bench bench-peer-setup clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: setup ## explain and score features of the embedded model; ends with a table and a report in demo_run/
 	@$(RUN_ENV)/bin/sae-auto-interp demo $(DEMO)
@@ -40,6 +42,12 @@ setup: ## make or update .venv, with what running needs
 setup-test: ## make or update .venv-test, with what testing and developing need
 	@$(PYTHON) scripts/setup_environment.py $(TEST_ENV) --extras test,dev
 
+bench: setup-test ## measure against the bare limit and the peer, some hours; see docs/benchmarks.md
+	@$(TEST_ENV)/bin/python -m benchmarks.run_all $(BENCH)
+
+bench-peer-setup: setup-test ## make .venv-peer, with the peer in it
+	@$(TEST_ENV)/bin/python -m benchmarks.setup_peer
+
 clean: ## remove what commands here made, but for the environments
 	@rm -rf demo_run build dist .pytest_cache .ruff_cache .hypothesis
-	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -86,12 +86,15 @@ class DataConfig(_Section):
 class CacheConfig(_Section):
     """How activations are cached; only `activation_dtype` changes what is stored."""
 
-    batch_size: int = Field(default=32, ge=1)
-    """Rows per forward pass."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Rows per forward pass; None takes as many as fit a modest amount of memory."""
     n_splits: int = Field(default=4, ge=1)
     """Shards over the width of each autoencoder."""
-    activation_dtype: str = Field(default="float16", pattern="^(float16|float32)$")
-    buffer_mib: int = Field(default=256, ge=1)
+    activation_dtype: str = Field(default="float16", pattern="^(float16|bfloat16|float32)$")
+    buffer_mib: int = Field(default=128, ge=1)
+    """Memory for activations waiting to be written; sorting them takes as much again for a moment."""
+    backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
+    """How the model's activations are read: torch hooks, or an NNsight trace. Both give the same bits."""
 
 
 class FeaturesConfig(_Section):
@@ -103,6 +106,8 @@ class FeaturesConfig(_Section):
     """Features per module, drawn at random among those with enough examples."""
     indices: dict[str, tuple[int, ...]] | None = None
     """{module path: features} to look at exactly those instead."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that build records beside this one; changes nothing but the time it takes."""
 
     @property
     def record_settings(self) -> dict[str, Any]:
@@ -127,7 +132,10 @@ class RunConfig(_Section):
     """Everything a run needs; equal configurations give equal results."""
 
     model: str
-    device: str = "auto"
+    device: str | dict[str, str | int] = "auto"
+    """A torch device, "auto" (a GPU if there is one), "balanced" over several, or {module path: device}."""
+    dtype: str = "auto"
+    """Of the subject model: float32, bfloat16, float16, or "auto", as its files say. Coders encode in float32."""
     autoencoders: tuple[AutoencoderConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()
     cache: CacheConfig = CacheConfig()

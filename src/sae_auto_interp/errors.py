@@ -8,6 +8,7 @@
     ├── MissingExtraError          an optional package is needed and not installed
     ├── CacheError                 a cache on disk is incomplete, damaged or foreign
     ├── RunDirectoryError          a run directory that belongs to another configuration or is in use
+    ├── WorkerError                a process that helps with the work was lost
     └── ClientError                a language-model server gave no usable answer
         ├── UnreachableError       no connection, or it broke                       (worth retrying)
         ├── TimeoutExceededError   no answer in time                                (worth retrying)
@@ -62,6 +63,10 @@ class CacheError(SaeAutoInterpError):
 
 class RunDirectoryError(SaeAutoInterpError):
     """A run directory belongs to another configuration, or another process is using it."""
+
+
+class WorkerError(SaeAutoInterpError):
+    """A process that helps with the work was lost."""
 
 
 class ClientError(SaeAutoInterpError):

@@ -4,6 +4,7 @@ A feature fires at (row, position). Everything after the cache is made of these 
 knows how it was computed, stored or shown.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -106,7 +107,10 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class CacheManifest:
-    """What a finished cache of one module holds. Written last: its presence means complete."""
+    """What a finished cache of one module holds. Written last: its presence means complete.
+
+    The text carries a checksum of itself. What has a default was not in format 1.
+    """
 
     format_version: int
     module_path: str
@@ -121,16 +125,35 @@ class CacheManifest:
     location_dtype: str
     shards: tuple[ShardInfo, ...]
     fingerprint: str
+    """Hash of all that decides the content: the configuration and the rows."""
+    configuration: str = ""
+    """Hash of what decides the content but for the rows; caches that share it can be combined."""
+    rows: str = ""
+    """Hash of the rows' tokens; that of two caches' rows together follows from theirs."""
+    statistics_sha256: str = ""
+
+    @property
+    def n_positions(self) -> int:
+        """Locations are below this."""
+        return self.n_rows * self.ctx_len
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        fields = asdict(self)
+        return json.dumps({**fields, "sha256": _sha256_of_json(fields)}, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "CacheManifest":
-        """Raises KeyError / TypeError / ValueError when the text is not a manifest."""
+        """Raises KeyError / TypeError / ValueError when the text is not a manifest, or not as it was written."""
         fields: dict[str, Any] = json.loads(text)
+        checksum = fields.pop("sha256") if fields["format_version"] > 1 else None
+        if checksum not in (None, _sha256_of_json(fields)):
+            raise ValueError("its checksum is not that of its content")
         shards = tuple(ShardInfo(**shard) for shard in fields.pop("shards"))
         return cls(**fields, shards=shards)
+
+
+def _sha256_of_json(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""
 
-MAY_IMPORT_BY_FILE = {"src/sae_auto_interp/features/cache.py": {"models", "autoencoders"}}
+TORCH_FILES = {f"src/sae_auto_interp/features/{name}.py" for name in ("cache", "code_stream")}
+"""Where the model and its coders become cached activations; everything behind it is numpy."""
+
+MAY_IMPORT_BY_FILE = dict.fromkeys(TORCH_FILES, {"models", "autoencoders"})
 
 TORCH = ("torch", "nnsight", "accelerate", "safetensors.torch")
 TORCH_FOLDERS = {"models", "autoencoders"}
-TORCH_FILES = {"src/sae_auto_interp/features/cache.py"}
 LAZY_TORCH_FOLDERS = {"clients"}
 
 SOURCES = [path for path in package_files() if folder_of(path) != "__init__"]

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import SparseCoder, sparse_coder
+from sae_auto_interp.autoencoders import SparseCoder, encoder, sparse_coder
 from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights
-from sae_auto_interp.errors import WeightsError
+from sae_auto_interp.errors import InputError, WeightsError
 from tests.autoencoders.families import pre_activations, random_weights, top_k
 
 ACTIVATIONS = ("topk", "relu", "jumprelu")
@@ -58,7 +58,7 @@ def test_codes_do_not_depend_on_how_they_are_blocked(
     x = torch.randn(n, d_in, generator=torch.Generator().manual_seed(seed))
     expected = reference(w, activation, k, x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_coder, "BLOCK_ENTRIES", block)
+        patch.setattr(encoder, "BLOCK_ENTRIES", block)
         code, dense = made.encode(x), made(x)
     assert torch.equal(dense > 0, expected > 0)
     torch.testing.assert_close(dense, expected.float(), rtol=1e-4, atol=1e-5)
@@ -73,21 +73,68 @@ def test_codes_do_not_depend_on_how_they_are_blocked(
 def test_no_block_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dense code of all positions never exists."""
     sizes: list[int] = []
-    linear = torch.nn.functional.linear
+    product = torch.addmm
 
-    def measured(*arguments: torch.Tensor) -> torch.Tensor:
-        out = linear(*arguments)
+    def measured(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         sizes.append(out.numel())
-        return out
+        return product(*arguments, out=out)
 
-    monkeypatch.setattr(torch.nn.functional, "linear", measured)
-    monkeypatch.setattr(sparse_coder, "BLOCK_ENTRIES", 200)
+    monkeypatch.setattr(torch, "addmm", measured)
+    monkeypatch.setattr(encoder, "BLOCK_ENTRIES", 200)
     w = weights(width=50)
     for activation in ACTIVATIONS:
         sizes.clear()
         coder(w, activation).encode(torch.randn(33, 4))
         assert sum(sizes) == 33 * 50
         assert max(sizes) <= 200
+
+
+@pytest.mark.parametrize("activation", ["relu", "jumprelu"])
+def test_only_the_columns_that_are_asked_for_are_multiplied(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, x = coder(weights(width=50), activation), torch.randn(33, 4)
+    features = torch.tensor([3, 17, 49])
+    sizes: list[int] = []
+    product = torch.addmm
+
+    def measured(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        sizes.append(out.numel())
+        return product(*arguments, out=out)
+
+    monkeypatch.setattr(torch, "addmm", measured)
+    code = made.encoder(features).encode(x)
+    assert sizes == [33 * 3]
+    found = torch.zeros(33, 50)
+    found[code.positions, code.features] = code.values
+    wanted = torch.zeros(33, 50)
+    wanted[:, features] = made(x)[:, features]
+    torch.testing.assert_close(found, wanted)
+    assert len(code.values) == int((wanted > 0).sum()) > 20
+
+
+def test_encoders_that_take_turns_may_share_their_scratch() -> None:
+    x, scratch = torch.randn(20, 4), encoder.Scratch()
+    made = [coder(weights(width, seed=width), kind) for width in (9, 300, 31, 1000) for kind in ACTIVATIONS]
+    for each in [*made, *reversed(made)]:
+        shared, alone = each.encoder(None, scratch).encode(x), each.encode(x)
+        assert all(
+            torch.equal(getattr(shared, name), getattr(alone, name)) for name in ("positions", "features", "values")
+        )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_activations_that_cannot_be_encoded_are_refused(value: float) -> None:
+    x = torch.randn(5, 4)
+    x[3, 2] = value
+    for activation in ACTIVATIONS:
+        with pytest.raises(InputError, match="NaN, infinite or larger"):
+            coder(weights(), activation).encode(x)
+
+
+def test_a_weight_that_could_overflow_is_refused() -> None:
+    w = weights()
+    w.w_enc[2, 1] = 1e20
+    with pytest.raises(WeightsError, match=r"w_enc holds 1e\+20; the file is damaged"):
+        coder(w, "relu")
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

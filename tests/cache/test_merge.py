@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from sae_auto_interp.cache import merge
-from sae_auto_interp.cache.layout import STATISTICS, shard_ranges
-from sae_auto_interp.cache.merge import merge_runs
+from sae_auto_interp.cache import merge, spool
+from sae_auto_interp.cache.layout import shard_ranges
+from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.cache.spool import Spool
-from sae_auto_interp.errors import CacheError
-from sae_auto_interp.types import TokenRows
+from sae_auto_interp.cache.value_types import as_float32, stored
+from sae_auto_interp.types import CacheManifest, TokenRows
 from tests.support.records import Entry, directory_bytes, plain_rows, read_entries, write_cache
 
 WIDTH = 9
@@ -33,21 +33,21 @@ def random_entries(rng: np.random.Generator, n_rows: int, ctx_len: int, density:
     density=st.sampled_from([0.0, 0.02, 0.3]),
     rows_per_run=st.integers(1, 7),
     n_splits=st.integers(1, WIDTH),
-    block_entries=st.sampled_from([1, 7, 1 << 20]),
+    chunk_entries=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_merged_shards_are_the_sorted_entries(
     seed: int,
     density: float,
     rows_per_run: int,
     n_splits: int,
-    block_entries: int,
+    chunk_entries: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     root = tmp_path_factory.mktemp("cache")
     rows = plain_rows(6, 5)
     entries = random_entries(np.random.default_rng(seed), 6, 5, density)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge, "BLOCK_ENTRIES", block_entries)
+        patch.setattr(merge, "CHUNK_ENTRIES", chunk_entries)
         write_cache(root, rows, {"m": entries}, width=WIDTH, n_splits=n_splits, rows_per_run=rows_per_run)
     ordered = sorted(entries, key=lambda entry: (entry[2], entry[0], entry[1]))
     for first, last in shard_ranges(WIDTH, n_splits):
@@ -69,6 +69,14 @@ def check_statistics(reader: CacheReader, entries: list[Entry]) -> None:
     np.testing.assert_array_equal(found["max"], [v.max(initial=0) for v in values])
     np.testing.assert_allclose(found["sum"], [v.sum() for v in values], rtol=1e-12)
     np.testing.assert_allclose(found["sum_of_squares"], [(v**2).sum() for v in values], rtol=1e-12)
+    rows = [len({row for row, _, feature, _ in entries if feature == index}) for index in range(WIDTH)]
+    assert found["n_active_rows"].tolist() == rows
+    ctx_len = reader.manifest.ctx_len
+    at = np.zeros((WIDTH, ctx_len), int)
+    for _, position, feature, _ in entries:
+        at[feature, position] += 1
+    assert [reader.position_counts(index).tolist() for index in range(WIDTH)] == at.tolist()
+    assert reader.position_totals().tolist() == at.sum(0).tolist()
 
 
 def test_every_split_of_ten_features_comes_back(tmp_path: Path) -> None:
@@ -101,33 +109,87 @@ def test_locations_do_not_wrap(n_rows: int, expected: str, tmp_path: Path) -> No
     assert reader.entries(3).locations.dtype == np.int64
 
 
-def test_buffer_sizes_change_no_byte(tmp_path: Path) -> None:
+def random_batches(n_entries: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(0)
-    files = []
-    batches = [
-        (np.sort(rng.integers(i * 100, i * 100 + 100, 50)), rng.integers(0, WIDTH, 50), rng.random(50))
+    return [
+        (
+            np.sort(rng.choice(100, n_entries, replace=False)) + 100 * i,
+            rng.integers(0, WIDTH, n_entries),
+            rng.random(n_entries).astype(np.float32),
+        )
         for i in range(8)
     ]
-    for max_bytes in (0, 500, 700, 10**9):
+
+
+def description(n_rows: int, ctx_len: int, dtype: str = "float16", width: int = WIDTH) -> CacheManifest:
+    location_type = str(merge.location_dtype(n_rows * ctx_len))
+    return CacheManifest(2, "m", "x", "x", "", "x", n_rows, ctx_len, width, dtype, location_type, (), "f")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_buffer_sizes_change_no_byte(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums too: they are added in an order that knows nothing of runs."""
+    monkeypatch.setattr(spool, "LEAST_ENTRIES", 7)
+    monkeypatch.setattr(merge, "CHUNK_ENTRIES", 10)
+    files = []
+    for max_bytes in (0, 7 * 12, 60 * 12, 10**6):
         root = tmp_path / str(max_bytes)
-        spool = Spool(
-            root / "work", {"m": WIDTH}, n_positions=800, dtype="float16", max_bytes=max_bytes, fingerprint="f"
-        )
-        for i, (locations, features, values) in enumerate(batches):
-            spool.append("m", features, locations, values.astype(np.float32))
-            spool.commit(i + 1, last=i == 7)
-        shards = merge_runs(spool.run_files("m"), root / "m", shard_ranges(WIDTH, 3))
-        files.append((spool.n_runs, shards, directory_bytes(root / "m")))
-    assert [n_runs for n_runs, *_ in files] == [8, 4, 3, 1]
-    assert all(found[1:] == files[0][1:] for found in files)
+        found = Spool(root / "work", {"m": WIDTH}, n_positions=800, dtype=dtype, max_bytes=max_bytes, fingerprint="f")
+        for i, (locations, features, values) in enumerate(random_batches(20)):
+            found.append("m", features, locations, values)
+            found.commit(i + 1, last=i == 7)
+        merge_into_cache(found.sources("m"), root / "m", shard_ranges(WIDTH, 3), description(8, 100, dtype))
+        files.append((found.n_runs, directory_bytes(root / "m")))
+    n_runs = [n for n, _ in files]
+    assert n_runs[0] > 8, "a batch takes several runs"
+    assert n_runs[1] > n_runs[2] > n_runs[3] == 1
+    assert all(found == files[0][1] for _, found in files)
+    reader = CacheReader(tmp_path / "0" / "m", verify=True)
+    for index in range(WIDTH):
+        expected = np.concatenate([values[features == index] for _, features, values in random_batches(20)])
+        code = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}[dtype]
+        np.testing.assert_array_equal(reader.entries(index).activations, as_float32(stored(expected, dtype), code))
 
 
-def test_a_damaged_run_is_named(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "work", {"m": 4}, n_positions=10, dtype="float16", max_bytes=0, fingerprint="f")
-    spool.append("m", np.array([1]), np.array([3]), np.array([2.0], np.float32))
-    spool.commit(1)
-    (run,) = spool.run_files("m")
-    run.write_bytes(run.read_bytes()[:-1])
-    with pytest.raises(CacheError, match=run.name):
-        merge_runs([run], tmp_path / "m", [(0, 3)])
-    assert not (tmp_path / "m" / STATISTICS).exists()
+def test_modules_share_the_pool_and_do_not_mix(tmp_path: Path) -> None:
+    widths = {"a": 4, "b": 70_000, "c": 4}
+    found = Spool(tmp_path / "work", widths, n_positions=40, dtype="float32", max_bytes=1 << 20, fingerprint="f")
+    for row in range(4):
+        for number, (module, width) in enumerate(widths.items(), start=1):
+            at = np.arange(10 * row, 10 * row + 10)
+            found.append(module, at % 3 + width - 3, at, (at + 100 * number).astype(np.float32))
+        found.commit(row + 1, last=row == 3)
+    for number, (module, width) in enumerate(widths.items(), start=1):
+        directory = tmp_path / module
+        merge_into_cache(found.sources(module), directory, [(0, width - 1)], description(4, 10, "float32", width))
+        reader = CacheReader(directory, verify=True)
+        for rest in range(3):
+            expected = [at for at in range(40) if at % 3 == rest]
+            assert reader.entries(width - 3 + rest).locations.tolist() == expected
+            assert reader.entries(width - 3 + rest).activations.tolist() == [at + 100 * number for at in expected]
+        assert reader.statistics()["n_activations"].sum() == 40
+
+
+def test_nothing_at_all_is_a_cache_too(tmp_path: Path) -> None:
+    found = Spool(tmp_path / "work", {"m": WIDTH}, n_positions=800, dtype="bfloat16", max_bytes=0, fingerprint="f")
+    found.commit(8, last=True)
+    assert (found.rows_done, found.n_runs) == (8, 0)
+    merge_into_cache(found.sources("m"), tmp_path / "m", shard_ranges(WIDTH, 2), description(8, 100, "bfloat16"))
+    reader = CacheReader(tmp_path / "m", verify=True)
+    assert read_entries(reader) == []
+    assert reader.position_totals().tolist() == [0] * 100
+
+
+def test_locations_beyond_32_bits_come_through(tmp_path: Path) -> None:
+    n_rows, ctx_len = 2**34, 256
+    far = [0, 255, 2**32 - 1, 2**32, 2**32 + 1, 2**41, n_rows * ctx_len - 1]
+    found = Spool(tmp_path / "w", {"m": 3}, n_positions=n_rows * ctx_len, dtype="float16", max_bytes=0, fingerprint="f")
+    found.append("m", np.full(7, 1), np.array(far), np.arange(1, 8, dtype=np.float32))
+    found.commit(n_rows, last=True)
+    merge_into_cache(found.sources("m"), tmp_path / "m", [(0, 2)], description(n_rows, ctx_len, width=3))
+    reader = CacheReader(tmp_path / "m", verify=True)
+    assert reader.manifest.location_dtype == "uint64"
+    assert reader.entries(1).locations.tolist() == far
+    assert reader.statistics()["n_active_rows"].tolist() == [0, 5, 0]
+    assert {place: n for place, n in enumerate(reader.position_counts(1)) if n} == {0: 3, 1: 1, 255: 3}
+    assert reader.position_totals().sum() == 7

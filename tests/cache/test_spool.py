@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from sae_auto_interp.cache.spool import JOURNAL, Spool, stored
-from sae_auto_interp.errors import CacheError
+from sae_auto_interp.cache import spool as spool_module
+from sae_auto_interp.cache.journal import JOURNAL
+from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.errors import CacheError, InputError
 from tests.support.records import directory_bytes
 
 
@@ -28,28 +27,6 @@ def fill(spool: Spool, first: int, last: int) -> None:
         spool.commit(row + 1)
 
 
-@given(arrays(np.float32, st.integers(0, 40), elements=st.floats(0, 65_504, width=32)))
-def test_stored_values_are_numpys(values: np.ndarray[Any, Any]) -> None:
-    narrow = values.astype(np.float16)
-    vanished = (narrow == 0) & (values > 0)
-    found = stored(values, np.dtype("float16"))
-    np.testing.assert_array_equal(found[~vanished], narrow[~vanished])
-    assert (found[vanished] == np.finfo(np.float16).smallest_subnormal).all()
-    assert ((found > 0) == (values > 0)).all()
-    np.testing.assert_array_equal(stored(values, np.dtype("float32")), values)
-
-
-def test_only_what_becomes_infinite_is_too_large() -> None:
-    assert stored(np.array([65_519.0], np.float32), np.dtype("float16")).tolist() == [65_504.0]
-    with pytest.raises(CacheError, match="an activation of 65520 does not fit float16"):
-        stored(np.array([1.0, 65_520.0], np.float32), np.dtype("float16"))
-    for value in (np.inf, np.nan):
-        with pytest.raises(
-            CacheError, match=f"an activation is {value}: the subject model or an autoencoder overflows"
-        ):
-            stored(np.array([value], np.float32), np.dtype("float32"))
-
-
 def test_a_reopened_spool_goes_on_where_the_journal_ends(tmp_path: Path) -> None:
     fill(opened(tmp_path / "whole"), 0, 5)
     fill(opened(tmp_path / "parts"), 0, 3)
@@ -57,19 +34,23 @@ def test_a_reopened_spool_goes_on_where_the_journal_ends(tmp_path: Path) -> None
     assert (again.rows_done, again.n_runs) == (3, 3)
     fill(again, 3, 5)
     assert directory_bytes(tmp_path / "parts") == directory_bytes(tmp_path / "whole")
-    assert [path.name for path in again.run_files("b")] == [f"run0000{i}_1.safetensors" for i in range(5)]
+    assert len(again.sources("b")) == 5
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {
+        JOURNAL,
+        *(f"run0000{i}.safetensors" for i in range(5)),
+    }
 
 
 def test_what_the_journal_does_not_promise_is_thrown_away(tmp_path: Path) -> None:
     fill(opened(tmp_path), 0, 2)
     before = directory_bytes(tmp_path)
-    for name in ("run00002_0.safetensors", ".run00002_1.safetensors.partial"):
+    for name in ("run00002.safetensors", ".run00003.safetensors.partial"):
         (tmp_path / name).write_bytes(b"half")
     assert opened(tmp_path).rows_done == 2
     assert directory_bytes(tmp_path) == before
 
 
-@pytest.mark.parametrize("torn", ['{"run": 2, "rows_d', '{"run": 2, "rows_done": 3}', "{"])
+@pytest.mark.parametrize("torn", ['{"rows_d', '{"rows_done": 3, "runs": [1], "crc32": 0}', "{", "\0" * 30])
 def test_a_torn_line_is_dropped(torn: str, tmp_path: Path) -> None:
     fill(opened(tmp_path / "whole"), 0, 4)
     fill(opened(tmp_path / "torn"), 0, 2)
@@ -99,45 +80,121 @@ def test_other_work_is_refused(tmp_path: Path) -> None:
 
 def test_a_lost_run_is_named(tmp_path: Path) -> None:
     fill(opened(tmp_path), 0, 3)
-    (tmp_path / "run00001_1.safetensors").unlink()
-    with pytest.raises(CacheError, match=r"lost .*run00001_1\.safetensors; delete"):
+    (tmp_path / "run00001.safetensors").unlink()
+    with pytest.raises(CacheError, match=r"lost .*run00001\.safetensors; delete"):
         opened(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "journal",
-    [
-        "\0\0\0\n",
-        "[1]\n",
-        '{"fingerprint": "f"}\n{"run": 0}\n',
-        '{"fingerprint": "f"}\n{"run": 1, "rows_done": 2}\n',
-        '{"fingerprint": "f"}\n{"run": 0, "rows_done": "2"}\n',
-    ],
-)
-def test_a_damaged_journal_is_named(journal: str, tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).write_text(journal)
-    with pytest.raises(CacheError, match=rf"{JOURNAL} is damaged; delete"):
-        opened(tmp_path)
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_damaged_run_is_named_at_opening_and_at_the_end(number: int, tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    fill(spool, 0, 3)
+    path = tmp_path / f"run0000{number}.safetensors"
+    content = path.read_bytes()
+    for damaged in (flipped(content, 8 * len(content) - 1), flipped(content, 700), content[:-1], b"foreign"):
+        path.write_bytes(damaged)
+        with pytest.raises(CacheError, match=rf"{path.name} is damaged: its checksum is not the journal's; delete"):
+            opened(tmp_path)
+    path.write_bytes(content)
+    assert opened(tmp_path).rows_done == 3
 
 
-def test_buffers_spill_when_they_are_full_and_at_the_end(tmp_path: Path) -> None:
-    spool = opened(tmp_path, max_bytes=50)
-    n_bytes = (2 + 2 + 2) + (4 + 2 + 2)  # feature, location and value of each module
+def test_a_run_of_another_form_is_named(tmp_path: Path) -> None:
+    """The checksum fits, but not what the run should hold: the journal came with it."""
+    fill(opened(tmp_path), 0, 2)
+    differing: list[dict[str, Any]] = [{"dtype": "float32"}, {"n_positions": 10**6}]
+    for changes in differing:
+        with pytest.raises(CacheError, match=r"run00000\.safetensors cannot be read .*: it is damaged or foreign"):
+            opened(tmp_path, **changes).sources("a")
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+    damaged = bytearray(content)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def test_every_flipped_bit_of_the_journal_is_found(tmp_path: Path) -> None:
+    """Named, or another's work, or (where the end of the last line is hit) torn; never another row to go on at."""
+    fill(opened(tmp_path), 0, 2)
+    content = (tmp_path / JOURNAL).read_bytes()
+    saved = directory_bytes(tmp_path)
+    for bit in range(0, 8 * len(content), 3):
+        (tmp_path / JOURNAL).write_bytes(flipped(content, bit))
+        try:
+            spool = opened(tmp_path)
+        except CacheError:
+            continue
+        assert (spool.rows_done, spool.n_runs) in ((2, 2), (1, 1))
+        assert spool.rows_done == 2 or bit // 8 == len(content) - 1
+        for name, file in saved.items():
+            (tmp_path / name).write_bytes(file)
+
+
+def test_what_is_no_journal_is_named(tmp_path: Path) -> None:
+    for journal in ("\0\0\0\n", "[1]\n", "3\n", "{}\n", '{"fingerprint": "f"}\n', '{"crc32": 1, "fingerprint": "f"}\n'):
+        (tmp_path / JOURNAL).write_text(journal)
+        with pytest.raises(CacheError, match=rf"{JOURNAL} is damaged; delete"):
+            opened(tmp_path)
+
+
+def test_the_pool_spills_when_it_is_full_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "LEAST_ENTRIES", 1)
+    spool = opened(tmp_path, max_bytes=9 * 12)
     fill(spool, 0, 3)
     assert (spool.n_runs, spool.rows_done) == (0, 0)
-    assert 3 * n_bytes < 50 <= 4 * n_bytes
-    fill(spool, 3, 5)
-    assert (spool.n_runs, spool.rows_done) == (1, 4)
-    spool.commit(5, last=True)
-    assert (spool.n_runs, spool.rows_done) == (2, 5)
+    fill(spool, 3, 6)
+    assert (spool.n_runs, spool.rows_done) == (1, 4), "8 of 9 entries: the next row's two would not fit"
+    spool.commit(6, last=True)
+    assert (spool.n_runs, spool.rows_done) == (2, 6)
     lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
-    assert lines[1:] == [{"run": 0, "rows_done": 4}, {"run": 1, "rows_done": 5}]
+    assert [(line["rows_done"], len(line["runs"])) for line in lines[1:]] == [(4, 1), (6, 1)]
+
+
+def test_a_batch_larger_than_the_pool_is_spilled_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory does not depend on the batch; nothing is promised before the whole batch is on disk."""
+    monkeypatch.setattr(spool_module, "LEAST_ENTRIES", 1)
+    spool = opened(tmp_path, max_bytes=4 * 12)
+    for module in ("a", "b"):
+        spool.append(module, np.arange(9) % 3, np.arange(9), np.ones(9, np.float32))
+    assert (spool.n_runs, len(list(tmp_path.glob("run*")))) == (0, 4)
+    assert opened(tmp_path / "..").rows_done == 0
+    spool.commit(1)
+    assert (spool.n_runs, spool.rows_done) == (5, 1)
+    for module in ("a", "b"):
+        counts = [source.counts(0, 3) for source in spool.sources(module)]
+        assert np.sum(counts, axis=0).tolist() == [3, 3, 3]
+
+
+def test_locations_further_apart_than_32_bits_reach_do_not_wrap(tmp_path: Path) -> None:
+    far = [5, 2**32 + 4, 2**32 + 5, 2**33, 2**40, 2**40 + 1]
+    spool = opened(tmp_path, n_positions=2**41)
+    spool.append("a", np.array([1, 1, 1, 2, 1, 1]), np.array(far), np.arange(1, 7, dtype=np.float32))
+    spool.append("b", np.array([0, 0]), np.array([7, 2**40 + 2]), np.ones(2, np.float32))
+    spool.commit(1)
+    found: dict[int, list[int]] = {1: [], 2: []}
+    for source in spool.sources("a"):
+        for feature, n in zip((0, 1, 2), source.counts(0, 3).tolist(), strict=True):
+            if n:
+                found[feature] += source.take(n, spool.location_dtype)[0].tolist()
+    assert found == {1: [5, 2**32 + 4, 2**32 + 5, 2**40, 2**40 + 1], 2: [2**33]}
+
+
+def test_what_belongs_to_other_entries_is_refused(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    one = np.ones(1, np.float32)
+    with pytest.raises(AssertionError, match="features 3 to 3 of a"):
+        spool.append("a", np.array([3]), np.array([0]), one)
+    with pytest.raises(AssertionError, match="locations 100 to 100 of 100"):
+        spool.append("a", np.array([0]), np.array([100]), one)
+    with pytest.raises(InputError, match="activation_dtype='int8'"):
+        opened(tmp_path, dtype="int8")
 
 
 def test_time_spills_too_and_less_often_as_a_run_grows(tmp_path: Path) -> None:
     """Every row takes a second: at first a kill costs five rows at most, later a twentieth of all."""
     now = 0.0
-    spool = opened(tmp_path, max_bytes=1 << 30, clock=lambda: now)
+    spool = opened(tmp_path, n_positions=1000, max_bytes=1 << 30, clock=lambda: now)
     done: list[int] = []
     for row in range(1000):
         now += 1.0

@@ -1,13 +1,15 @@
-"""Kill caching at every kind of moment, resume it, and compare every byte; test_resume.py runs it as a process.
+"""Kill caching at every kind of moment, or fill its disk, resume it, and compare every byte; for test_resume.py.
 
-    python killed_runs.py DIRECTORY STEP
+    python killed_runs.py DIRECTORY STEP MOMENTS
 
-This process loads torch once and forks; each child runs the cache and is killed by SIGKILL: at the n-th time that it
-is about to have a file written through to the disk or renamed, or when half of a piece of a shard or half a line of
-the journal is written, or at a moment of nobody's choosing. What a dead child leaves is resumed here. Every STEP-th n
-of the many is tried. Prints what went wrong, as JSON.
+This process loads torch once. In "kill" it forks, and the child is killed by SIGKILL: when it is about to hand over
+activations, with half of a write done, before a file is written through to the disk, renamed or deleted, with half a
+line of the journal written, and MOMENTS times at a moment of nobody's choosing. In "full" the same calls fail as on a
+full disk. What is left is resumed here. Every STEP-th event is tried, and each kind of event at each stage at least
+once. Prints what was tried and what went wrong, as JSON.
 """
 
+import errno
 import json
 import os
 import random
@@ -17,25 +19,35 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sae_auto_interp.cache.arrays import ArrayWriter
+from sae_auto_interp.cache import journal, spool
+from sae_auto_interp.cache.files import DurableFile
+from sae_auto_interp.cache.journal import JOURNAL
+from sae_auto_interp.cache.layout import MANIFEST, STATISTICS
 from sae_auto_interp.cache.reader import CacheReader
-from sae_auto_interp.cache.spool import JOURNAL, Spool
+from sae_auto_interp.cache.spool import Spool
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from tests.support.records import directory_bytes, make_rows, tiny_world
 
 MODULES = ("transformer.h.0", "transformer.h.1.mlp")
 N_ROWS, BATCH = 6, 2
-Event = tuple[str, int]
+ENTRIES_IN_POOL = 40
+"""Fewer than a batch has: a batch is spilled in several runs."""
+Work = Callable[[], None]
 
 
-def main(root: Path, step: int) -> None:
+def main(root: Path, step: int, moments: int) -> None:
     torch.set_num_threads(1)  # a forked child cannot use the threads of its parent
+    os.fsync = lambda fd: (
+        None
+    )  # a kill takes nothing back that was written; waiting for the disk takes most of the time
+    spool.LEAST_ENTRIES = ENTRIES_IN_POOL
     model, submodules = tiny_world()
     world = model, {path: submodules[path] for path in MODULES}
     rows, older = make_rows(N_ROWS, 8, bos=0), make_rows(N_ROWS, 8, seed=9)
@@ -46,42 +58,101 @@ def main(root: Path, step: int) -> None:
         cache.save_splits(n_splits, out)
 
     run(root / "older.work", root / "older", older, n_splits=5)
-    counts = counted(lambda: run(root / "whole.work", root / "whole"))
+    shutil.copytree(root / "older", root / "whole")
+    with Events() as events:
+        began = time.perf_counter()
+        run(root / "whole.work", root / "whole")
+        seconds = time.perf_counter() - began
     expected = directory_bytes(root / "whole")
     problems: list[str] = []
-    events: list[Event] = [(kind, n) for kind in sorted(counts) for n in range(1, counts[kind] + 1, step)]
-    for kind, n in [*events, *(("moment", seed) for seed in range(6))]:
-        work, out = root / f"{kind}{n}.work", root / f"{kind}{n}"
+
+    def attempt(name: str, interrupt: Callable[[Work], list[str]]) -> None:
+        """Interrupt a run over an older cache, look at what it left, and go on."""
+        work, out = root / f"{name}.work", root / name
         shutil.copytree(root / "older", out)
-        killed = killed_child(lambda work=work, out=out: run(work, out), kind, n)
-        if not killed and kind != "moment":
-            problems.append(f"{kind} {n}: was not killed")
-        problems += [f"{kind} {n}: {problem}" for problem in looks_finished_and_is_not(out)]
-        journal = (work / JOURNAL).read_text().count("\n") if (work / JOURNAL).is_file() else 0
-        resumed = Counter[str]()
-        with_counter(FeatureCache, "_cache_batch", resumed, lambda work=work, out=out: run(work, out))
-        if resumed["_cache_batch"] != N_ROWS // BATCH - max(0, journal - 1):
-            problems.append(
-                f"{kind} {n}: {journal - 1} runs were promised, and {resumed['_cache_batch']} batches run again"
-            )
+        found = interrupt(lambda: run(work, out))
+        found += looks_finished_and_is_not(out)
+        to_do = N_ROWS // BATCH - rows_promised(work) // BATCH
+        with Events() as resumed:
+            run(work, out)
+        if resumed.n_commits != to_do:
+            found.append(f"{to_do} batches were to be done, and {resumed.n_commits} were")
         if directory_bytes(out) != expected:
-            problems.append(f"{kind} {n}: other files than an uninterrupted run's")
-    print(json.dumps({"counts": counts, "n_events": len(events), "problems": problems}))
+            found.append("other files than an uninterrupted run's")
+        problems.extend(f"{name}: {problem}" for problem in found)
+        shutil.rmtree(out)
+        shutil.rmtree(work)
+
+    tried: dict[str, list[str]] = {}
+    for mode, interrupt in (("kill", killed_at), ("full", full_at)):
+        chosen = chosen_events([label if may_fail(label, mode) else "" for label in events.labels], step)
+        tried[mode] = [events.labels[number] for number in chosen]
+        for number in chosen:
+            attempt(f"{mode}{number}", lambda work, number=number, interrupt=interrupt: interrupt(work, number))
+    for seed in range(moments):
+        after = random.Random(seed).uniform(0, seconds)
+        attempt(f"moment{seed}", lambda work, after=after: killed_after(work, after))
+    print(json.dumps({"counts": Counter(events.labels), "tried": tried, "moments": moments, "problems": problems}))
 
 
-def killed_child(work: Callable[[], None], kind: str, n: int) -> bool:
-    """Whether a forked child died of SIGKILL at the n-th event of its kind."""
+def may_fail(label: str, mode: str) -> bool:
+    """A full disk keeps nobody from deleting or from encoding."""
+    return mode == "kill" or label.split()[0] in ("write", "fsync", "rename", "line")
+
+
+def chosen_events(labels: list[str], step: int) -> list[int]:
+    """Every `step`-th event that has a label, and the first, the middle and the last of each label."""
+    numbers = [number for number, label in enumerate(labels) if label]
+    chosen = set(numbers[::step])
+    for label in set(labels) - {""}:
+        same = [number for number in numbers if labels[number] == label]
+        chosen |= {same[0], same[len(same) // 2], same[-1]}
+    return sorted(chosen)
+
+
+def killed_at(work: Work, number: int) -> list[str]:
+    return forked(work, number, None)
+
+
+def killed_after(work: Work, seconds: float) -> list[str]:
+    return forked(work, None, seconds)
+
+
+def forked(work: Work, number: int | None, seconds: float | None) -> list[str]:
+    """Run in a child that dies of SIGKILL at an event, or after some time (by then it may be done)."""
     child = os.fork()
     if child == 0:
-        if kind != "moment":
-            install(Counter[str](), (kind, n))
-        work()
+        with Events(number, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+            work()
         os._exit(0)
-    if kind == "moment":
-        time.sleep(random.Random(n).uniform(0.005, 0.1))
+    if seconds is not None:
+        time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return [] if is_killed or seconds is not None else ["was not killed"]
+
+
+def full_at(work: Work, number: int) -> list[str]:
+    """Run until the disk is full at an event; what is said must name it."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    try:
+        with Events(number, fail):
+            work()
+    except CacheError as error:
+        return [] if "cannot be written" in str(error) and "run the same command again" in str(error) else [str(error)]
+    return ["did not fail"]
+
+
+def rows_promised(work: Path) -> int:
+    """What the journal says that is done."""
+    path = work / JOURNAL
+    text = path.read_text() if path.is_file() else ""
+    lines = text[: text.rfind("\n") + 1].splitlines()[1:]
+    return json.loads(lines[-1])["rows_done"] if lines else 0
 
 
 def looks_finished_and_is_not(out: Path) -> list[str]:
@@ -99,76 +170,86 @@ def looks_finished_and_is_not(out: Path) -> list[str]:
     return problems
 
 
-def counted(work: Callable[[], None]) -> dict[str, int]:
-    """How often each kind of event comes in a whole run; in this process, undone afterwards."""
-    seen = Counter[str]()
-    undo = install(seen, None)
-    work()
-    for target, name, original in undo:
-        setattr(target, name, original)
-    return dict(seen)
+def stage_of(path: Path) -> str:
+    """What a file is for."""
+    name = path.name.removeprefix(".").removesuffix(".partial")
+    known = {JOURNAL: "journal", MANIFEST: "manifest", STATISTICS: "statistics"}
+    return known.get(name, "run" if name.startswith("run") else "shard")
 
 
-def with_counter(target: Any, name: str, seen: Counter[str], work: Callable[[], None]) -> None:
-    original = getattr(target, name)
+@dataclass
+class Events:
+    """Within the block, what a run does to the disk is noted by a label, and the `number`-th time something happens."""
 
-    def counting(*arguments: Any) -> Any:
-        seen[name] += 1
-        return original(*arguments)
+    number: int | None = None
+    happen: Callable[[], None] = lambda: None
+    labels: list[str] = field(default_factory=list)
+    n_commits: int = 0
+    _stage: str = "journal"
+    _undo: list[tuple[Any, str, Any]] = field(default_factory=list)
 
-    setattr(target, name, counting)
-    work()
-    setattr(target, name, original)
+    def __enter__(self) -> "Events":
+        write, fsync, replace, unlink = DurableFile.write, os.fsync, Path.replace, Path.unlink
+        append, commit, append_line = Spool.append, Spool.commit, journal.append_line
 
+        def half_a_write(file: DurableFile, data: Any, at: int) -> None:
+            self._stage = stage_of(file.path)
+            if self._is_due("write"):
+                write(file, data[: len(data) // 2], at)
+                self._happen_within(file.path)
+            write(file, data, at)
 
-def install(seen: Counter[str], deadly: Event | None) -> list[tuple[Any, str, Any]]:
-    """Count events, and die at one of them; returns how to undo it."""
+        def half_a_line(path: Path, line: str) -> None:
+            self._stage = "journal"
+            if self._is_due("line"):
+                with path.open("a") as stream:
+                    stream.write(line[: len(line) // 2])
+                self._happen_within(path)
+            append_line(path, line)
 
-    def is_deadly(kind: str) -> bool:
-        seen[kind] += 1
-        return (kind, seen[kind]) == deadly
+        def before(call: Callable[..., Any], kind: str) -> Callable[..., Any]:
+            def called(*arguments: Any, **named: Any) -> Any:
+                if kind != "unlink" or arguments[0].exists():
+                    if kind == "unlink":
+                        self._stage = stage_of(arguments[0])
+                    if self._is_due(kind):
+                        self.happen()
+                return call(*arguments, **named)
 
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+            return called
 
-    fsync, replace, append, write_journal = os.fsync, Path.replace, ArrayWriter.append, Spool._write_journal
+        def counted_commit(*arguments: Any, **named: Any) -> None:
+            self.n_commits += 1
+            commit(*arguments, **named)
 
-    def deadly_fsync(descriptor: int) -> None:
-        if is_deadly("fsync"):
-            die()
-        fsync(descriptor)
+        self._patch(DurableFile, "write", half_a_write)
+        self._patch(journal, "append_line", half_a_line)
+        self._patch(os, "fsync", before(fsync, "fsync"))
+        self._patch(Path, "replace", before(replace, "rename"))
+        self._patch(Path, "unlink", before(unlink, "unlink"))
+        self._patch(Spool, "append", before(append, "append"))
+        self._patch(Spool, "commit", counted_commit)
+        return self
 
-    def deadly_replace(self: Path, target: Path) -> Path:
-        if is_deadly("rename"):
-            die()
-        return replace(self, target)
+    def __exit__(self, *_: object) -> None:
+        for target, name, original in self._undo:
+            setattr(target, name, original)
 
-    def deadly_append(self: ArrayWriter, name: str, piece: Any) -> None:
-        if is_deadly("piece"):
-            append(self, name, piece[: len(piece) // 2])
-            self._stream.flush()
-            die()
-        append(self, name, piece)
-
-    def deadly_journal(self: Spool, line: Any) -> None:
-        if is_deadly("line"):
-            text = json.dumps(line)
-            with (self.directory / JOURNAL).open("a") as stream:
-                stream.write(text[: len(text) // 2])
-            die()
-        write_journal(self, line)
-
-    patches: list[tuple[Any, str, Any]] = [
-        (os, "fsync", deadly_fsync),
-        (Path, "replace", deadly_replace),
-        (ArrayWriter, "append", deadly_append),
-        (Spool, "_write_journal", deadly_journal),
-    ]
-    undo = [(target, name, getattr(target, name)) for target, name, _ in patches]
-    for target, name, value in patches:
+    def _patch(self, target: Any, name: str, value: Any) -> None:
+        self._undo.append((target, name, getattr(target, name)))
         setattr(target, name, value)
-    return undo
+
+    def _is_due(self, kind: str) -> bool:
+        self.labels.append("append to the pool" if kind == "append" else f"{kind} {self._stage}")
+        return len(self.labels) - 1 == self.number
+
+    def _happen_within(self, path: Path) -> None:
+        """As the operating system would report it, to those who write this file."""
+        from sae_auto_interp.cache.files import writing
+
+        with writing(path):
+            self.happen()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -174,7 +174,7 @@ def test_an_activation_beyond_float16_is_refused_and_fits_float32(tmp_path: Path
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_broken_model_is_an_error_and_not_an_empty_cache(value: float, tmp_path: Path) -> None:
     world = lookup_world([[1, 2, 0], [value, 3, 0]])
-    with pytest.raises(InputError, match="site gives NaN or infinite activations"):
+    with pytest.raises(InputError, match="site gives NaN, infinite or enormous activations"):
         cached(world, [[0, 1]], tmp_path)
     only_padding = TokenRows(np.array([[0, 1]], np.int32), np.array([[0, NO_DOCUMENT]], np.int32), ("text",))
     cached(world, only_padding, tmp_path)

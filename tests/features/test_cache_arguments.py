@@ -12,7 +12,7 @@ from sae_auto_interp.cache.layout import MANIFEST, STATISTICS
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.features import CacheOptions, FeatureCache
-from sae_auto_interp.types import TokenRows
+from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 from tests.support.records import (
     VOCAB,
     WIDTH,
@@ -169,12 +169,15 @@ def test_the_fingerprint_covers_what_changes_the_cache_and_nothing_else(rows: To
     other = rows.tokens.copy()
     other[3, 4] += 1
     base = fingerprint()
-    assert base == fingerprint(batch_size=7, options=CacheOptions(buffer_mib=3, data_name="x"))
+    assert base == fingerprint(batch_size=7, options=CacheOptions(buffer_mib=3, data_name="x", backend="nnsight"))
     assert base == fingerprint(settings={"source": "elsewhere", "family": "openai"})
-    documents = np.where(rows.documents == 0, 1, rows.documents).astype(np.int32)
+    renumbered = np.where(rows.documents == 0, 1, rows.documents).astype(np.int32)
+    assert base == fingerprint(TokenRows(rows.tokens, renumbered, rows.document_names))
+    padded = rows.documents.copy()
+    padded[:, -1] = NO_DOCUMENT
     changed = [
         fingerprint(TokenRows(other, rows.documents, rows.document_names)),
-        fingerprint(TokenRows(rows.tokens, documents, rows.document_names)),
+        fingerprint(TokenRows(rows.tokens, padded, rows.document_names)),
         fingerprint(TokenRows(rows.tokens.reshape(-1, 8), rows.documents.reshape(-1, 8), rows.document_names)),
         fingerprint(seed=1),
         fingerprint(kind="topk"),
@@ -226,8 +229,8 @@ def test_impossible_settings_are_refused(world: tuple[Any, dict[str, Any]]) -> N
         FeatureCache(world[0], {})
     with pytest.raises(InputError, match="batch_size=0"):
         FeatureCache(*world, batch_size=0)
-    with pytest.raises(InputError, match="activation_dtype='bfloat16'; give float16 or float32"):
-        CacheOptions(activation_dtype="bfloat16")
+    with pytest.raises(InputError, match="activation_dtype='float64'; give float16 or bfloat16 or float32"):
+        CacheOptions(activation_dtype="float64")
     with pytest.raises(InputError, match="buffer_mib=-1"):
         CacheOptions(buffer_mib=-1)
 
@@ -238,5 +241,5 @@ def test_an_autoencoder_of_another_place_is_refused(tmp_path: Path) -> None:
     model = nnsight.NNsight(tiny_gpt2())
     attached = attach(model, {"transformer.h.0": tiny_coder("relu")})
     model._module.get_submodule("transformer.h.0").register_forward_hook(lambda *call: torch.cat([call[-1]] * 2, -1))
-    with pytest.raises(WeightsError, match=r"transformer\.h\.0 reads 16 dimensions, but the module gives 32"):
+    with pytest.raises(WeightsError, match=r"reads 16 dimensions, but transformer\.h\.0 gives 32"):
         cached((model, attached), [[1, 2]], tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.constructors import max_activation_pooling_sampler
+from sae_auto_interp.features.constructors import activations_of, max_activation_pooling_sampler
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.negatives import silent_windows
 from sae_auto_interp.types import NO_DOCUMENT, FeatureEntries, FeatureId, TokenRows
@@ -51,11 +51,16 @@ def test_the_grid_is_every_row_cut_by_hand(arrays: tuple[Any, Any], window: int,
     expected = windows_by_hand(rows, window)
     assume(expected)
     grid = WindowGrid.over(rows, window)
-    assert [(*grid.place(w), int(grid.documents[w])) for w in range(len(grid.documents))] == expected
+    every = np.arange(len(grid.documents))
+    places = np.divmod(grid.starts_of(every), rows.ctx_len)
+    assert list(zip(*(column.tolist() for column in (*places, grid.documents)), strict=True)) == expected
+    assert grid.usable(np.append(every, -1)).tolist() == [w for w in every if expected[w][2] != NO_DOCUMENT]
     assert grid.n_usable == sum(document != NO_DOCUMENT for *_, document in expected)
     chosen = np.array(data.draw(st.lists(st.integers(0, len(expected) - 1))), dtype=np.int64)
     cut = [rows.tokens[row, start : start + window].tolist() for row, start, _ in (expected[w] for w in chosen)]
-    assert grid.tokens(chosen).tolist() == cut
+    assert grid.tokens_at(grid.starts_of(chosen)).tolist() == cut
+    texts = [tuple(row) for row in grid.tokens_at(grid.starts_of(every)).tolist()]
+    assert grid.text_ids.tolist() == [texts.index(text) for text in texts]
     owner = {(row, start + i): w for w, (row, start, _) in enumerate(expected) for i in range(window)}
     everywhere = np.arange(rows.tokens.size)
     assert grid.windows_of(everywhere).tolist() == [
@@ -80,30 +85,22 @@ def test_active_and_silent_windows_are_those_found_by_hand(
     grid = WindowGrid.over(rows, window)
 
     cut = {w: dense[row, start : start + window] for w, (row, start, d) in enumerate(expected) if d != NO_DOCUMENT}
-    assert silent_windows(entries, grid).tolist() == [w for w, activations in cut.items() if not activations.any()]
+    active = [w for w, activations in cut.items() if activations.any()]
     seen: set[tuple[int, ...]] = set()
     distinct = []
-    for w, activations in cut.items():
-        text_of = tuple(grid.tokens(np.array([w]))[0].tolist())
-        if activations.any() and text_of not in seen:
+    for w in active:
+        text_of = tuple(grid.tokens_at(grid.starts_of(np.array([w])))[0].tolist())
+        if text_of not in seen:
             seen.add(text_of)
             distinct.append(w)
     found = max_activation_pooling_sampler(entries, grid)
-    assert found.ids.tolist() == sorted(distinct, key=lambda w: (-cut[w].max(), w))
-    assert found.maxima.tolist() == [cut[w].max() for w in found.ids.tolist()]
-    assert found.documents.tolist() == [expected[w][2] for w in found.ids.tolist()]
-    for w in found.ids.tolist():
-        assert found.activations(w).tolist() == cut[w].tolist()
-
-
-def test_pooling_of_two_rows() -> None:
-    rows = TokenRows.from_ids(np.arange(16).reshape(2, 8))
-    entries = FeatureEntries(F, np.array([1, 3, 13]), np.array([1, 3, 2], dtype=np.float32))
-    grid = WindowGrid.over(rows, 4)
-    windows = max_activation_pooling_sampler(entries, grid)
-    assert grid.tokens(windows.ids).tolist() == [[0, 1, 2, 3], [12, 13, 14, 15]]
-    assert [windows.activations(int(w)).tolist() for w in windows.ids] == [[0, 1, 0, 3], [0, 2, 0, 0]]
-    assert windows.maxima.tolist() == [3, 2]
+    ids = grid.windows_of(found.starts).tolist()
+    assert (found.n_on_grid, found.touched.tolist()) == (len(active), active)
+    assert silent_windows(found.touched, grid).tolist() == [w for w in cut if w not in active]
+    assert ids == sorted(distinct, key=lambda w: (-cut[w].max(), w))
+    assert found.maxima.tolist() == [cut[w].max() for w in ids]
+    assert found.documents.tolist() == [expected[w][2] for w in ids]
+    assert activations_of(entries, found.starts, window).tolist() == [cut[w].tolist() for w in ids]
 
 
 def test_equal_maxima_come_in_order_of_the_text() -> None:
@@ -111,7 +108,7 @@ def test_equal_maxima_come_in_order_of_the_text() -> None:
     locations = np.arange(0, 1600, 4)
     values = np.where(locations % 3 == 0, 2, 1).astype(np.float32)
     windows = max_activation_pooling_sampler(FeatureEntries(F, locations, values), grid)
-    assert windows.ids.tolist() == sorted(range(400), key=lambda w: (-values[w], w))
+    assert (windows.starts // 4).tolist() == sorted(range(400), key=lambda w: (-values[w], w))
 
 
 def test_a_window_longer_than_a_row_is_refused() -> None:

@@ -10,6 +10,8 @@ from sae_auto_interp.features.token_input import attention_mask
 from sae_auto_interp.types import NO_DOCUMENT
 from tests.support.records import plain_rows
 
+NONE = np.empty(0, dtype=np.int64)
+
 
 @pytest.mark.parametrize("fraction", [0.2, 0.5, 0.8])
 def test_one_full_document_does_not_upset_the_shares(fraction: float) -> None:
@@ -46,12 +48,12 @@ def test_repeated_texts_do_not_use_up_the_draw() -> None:
         rows.tokens[first : first + 190] = rows.tokens[first]
     grid = WindowGrid.over(rows, 4)
     for seed in range(20):
-        pools = random_non_activating(np.arange(400), grid, is_train, 8, 100, np.random.default_rng(seed))
+        pools = random_non_activating(NONE, grid, is_train, 8, 100, np.random.default_rng(seed))
         assert [len(pool) for pool in pools] == [8, 11]
         for pool, side in zip(pools, (True, False), strict=True):
             assert is_train[pool].tolist() == [side] * len(pool)
             assert pool.tolist() == sorted(set(pool.tolist()))
-            assert len({tokens.tobytes() for tokens in grid.tokens(pool)}) == len(pool)
+            assert len({tokens.tobytes() for tokens in grid.tokens_at(pool * 4)}) == len(pool)
 
 
 def test_a_text_that_is_taken_is_not_drawn_on_either_side() -> None:
@@ -59,11 +61,39 @@ def test_a_text_that_is_taken_is_not_drawn_on_either_side() -> None:
     rows.tokens[10] = rows.tokens[0]
     grid = WindowGrid.over(rows, 4)
     taken = {rows.tokens[3].tobytes()}
-    train, test = random_non_activating(
-        np.arange(20), grid, np.arange(20) < 10, 50, 50, np.random.default_rng(0), taken=taken
-    )
+    train, test = random_non_activating(NONE, grid, np.arange(20) < 10, 50, 50, np.random.default_rng(0), taken=taken)
     assert train.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert test.tolist() == [11, 12, 13, 14, 15, 16, 17, 18, 19]
+
+
+@pytest.mark.parametrize("n_silent", [390, 40, 12])
+def test_each_silent_window_is_as_likely_as_any_other(n_silent: int) -> None:
+    """Whether nearly all windows are silent, and drawing at random finds them, or hardly any."""
+    grid = WindowGrid.over(plain_rows(400, 4), 4)
+    is_train = np.arange(400) % 2 == 0
+    silent = np.sort(np.random.default_rng(n_silent).permutation(200)[: n_silent // 2] * 2)
+    silent = np.sort(np.concatenate([silent, silent + 1]))
+    touched = np.setdiff1d(np.arange(400), silent)
+    n_drawn = np.zeros(400, dtype=np.int64)
+    n_draws = 1500
+    for seed in range(n_draws):
+        train, test = random_non_activating(touched, grid, is_train, 3, 2, np.random.default_rng(seed))
+        assert (len(set(train.tolist())), len(set(test.tolist()))) == (3, 2)
+        assert is_train[train].all()
+        assert not is_train[test].any()
+        n_drawn[train] += 1
+        n_drawn[test] += 1
+    assert n_drawn[touched].sum() == 0
+    for windows, n in ((silent[silent % 2 == 0], 3), (silent[silent % 2 == 1], 2)):
+        probability = n / len(windows)
+        expected, spread = n_draws * probability, np.sqrt(n_draws * probability * (1 - probability))
+        assert np.abs(n_drawn[windows] - expected).max() < 4.5 * spread
+
+
+def test_nothing_is_drawn_where_no_window_is_silent() -> None:
+    grid = WindowGrid.over(plain_rows(40, 4), 4)
+    pools = random_non_activating(np.arange(40), grid, np.arange(40) < 20, 5, 5, np.random.default_rng(0))
+    assert [pool.tolist() for pool in pools] == [[], []]
 
 
 def test_all_but_trailing_padding_is_attended_to() -> None:

@@ -1,5 +1,6 @@
 """A window's strings, joined, are what the tokenizer decodes; also where it cuts characters."""
 
+from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,32 @@ def test_unknown_ids_are_named() -> None:
     vocabulary = Vocabulary((b"a",))
     assert vocabulary.str_tokens(np.array([0, 1, -1])) == ("a", "<token 1>", "<token -1>")
     assert vocabulary.str_tokens(np.array([], dtype=np.int64)) == ()
+
+
+def token_by_token(pieces: tuple[bytes, ...], tokens: list[int]) -> tuple[str, ...]:
+    """The definition: feed the bytes of one token after the other to a decoder."""
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
+    strings = [
+        decoder.decode(pieces[token] if 0 <= token < len(pieces) else f"<token {token}>".encode()) for token in tokens
+    ]
+    if strings:
+        strings[-1] += decoder.decode(b"", final=True)
+    return tuple(strings)
+
+
+PIECES = st.lists(
+    st.binary(max_size=3)
+    | st.text(max_size=2).map(str.encode)
+    | st.sampled_from([b"", "\U0001f389".encode()[:2], "\U0001f389".encode()[2:], "\u00e9".encode()[:1], b"\xa9"]),
+    max_size=8,
+)
+
+
+@given(pieces=PIECES, window=st.integers(0, 6), data=st.data())
+def test_all_windows_at_once_are_each_decoded_token_by_token(
+    pieces: list[bytes], window: int, data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(st.lists(st.integers(-1, 9), min_size=window, max_size=window), max_size=5))
+    vocabulary = Vocabulary(tuple(pieces))
+    found = vocabulary.windows(np.array(rows, dtype=np.int32).reshape(len(rows), window))
+    assert found == [token_by_token(vocabulary.pieces, row) for row in rows]

@@ -10,6 +10,7 @@ from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import FeatureCache, FeatureDataset
+from sae_auto_interp.models.capture import capture
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
@@ -17,6 +18,7 @@ from sae_auto_interp.models.identity import (
     sampled_sha256,
     weights_sha256,
 )
+from sae_auto_interp.models.sites import Side
 from sae_auto_interp.models.subject import load_subject_model
 from sae_auto_interp.types import TokenRows
 from tests.support.records import byte_level_tokenizer, dense_entries, read_entries, tiny_coders, tiny_gpt2
@@ -74,6 +76,89 @@ def test_what_is_no_model_is_refused_without_asking_the_hub(directory: Path, tmp
 def test_a_home_directory_is_found(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(directory.parent))
     assert load_subject_model("~/tiny", device="cpu")._module.config.n_embd == 16
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
+)
+def test_the_forward_pass_runs_in_the_dtype_asked_for(directory: Path, dtype: str, expected: torch.dtype) -> None:
+    model = load_subject_model(str(directory), "cpu", dtype)._module
+    assert {parameter.dtype for parameter in model.parameters()} == {expected}
+    tokens = torch.tensor([[1, 2, 3]])
+    found = capture(model, {"transformer.h.1": "output"}, tokens, torch.ones_like(tokens))["transformer.h.1"]
+    assert found.dtype == expected
+    whole = load_subject_model(str(directory), "cpu")._module
+    with torch.inference_mode():
+        hidden = whole.to(expected)(input_ids=tokens, output_hidden_states=True).hidden_states[1]
+    first = capture(model, {"transformer.h.0": "output"}, tokens, torch.ones_like(tokens))["transformer.h.0"]
+    assert torch.equal(first, hidden)
+
+
+def test_auto_is_the_dtype_of_the_checkpoint(directory: Path, tmp_path: Path) -> None:
+    model = load_subject_model(str(directory), "cpu", "bfloat16")
+    model._module.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    for dtype, expected in (("auto", torch.bfloat16), ("float32", torch.float32)):
+        loaded = load_subject_model(str(tmp_path), "cpu", dtype)._module
+        assert {parameter.dtype for parameter in loaded.parameters()} == {expected}
+
+
+def test_another_dtype_than_asked_for_is_never_passed_off(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nnsight
+
+    load = nnsight.TransformersModel
+    monkeypatch.setattr(nnsight, "TransformersModel", lambda *args, **kwargs: load(*args, **kwargs | {"dtype": "auto"}))
+    with pytest.raises(InputError, match="could not be loaded in float16, only in float32"):
+        load_subject_model(str(directory), "cpu", "float16")
+
+
+@pytest.mark.parametrize("device", ["auto", "balanced", "cpu", {"": "cpu"}, {"transformer": "cpu", "lm_head": "cpu"}])
+def test_a_model_is_the_same_wherever_it_is_placed(directory: Path, device: str | dict[str, str | int]) -> None:
+    expected = load_subject_model(str(directory), "cpu")._module
+    assert weights_sha256(load_subject_model(str(directory), device)._module) == weights_sha256(expected)
+
+
+def test_a_model_that_is_partly_on_disk_is_cached_as_one_in_memory(directory: Path) -> None:
+    sites: dict[str, Side] = {"transformer.h.0": "output", "transformer.h.1": "output"}
+    tokens = torch.tensor([[1, 2, 3]])
+    places = {
+        "transformer.h.1": "disk", "transformer.wte": "cpu", "transformer.wpe": "cpu", "transformer.h.0": "disk",
+        "transformer.ln_f": "cpu", "lm_head": "cpu",
+    }  # fmt: skip
+    there, here = (load_subject_model(str(directory), device)._module for device in (places, "cpu"))
+    assert there.transformer.h[1].ln_1.weight.is_meta
+    assert sampled_sha256(there) == sampled_sha256(here)
+    found, expected = (capture(model, sites, tokens, torch.ones_like(tokens)) for model in (there, here))
+    assert all(torch.equal(found[path], expected[path]) for path in sites)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "there is no device 'gpu'; give one of auto, balanced, balanced_low_0, sequential, cpu, cuda"),
+        ("cuda:99", "there is no device 'cuda:99' here"),
+        ("meta", "there is no device 'meta' here"),
+        ({"": 99}, "there is no device 99 here"),
+        ({"transformer": "cpu", "lm_head": "dis"}, "there is no device 'dis';"),
+        ({}, "no module is on a device"),
+        ({"transformer": "disk", "lm_head": "disk"}, "no module is on a device"),
+        (
+            {"transformer.wte": "cpu", "transformer.wpe": "disk"},
+            "cannot be loaded: ValueError: The device_map provided",
+        ),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    directory: Path, device: str | dict[str, str | int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        load_subject_model(str(directory), device)
+
+
+def test_unknown_dtypes_are_refused(directory: Path) -> None:
+    with pytest.raises(InputError, match="no dtype 'fp16'; give one of auto, float32, bfloat16, float16"):
+        load_subject_model(str(directory), "cpu", "fp16")
 
 
 def test_models_are_told_apart_by_any_trained_weight() -> None:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, shard_ranges, write_text
-from sae_auto_interp.cache.merge import merge_runs
+from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
+from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
+from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.spool import Spool
 from sae_auto_interp.types import (
     NO_DOCUMENT,
@@ -130,9 +131,9 @@ def write_cache(
             features = np.array([feature for _, _, feature, _ in chosen], dtype=np.int64)
             spool.append(module, features, locations, np.array([value for *_, value in chosen], dtype=np.float32))
         spool.commit(last, last=last == rows.n_rows)
+    rows_digest = rows_hash(rows.tokens, rows.documents)
     for module in entries:
-        shards = merge_runs(spool.run_files(module), root / module, shard_ranges(width, min(n_splits, width)))
-        manifest = CacheManifest(
+        description = CacheManifest(
             format_version=FORMAT_VERSION,
             module_path=module,
             model="hand-made",
@@ -144,10 +145,13 @@ def write_cache(
             width=width,
             activation_dtype=dtype,
             location_dtype=str(spool.location_dtype),
-            shards=shards,
-            fingerprint="made",
+            shards=(),
+            fingerprint=cache_fingerprint("hand-made", rows_digest, rows.n_rows, rows.ctx_len),
+            configuration="hand-made",
+            rows=rows_digest,
         )
-        write_text(root / module / MANIFEST, manifest.to_json())
+        ranges = shard_ranges(width, min(n_splits, width))
+        merge_into_cache(spool.sources(module), root / module, ranges, description)
     return root
 
 
@@ -165,6 +169,26 @@ def read_entries(reader: Any) -> list[Entry]:
 def directory_bytes(root: Path) -> dict[str, bytes]:
     """Every file below a directory, hidden ones too."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def write_original(
+    root: Path, entries: Mapping[str, Sequence[Entry]], *, width: int, n_splits: int = 2, dtype: str = "float32"
+) -> Path:
+    """A cache as the original library wrote it: absolute int64 locations, the last feature of each shard left out."""
+    from itertools import pairwise
+
+    from safetensors.numpy import save_file
+
+    edges = [i * width // n_splits for i in range(n_splits + 1)]
+    for module, listed in entries.items():
+        (root / module).mkdir(parents=True)
+        for first, end in pairwise(edges):
+            kept = sorted(entry for entry in listed if first <= entry[2] < end - 1)
+            locations = np.array([entry[:3] for entry in kept], dtype=np.int64).reshape(-1, 3)
+            activations = np.array([entry[3] for entry in kept], dtype=dtype)
+            arrays = {"locations": locations, "activations": activations}
+            save_file(arrays, root / module / f"{first}_{end - 1}.safetensors")
+    return root
 
 
 # ------------------------------------------------------------------ with torch

@@ -120,10 +120,15 @@ def _dimensions(model: nn.Module, path: str, side: Side) -> int | None:
 
 
 def _device(model: Any, path: str) -> torch.device:
-    """Where the module's weights are, or the model's where it has none."""
+    """Where the module's weights are, or the model's where it has none; of offloaded ones, where they run."""
     module = torch_module(model)
-    parameter = next(module.get_submodule(path).parameters(), next(module.parameters(), None))
+    owner = module.get_submodule(path)
+    parameter = next(owner.parameters(), next(module.parameters(), None))
     device = torch.device("cpu") if parameter is None else parameter.device
-    if device.type == "meta":
-        raise InputError("the model's weights are not loaded yet; load it with dispatch=True")
-    return device
+    if device.type != "meta":
+        return device
+    for each in (*owner.modules(), *module.modules()):
+        found = getattr(getattr(each, "_hf_hook", None), "execution_device", None)
+        if found is not None:
+            return torch.device(found)
+    raise InputError("the model's weights are not loaded yet; load it with dispatch=True")

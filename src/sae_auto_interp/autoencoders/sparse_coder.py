@@ -4,12 +4,12 @@
     code = activation(pre)          topk(k) | relu | jumprelu(threshold)
     reconstruction = denormalise(code @ W_dec + b_dec)
 
-Encoder rows are stored contiguous, [width, d_in]. `encode` hands over the entries above zero and
-nothing else: TopK gives its top k, the others are computed in blocks of columns and compacted block by
-block, so no dense [n, width] code is ever kept. `forward` is the dense code, for reading in a trace.
+Encoder rows are stored contiguous, [width, d_in]. `encode` hands over the entries above zero and nothing else (see
+`encoder` for how); `forward` is the dense code, for reading in a trace.
 Norms follow OpenAI's sparse_autoencoder: unbiased standard deviation, epsilon added to it.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -17,23 +17,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sae_auto_interp.errors import WeightsError
+from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Encoder, Scratch, SparseCode, is_sound
+from sae_auto_interp.errors import InputError, WeightsError
 
 Activation = Literal["topk", "relu", "jumprelu"]
 Normalisation = Literal["none", "layer_norm"]
 Side = Literal["input", "output"]
 LAYER_NORM_EPSILON = 1e-5
-BLOCK_ENTRIES = 1 << 22
-"""Pre-activations computed at a time (16 MiB in float32: larger blocks leave a CPU's cache and are slower)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SparseCode:
-    """The entries above zero of n codes, in order of position."""
-
-    positions: Int64[Tensor, " nnz"]
-    features: Int64[Tensor, " nnz"]
-    values: Float[Tensor, " nnz"]
+LARGEST_WEIGHT = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +94,37 @@ class SparseCoder(nn.Module):
         return self.w_enc.shape[1]
 
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
-        """Entries above zero of the codes of `x`; encoded in float32 whatever the type of `x`.
+        """Entries above zero of the codes of `x`; encoded in float32 whatever the type of `x`, and without a gradient.
 
-        Raises `WeightsError` when `x` has another number of dimensions than the coder reads.
+        Raises `WeightsError` when `x` has another number of dimensions than the coder reads, and `InputError` when it
+        holds NaN, infinite or overflowing values.
         """
+        self.check_dimensions(x, "the activations have")
+        if not bool(is_sound(x)):
+            raise InputError(f"activations hold NaN, infinite or larger values than {LARGEST_ACTIVATION:g}")
+        return self.encoder().encode(x)
+
+    def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> Encoder:
+        """What encodes with these weights: all features, or only the given ones, sorted.
+
+        Where the activation looks at one feature at a time (ReLU, JumpReLU), only the columns of `features` are
+        multiplied. A top k needs every column; what is not among `features` is for the caller to leave out.
+        """
+        w, b = self.w_enc, self.b_enc
+        threshold = None if self.threshold is None else self.threshold.clamp(min=0)
+        k = self.settings.k if self.settings.activation == "topk" else None
+        narrowed = None if features is None or k is not None else features.to(w.device)
+        if narrowed is not None:
+            w, b = w[narrowed], b[narrowed]
+            threshold = None if threshold is None else threshold[narrowed]
+        least = 0.0 if threshold is None else threshold
+        return Encoder(self._prepare, w, b, k, least, narrowed, scratch or Scratch())
+
+    def check_dimensions(self, x: Float[Tensor, "*batch d"], found: str) -> None:
+        """Raise `WeightsError` unless `x` has as many dimensions as the coder reads."""
         if x.shape[-1] != self.d_in:
             where = self.settings.source or "the autoencoder"
-            raise WeightsError(f"{where} reads {self.d_in} dimensions, but the activations have {x.shape[-1]}")
-        prepared = self._prepare(x)
-        if self.settings.activation == "topk":
-            return self._encode_topk(prepared)
-        return self._encode_blocks(prepared)
+            raise WeightsError(f"{where} reads {self.d_in} dimensions, but {found} {x.shape[-1]}")
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
         """The dense code: what `submodule.ae.output` shows in a trace."""
@@ -142,34 +153,6 @@ class SparseCoder(nn.Module):
             x = (x - mean) / (deviation + LAYER_NORM_EPSILON)
         return x - self.b_dec if self.settings.subtract_b_dec else x
 
-    def _encode_topk(self, x: Tensor) -> SparseCode:
-        """Block by block of positions: the top k needs a position's whole width, but never that of all positions."""
-        k = self.settings.k or 0
-        values = x.new_empty(x.shape[0], k)
-        features = torch.empty(x.shape[0], k, dtype=torch.long, device=x.device)
-        block = max(1, BLOCK_ENTRIES // self.width)
-        for first in range(0, x.shape[0], block):
-            rows = slice(first, first + block)
-            values[rows], features[rows] = nn.functional.linear(x[rows], self.w_enc, self.b_enc).topk(k, dim=-1)
-        fires = values > 0
-        return SparseCode(fires.nonzero()[:, 0], features[fires], values[fires])
-
-    def _encode_blocks(self, x: Tensor) -> SparseCode:
-        block = max(1, BLOCK_ENTRIES // max(1, x.shape[0]))
-        starts = range(0, self.width, block)
-        parts = [self._encode_columns(x, first, min(first + block, self.width)) for first in starts]
-        positions, features, values = (torch.cat(column) for column in zip(*parts, strict=True))
-        order = torch.argsort(positions, stable=True)
-        return SparseCode(positions[order], features[order], values[order])
-
-    def _encode_columns(self, x: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
-        pre = nn.functional.linear(x, self.w_enc[first:last], self.b_enc[first:last])
-        fires = pre > 0
-        if self.threshold is not None:
-            fires &= pre > self.threshold[first:last]
-        positions, columns = fires.nonzero(as_tuple=True)
-        return positions, columns + first, pre[positions, columns]
-
 
 def _layer_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = x.mean(-1, keepdim=True)
@@ -182,16 +165,22 @@ def _check(weights: CoderWeights, settings: CoderSettings) -> None:
     width, d_in = weights.w_enc.shape
     for name in WEIGHT_NAMES:
         value: Tensor | None = getattr(weights, name)
-        if value is not None and not bool(torch.isfinite(value).all()):
-            raise WeightsError(
-                f"{where}: {name} holds NaN or infinite values; the file is damaged or not an autoencoder"
-            )
+        if value is not None:
+            _check_numbers(value, name, where)
     if settings.activation == "topk" and not 1 <= (settings.k or 0) <= width:
         raise WeightsError(f"{where}: top-k activation with k={settings.k} does not fit a width of {width}")
     if settings.activation == "jumprelu" and weights.threshold is None:
         raise WeightsError(f"{where}: a JumpReLU autoencoder without thresholds")
     if settings.subtract_b_dec and weights.b_dec.shape[0] != d_in:
         raise WeightsError(f"{where}: b_dec has {weights.b_dec.shape[0]} entries, but the encoder reads {d_in}")
+
+
+def _check_numbers(value: Tensor, name: str, where: str) -> None:
+    largest = float(torch.linalg.vector_norm(value.float(), torch.inf))
+    if not math.isfinite(largest):
+        raise WeightsError(f"{where}: {name} holds NaN or infinite values; the file is damaged or not an autoencoder")
+    if largest > LARGEST_WEIGHT and name != "threshold":
+        raise WeightsError(f"{where}: {name} holds {largest:.3g}; the file is damaged or not an autoencoder")
 
 
 def _check_shapes(weights: CoderWeights, where: str) -> None:

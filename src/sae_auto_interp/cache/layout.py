@@ -1,19 +1,33 @@
-"""Names, ranges and types of the files of a cache, and how a file comes into being all at once."""
+"""Names, ranges and types of the files of a cache."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from sae_auto_interp.errors import CacheError, InputError
+from sae_auto_interp.cache.array_writer import ArrayWriter
+from sae_auto_interp.cache.files import sync_directory, write_text, writing
+from sae_auto_interp.cache.value_types import CODE_OF
+from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import Array
 
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "STATISTICS",
+    "clear_cache",
+    "location_dtype",
+    "shard_name",
+    "shard_ranges",
+    "write_arrays",
+    "write_text",
+]
+
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
+TOKENS = "tokens.safetensors"
+VOCABULARY = "vocabulary.safetensors"
 SHARD_PATTERN = "[0-9]*_[0-9]*.safetensors"
 
 
@@ -51,49 +65,20 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
     Raises `CacheError` when the disk is full or may not be written to; nothing half-written is left.
     """
-    temporary = temporary_name(path)
-    try:
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
-    except (SafetensorError, OSError) as error:
-        temporary.unlink(missing_ok=True)
-        raise CacheError(
-            f"{path} cannot be written ({error}); what is finished is kept: make room, then run the same command again"
-        ) from error
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    put_in_place(temporary, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """As `write_arrays`, for text."""
-    temporary = temporary_name(path)
-    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    put_in_place(temporary, path)
-
-
-def temporary_name(path: Path) -> Path:
-    """Where a file is written before it gets its name; a killed run leaves it, the next one writes over it."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a file whose content is on disk, and have the new name on disk too before returning."""
-    temporary.replace(path)
-    if os.name == "nt":  # there a directory cannot be opened
-        return
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with ArrayWriter(path, {name: (CODE_OF[array.dtype], array.shape) for name, array in arrays.items()}) as writer:
+        for name, array in arrays.items():
+            writer.append(name, array)
 
 
 def clear_cache(directory: Path) -> None:
-    """Take away what an older or unfinished cache left in a module's directory; its manifest goes first."""
-    (directory / MANIFEST).unlink(missing_ok=True)
-    for pattern in (SHARD_PATTERN, f".{SHARD_PATTERN}.partial"):
-        for path in directory.glob(pattern):
-            path.unlink()
+    """Take away what an older or unfinished cache left in a module's directory; its manifest goes first, for good.
+
+    Raises `CacheError` when that is not allowed.
+    """
+    with writing(directory / MANIFEST):
+        if (directory / MANIFEST).is_file():
+            (directory / MANIFEST).unlink()
+            sync_directory(directory)
+        for pattern in (SHARD_PATTERN, STATISTICS, f".{SHARD_PATTERN}.partial", f".{STATISTICS}.partial"):
+            for path in directory.glob(pattern):
+                path.unlink()

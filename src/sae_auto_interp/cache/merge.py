@@ -1,129 +1,134 @@
-"""Feature-sorted runs -> final shards: one linear pass per shard, no sort.
+"""Feature-sorted sources -> the finished cache of a module: one linear pass per shard, no sort.
 
-Every run is sorted by feature and the runs follow each other in location, so an entry's place in the shard is the
-feature's offset plus what earlier runs hold of that feature plus its rank in its own run. A shard is made a block of
-whole features at a time; memory is that of a block, or of the densest single feature.
+Every source is sorted by feature, and the sources follow each other in location, so an entry's place in the shard is
+the feature's offset plus what earlier sources hold of that feature plus its rank in its own source. A shard is made
+a chunk at a time: some whole features, or a part of one that is larger than a chunk. Memory is that of a chunk and of
+a few numbers per feature.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import file_digest
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
-from sae_auto_interp.cache.arrays import ArrayWriter, opened, part
-from sae_auto_interp.cache.layout import STATISTICS, shard_name, write_arrays
-from sae_auto_interp.types import Array, ShardInfo
+from sae_auto_interp.cache.array_writer import ArrayWriter
+from sae_auto_interp.cache.files import sha256_of, write_text, writing
+from sae_auto_interp.cache.layout import MANIFEST, STATISTICS, clear_cache, location_dtype, shard_name
+from sae_auto_interp.cache.source import EntrySource
+from sae_auto_interp.cache.statistics import CHUNK_ENTRIES, Statistics
+from sae_auto_interp.cache.value_types import CODE_OF, HELD_AS, activation_code, as_float32
+from sae_auto_interp.types import Array, CacheManifest, ShardInfo
 
-BLOCK_ENTRIES = 1 << 20
-"""Activations merged at a time: about 40 MiB with what goes with them."""
-_FLOAT64 = np.dtype(np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class _RunPart:
-    """What one run holds of the features of one shard."""
-
-    path: Path
-    file: Any
-    offsets: Int64[Array, " features_plus_1"]
+Chunk = tuple[int, Int64[Array, " features"], Array, Array]
+"""First feature; number of entries of each feature from there on; locations; stored activations."""
 
 
-def merge_runs(runs: Sequence[Path], directory: Path, ranges: Sequence[tuple[int, int]]) -> tuple[ShardInfo, ...]:
-    """Write each shard and the per-feature statistics into `directory`; describes the shards."""
-    assert runs, "a finished spool has at least one run, which may be empty"
-    directory.mkdir(parents=True, exist_ok=True)
-    files = [(run, opened(run)) for run in runs]
-    shards: list[ShardInfo] = []
-    statistics: list[dict[str, Array]] = []
-    for first, last in ranges:
-        path = directory / shard_name(first, last)
-        parts = [_RunPart(run, file, part(file, "offsets", first, last + 2, run)) for run, file in files]
-        statistics.append(_merge_shard(parts, path))
-        n_activations = int(statistics[-1]["n_activations"].sum())
-        shards.append(ShardInfo(path.name, first, last, n_activations, sha256_of(path)))
-    write_arrays(directory / STATISTICS, _joined(statistics))
-    return tuple(shards)
+def merge_into_cache(
+    sources: Sequence[EntrySource], directory: Path, ranges: Sequence[tuple[int, int]], description: CacheManifest
+) -> CacheManifest:
+    """Write shards, statistics and at last the manifest into `directory`; what it held of an older cache is replaced.
+
+    The entries of one feature are those of the first source, then those of the second, and so on; each source must
+    begin behind the locations of the one before. `description` is the manifest but for the files, which it gains.
+    Raises `CacheError` when a source is damaged, and when the disk is full.
+    """
+    clear_cache(directory)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    statistics = Statistics(description.width, description.ctx_len)
+    shards = tuple(_merge_shard(sources, directory, *range_, description, statistics) for range_ in ranges)
+    statistics.save(directory / STATISTICS, description.n_positions)
+    manifest = replace(description, shards=shards, statistics_sha256=sha256_of(directory / STATISTICS))
+    write_text(directory / MANIFEST, manifest.to_json())
+    return manifest
 
 
-def sha256_of(path: Path) -> str:
-    """Checksum of a file's bytes."""
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
-
-
-def _merge_shard(parts: Sequence[_RunPart], path: Path) -> dict[str, Array]:
-    """Write one shard; returns the statistics of its features."""
-    offsets = _offsets_of_all(parts)
-    arrays = {"offsets": (offsets.dtype, len(offsets))}
-    for name in ("locations", "activations"):
-        arrays[name] = part(parts[0].file, name, 0, 0, parts[0].path).dtype, int(offsets[-1])
-    statistics: list[dict[str, Array]] = []
+def _merge_shard(
+    sources: Sequence[EntrySource],
+    directory: Path,
+    first: int,
+    last: int,
+    description: CacheManifest,
+    statistics: Statistics,
+) -> ShardInfo:
+    path = directory / shard_name(first, last)
+    counts = sum((source.counts(first, last + 1) for source in sources), start=np.zeros(last - first + 1, np.int64))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    n = int(offsets[-1])
+    code, location_type = activation_code(description.activation_dtype), location_dtype(description.n_positions)
+    arrays = {
+        "offsets": ("I64", offsets.shape),
+        "locations": (CODE_OF[location_type], (n,)),
+        "activations": (code, (n,)),
+    }
     with ArrayWriter(path, arrays) as shard:
         shard.append("offsets", offsets)
-        for begin, end in _blocks(offsets, BLOCK_ENTRIES):
-            starts = offsets[begin : end + 1] - offsets[begin]
-            columns = _merged_columns(parts, begin, end, starts)
-            for name, column in columns.items():
-                shard.append(name, column)
-            statistics.append(_statistics(starts, columns["activations"]))
-    return _joined(statistics)
+        for begin, counts_, locations, activations in _chunks(sources, first, offsets, location_type, HELD_AS[code]):
+            shard.append("locations", locations)
+            shard.append("activations", activations)
+            statistics.add(begin, counts_, locations, as_float32(activations, code))
+    return ShardInfo(path.name, first, last, n, sha256_of(path))
 
 
-def _offsets_of_all(parts: Sequence[_RunPart]) -> Int64[Array, " features_plus_1"]:
-    offsets = np.zeros(len(parts[0].offsets), dtype=np.int64)
-    for piece in parts:
-        offsets += piece.offsets - piece.offsets[0]
-    return offsets
-
-
-def _blocks(offsets: Int64[Array, " features_plus_1"], max_entries: int) -> Iterator[tuple[int, int]]:
-    """First and last feature (exclusive) of blocks of at most `max_entries`; a denser feature is a block by itself."""
+def _chunks(
+    sources: Sequence[EntrySource],
+    first: int,
+    offsets: Int64[Array, " features_plus_1"],
+    location_type: np.dtype[np.unsignedinteger],
+    value_type: np.dtype[np.generic],
+) -> Iterator[Chunk]:
+    """The merged entries of the features from `first` on, in the canonical chunks of `statistics`."""
     begin, n_features = 0, len(offsets) - 1
     while begin < n_features:
-        fits = int(np.searchsorted(offsets, int(offsets[begin]) + max_entries, side="right")) - 1
+        fits = int(np.searchsorted(offsets, int(offsets[begin]) + CHUNK_ENTRIES, side="right")) - 1
         end = max(fits, begin + 1)
-        yield begin, end
+        chunk = _Room(min(CHUNK_ENTRIES, int(offsets[end] - offsets[begin])), location_type, value_type)
+        if fits > begin:
+            counts = np.diff(offsets[begin : end + 1])
+            chunk.interleave(sources, first + begin, counts)
+            yield first + begin, counts, chunk.locations, chunk.activations
+        else:
+            for n in chunk.fill_one_after_the_other(sources, first + begin):
+                yield first + begin, np.array([n]), chunk.locations[:n], chunk.activations[:n]
         begin = end
 
 
-def _merged_columns(
-    parts: Sequence[_RunPart], begin: int, end: int, starts: Int64[Array, " features_plus_1"]
-) -> dict[str, Array]:
-    """Locations and activations of features `begin` to `end` of a shard, over all runs."""
-    next_place = starts[:-1].copy()
-    merged: dict[str, Array] = {}
-    for piece in parts:
-        offsets = piece.offsets[begin : end + 1]
-        first, last = int(offsets[0]), int(offsets[-1])
-        counts = np.diff(offsets)
-        places = np.arange(last - first) + np.repeat(next_place - (offsets[:-1] - first), counts)
-        for name in ("locations", "activations"):
-            column = part(piece.file, name, first, last, piece.path)
-            merged.setdefault(name, np.empty(int(starts[-1]), dtype=column.dtype))[places] = column
-        next_place += counts
-    return merged
+class _Room:
+    """Columns of merged entries, filled from the sources."""
 
+    def __init__(self, n: int, location_type: np.dtype[np.unsignedinteger], value_type: np.dtype[np.generic]) -> None:
+        self.locations: Array = np.empty(n, location_type)
+        self.activations: Array = np.empty(n, value_type)
 
-def _statistics(starts: Int64[Array, " features_plus_1"], activations: Array) -> dict[str, Array]:
-    """Count, maximum, sum and sum of squares of each feature's activations, as stored."""
-    counts = np.diff(starts)
-    fires = counts > 0
-    owner = np.repeat(np.arange(len(counts)), counts)
-    values = activations.astype(_FLOAT64)
-    maximum = np.zeros(len(counts))
-    if len(values):
-        maximum[fires] = np.maximum.reduceat(values, starts[:-1][fires])
-    return {
-        "n_activations": counts,
-        "max": maximum,
-        "sum": np.bincount(owner, values, minlength=len(counts)),
-        "sum_of_squares": np.bincount(owner, values * values, minlength=len(counts)),
-    }
+    def interleave(self, sources: Sequence[EntrySource], first: int, counts: Int64[Array, " features"]) -> None:
+        """Whole features from `first` on: the sources' parts of each, one behind the other."""
+        next_place = np.cumsum(counts) - counts
+        for source in sources:
+            in_source = source.counts(first, first + len(counts))
+            n = int(in_source.sum())
+            places = np.repeat(next_place - (np.cumsum(in_source) - in_source), in_source)
+            places += np.arange(n)
+            self._put(places, source, n)
+            next_place += in_source
 
+    def fill_one_after_the_other(self, sources: Sequence[EntrySource], feature: int) -> Iterator[int]:
+        """One feature with more entries than there is room for; yields how many are in, each time that it is full."""
+        n_in = 0
+        for source in sources:
+            left = int(source.counts(feature, feature + 1)[0])
+            while left:
+                n = min(left, len(self.locations) - n_in)
+                self._put(slice(n_in, n_in + n), source, n)
+                n_in, left = n_in + n, left - n
+                if n_in == len(self.locations):
+                    yield n_in
+                    n_in = 0
+        if n_in:
+            yield n_in
 
-def _joined(statistics: Sequence[dict[str, Array]]) -> dict[str, Array]:
-    return {name: np.concatenate([piece[name] for piece in statistics]) for name in statistics[0]}
+    def _put(self, places: Int64[Array, " n"] | slice, source: EntrySource, n: int) -> None:
+        locations, activations = source.take(n, self.locations.dtype)
+        self.locations[places] = locations
+        self.activations[places] = activations

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sae_auto_interp.features.cache import FeatureCache
     from sae_auto_interp.features.config import CacheOptions, FeatureConfig
-    from sae_auto_interp.features.constructors import max_activation_pooling_sampler
+    from sae_auto_interp.features.constructors import max_activation_pooling_sampler, pool_centred_activation_windows
     from sae_auto_interp.features.dataset import FeatureDataset
     from sae_auto_interp.features.loader import FeatureLoader
     from sae_auto_interp.features.vocabulary import Vocabulary
@@ -18,6 +18,7 @@ __all__ = [
     "FeatureLoader",
     "Vocabulary",
     "max_activation_pooling_sampler",
+    "pool_centred_activation_windows",
 ]
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "FeatureLoader": "loader",
     "Vocabulary": "vocabulary",
     "max_activation_pooling_sampler": "constructors",
+    "pool_centred_activation_windows": "constructors",
 }
 
 

@@ -4,8 +4,8 @@
     cache.run(n_tokens=15_000_000, tokens=tokens)
     cache.save_splits(n_splits=4, save_dir="raw_features")
 
-The forward pass stops after the deepest hooked module, each module's activations are encoded one after the other,
-and only the entries above zero leave the encoder. Nothing but the token rows grows with the number of tokens.
+The forward pass stops after the deepest module, each module's activations are encoded while the pass stands at it (see
+`code_stream`), and only the entries above zero leave the encoder. Nothing but the token rows grows with their number.
 """
 
 import hashlib
@@ -13,27 +13,27 @@ import json
 import shutil
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import nn
 
 from sae_auto_interp.autoencoders.attach import attached_coder, torch_module
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
-from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, clear_cache, shard_ranges, write_text
-from sae_auto_interp.cache.merge import merge_runs
+from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
+from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
+from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.spool import Spool
-from sae_auto_interp.errors import InputError, WeightsError
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.features.batch_size import rows_per_batch
+from sae_auto_interp.features.code_stream import CodeStream, PendingBatch
 from sae_auto_interp.features.config import CacheOptions
-from sae_auto_interp.features.token_input import attention_mask, budgeted, either_order, kept_features, token_rows
+from sae_auto_interp.features.token_input import budgeted, either_order, kept_features, token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.models.capture import Side, capture
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
@@ -42,7 +42,7 @@ from sae_auto_interp.models.identity import (
     weights_sha256,
 )
 from sae_auto_interp.protocols import Progress
-from sae_auto_interp.types import NO_DOCUMENT, CacheManifest, TokenRows
+from sae_auto_interp.types import CacheManifest, TokenRows
 
 MIB = 1 << 20
 
@@ -50,16 +50,17 @@ MIB = 1 << 20
 class FeatureCache:
     """Caches the activations of every autoencoder in `submodule_dict`.
 
-    `model` is wrapped by NNsight; `submodule_dict` is what a `load_*_autoencoders` function returned.
-    `batch_size` is rows per forward pass. `filters` gives {module path: feature indices to keep}; a
-    module that it does not name is kept whole. Raises `InputError` for a filter of another module or width.
+    `model` is wrapped by NNsight; `submodule_dict` is what a `load_*_autoencoders` function returned. `batch_size` is
+    rows per forward pass; None takes as many as fit a modest amount of memory. `filters` gives {module path: feature
+    indices to keep}; a module that it does not name is kept whole. Raises `InputError` for a filter of another module
+    or width.
     """
 
     def __init__(
         self,
         model: Any,
         submodule_dict: Mapping[str, Any],
-        batch_size: int = 32,
+        batch_size: int | None = None,
         filters: Mapping[str, Any] | None = None,
         *,
         options: CacheOptions | None = None,
@@ -67,7 +68,7 @@ class FeatureCache:
     ) -> None:
         if not submodule_dict:
             raise InputError("FeatureCache: no autoencoder is attached; submodule_dict is empty")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InputError(f"FeatureCache: batch_size={batch_size}; give at least 1")
         self._model = model
         self._torch_model = torch_module(model)
@@ -89,7 +90,8 @@ class FeatureCache:
         n_tokens, tokens = either_order(positional, n_tokens, tokens)
         rows = budgeted(token_rows(tokens), n_tokens)
         check_token_ids(self._torch_model, rows.tokens)
-        fingerprint = self.fingerprint(rows)
+        configuration, rows_digest = self._configuration(), rows_hash(rows.tokens, rows.documents)
+        fingerprint = cache_fingerprint(configuration, rows_digest, rows.n_rows, rows.ctx_len)
         widths = {path: coder.width for path, coder in self.coders.items()}
         spool = Spool(
             self._work_dir(),
@@ -100,7 +102,7 @@ class FeatureCache:
             fingerprint=fingerprint,
         )
         self._stream(rows, spool)
-        self._work = _Work(rows, spool, fingerprint)
+        self._work = _Work(rows, spool, fingerprint, configuration, rows_digest)
 
     def save_splits(self, n_splits: int = 4, save_dir: str | Path = "raw_features") -> dict[str, CacheManifest]:
         """Write `save_dir/{module path}/{first}_{last}.safetensors`, split over the width; returns the manifests.
@@ -131,18 +133,19 @@ class FeatureCache:
 
     def fingerprint(self, rows: TokenRows) -> str:
         """Hash of everything that decides what a finished cache holds; of the subject model's weights, a sample."""
+        rows_digest = rows_hash(rows.tokens, rows.documents)
+        return cache_fingerprint(self._configuration(), rows_digest, rows.n_rows, rows.ctx_len)
+
+    def _configuration(self) -> str:
+        """Hash of what decides what is found in given rows."""
         facts = {
             "format": FORMAT_VERSION,
             "activation_dtype": self._options.activation_dtype,
             "kept": {path: features.tolist() for path, features in self._kept.items()},
             "coders": [[path, _encoding_settings(coder), self._weights[path]] for path, coder in self.coders.items()],
             "model": [model_settings(self._torch_model), sampled_sha256(self._torch_model)],
-            "shape": rows.tokens.shape,
         }
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        for array in (rows.tokens, rows.documents):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _work_dir(self) -> Path:
         """The caller's directory, or a new temporary one that goes with this object."""
@@ -156,49 +159,24 @@ class FeatureCache:
     def _stream(self, rows: TokenRows, spool: Spool) -> None:
         if self._progress is not None:
             self._progress.start("cache", rows.n_rows * rows.ctx_len, spool.rows_done * rows.ctx_len, "tokens")
-        for first in range(spool.rows_done, rows.n_rows, self.batch_size):
-            last = min(first + self.batch_size, rows.n_rows)
-            self._cache_batch(rows, first, last, spool)
-            spool.commit(last, last=last == rows.n_rows)
-            if self._progress is not None:
-                self._progress.advance((last - first) * rows.ctx_len)
+        stream = CodeStream(self._model, self.coders, self._kept, self._options.backend)
+        begun: deque[tuple[int, PendingBatch]] = deque()
+        size = self.batch_size or rows_per_batch(_config_of(self._torch_model), rows.ctx_len, stream.device_type)
+        for first in range(spool.rows_done, rows.n_rows, size):
+            last = min(first + size, rows.n_rows)
+            begun.append((last, stream.begin(rows, first, last)))
+            while len(begun) > (stream.batches_ahead if last < rows.n_rows else 0):
+                self._store(*begun.popleft(), rows, spool)
         if self._progress is not None:
             self._progress.finish()
 
-    @torch.inference_mode()
-    def _cache_batch(self, rows: TokenRows, first: int, last: int, spool: Spool) -> None:
-        """Rows `first` to `last` (exclusive) of every module into the spool; padding and BOS are never encoded."""
-        documents, device = rows.documents[first:last], self._device()
-        is_text = torch.from_numpy(documents != NO_DOCUMENT)
-        locations = np.flatnonzero(is_text.numpy()) + first * rows.ctx_len
-        if len(locations) == 0:
-            return
-        tokens = torch.from_numpy(rows.tokens[first:last]).long().to(device)
-        mask = torch.from_numpy(attention_mask(documents)).to(device)
-        sites: dict[str, Side] = {path: coder.settings.side for path, coder in self.coders.items()}
-        activations = capture(self._torch_model, sites, tokens, mask)
-        for path, coder in self.coders.items():
-            x = activations.pop(path)
-            x = x[is_text.to(x.device)]
-            _check_activations(x, path, coder)
-            code = coder.encode(x)
-            kept = self._is_kept[path][code.features] if path in self._is_kept else slice(None)
-            spool.append(
-                path,
-                code.features[kept].cpu().numpy(),
-                locations[code.positions[kept].cpu().numpy()],
-                code.values[kept].cpu().numpy(),
-            )
-
-    @cached_property
-    def _is_kept(self) -> dict[str, Bool[Tensor, " width"]]:
-        """Of each filtered module, one mark per feature, where its coder is."""
-        masks: dict[str, Tensor] = {}
-        for path, features in self._kept.items():
-            mask = torch.zeros(self.coders[path].width, dtype=torch.bool)
-            mask[torch.from_numpy(features)] = True
-            masks[path] = mask.to(self.coders[path].w_enc.device)
-        return masks
+    def _store(self, last: int, batch: PendingBatch, rows: TokenRows, spool: Spool) -> None:
+        """Put what a batch found into the spool; all rows up to `last` are then done."""
+        for found in batch.entries():
+            spool.append(found.module_path, found.features, found.locations, found.activations)
+        spool.commit(last, last=last == rows.n_rows)
+        if self._progress is not None:
+            self._progress.advance(batch.n_rows * rows.ctx_len)
 
     @cached_property
     def _weights(self) -> dict[str, str]:
@@ -208,10 +186,8 @@ class FeatureCache:
     def _finish_module(
         self, path: str, ranges: Sequence[tuple[int, int]], work: "_Work", directory: Path
     ) -> CacheManifest:
-        clear_cache(directory)
-        shards = merge_runs(work.spool.run_files(path), directory, ranges)
         coder = self.coders[path]
-        manifest = CacheManifest(
+        description = CacheManifest(
             format_version=FORMAT_VERSION,
             module_path=path,
             model=model_name(self._torch_model),
@@ -223,14 +199,12 @@ class FeatureCache:
             width=coder.width,
             activation_dtype=self._options.activation_dtype,
             location_dtype=str(work.spool.location_dtype),
-            shards=shards,
+            shards=(),
             fingerprint=work.fingerprint,
+            configuration=work.configuration,
+            rows=work.rows_digest,
         )
-        write_text(directory / MANIFEST, manifest.to_json())
-        return manifest
-
-    def _device(self) -> torch.device:
-        return next(self._torch_model.parameters()).device
+        return merge_into_cache(work.spool.sources(path), directory, ranges, description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +214,12 @@ class _Work:
     rows: TokenRows
     spool: Spool
     fingerprint: str
+    configuration: str
+    rows_digest: str
 
 
-def _check_activations(x: Float[Tensor, "n d"], path: str, coder: SparseCoder) -> None:
-    if x.shape[-1] != coder.d_in:
-        raise WeightsError(
-            f"the autoencoder at {path} reads {coder.d_in} dimensions, but the module gives {x.shape[-1]}"
-        )
-    if not bool(torch.isfinite(x).all()):
-        raise InputError(f"{path} gives NaN or infinite activations; load the subject model in float32 or bfloat16")
+def _config_of(model: nn.Module) -> Any:
+    return getattr(model, "config", None)
 
 
 def _encoding_settings(coder: SparseCoder) -> dict[str, Any]:

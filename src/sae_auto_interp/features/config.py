@@ -7,7 +7,9 @@ from typing import Literal, get_args
 from sae_auto_interp.errors import ConfigError, InputError
 
 Sampling = Literal["top", "random", "quantile", "mix"]
-ACTIVATION_DTYPES = ("float16", "float32")
+Windows = Literal["grid", "centred"]
+ACTIVATION_DTYPES = ("float16", "bfloat16", "float32")
+BACKENDS = ("hooks", "nnsight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,18 +17,22 @@ class CacheOptions:
     """How to cache; none of these but `activation_dtype` changes what is found."""
 
     activation_dtype: str = "float16"
-    """Type of the stored values: float16 or float32."""
-    buffer_mib: int = 256
+    """Type of the stored values: float16, bfloat16 or float32."""
+    buffer_mib: int = 128
     """Memory for activations waiting to be spilled; 0 spills after every batch."""
     work_dir: Path | None = None
     """Where half-finished work is kept, so that a killed run resumes; None uses a temporary directory."""
     data_name: str = "tokens"
     """What the manifest calls the text."""
+    backend: str = "hooks"
+    """How activations are read: plain torch hooks, or an NNsight trace ("nnsight"). Both give the same bits."""
 
     def __post_init__(self) -> None:
         if self.activation_dtype not in ACTIVATION_DTYPES:
             choices = " or ".join(ACTIVATION_DTYPES)
             raise InputError(f"CacheOptions: activation_dtype={self.activation_dtype!r}; give {choices}")
+        if self.backend not in BACKENDS:
+            raise InputError(f"CacheOptions: backend={self.backend!r}; give {' or '.join(BACKENDS)}")
         if self.buffer_mib < 0:
             raise InputError(f"CacheOptions: buffer_mib={self.buffer_mib}; give at least 0")
 
@@ -36,7 +42,9 @@ class FeatureConfig:
     """How a feature's activations become examples. Counts are examples per feature."""
 
     window: int = 32
-    """Tokens per example; windows lie on a grid and never mix documents."""
+    """Tokens per example; windows never mix documents."""
+    windows: Windows = "grid"
+    """Of activating examples: on a grid, the activation anywhere; or centred, the peak a quarter before the end."""
     n_train: int = 40
     """Activating examples for the explainer."""
     n_test: int = 50
@@ -58,9 +66,8 @@ class FeatureConfig:
             self._at_least(1, name)
         for name in ("n_non_activating_train", "n_non_activating_test", "seed"):
             self._at_least(0, name)
-        if self.sampling not in get_args(Sampling):
-            choices = ", ".join(get_args(Sampling))
-            raise ConfigError(f"features.sampling={self.sampling!r}; give one of {choices}")
+        self._one_of(get_args(Sampling), "sampling")
+        self._one_of(get_args(Windows), "windows")
         self._covers_quantiles("n_test")
         if self.sampling == "quantile":
             self._covers_quantiles("n_train")
@@ -70,6 +77,10 @@ class FeatureConfig:
     def _at_least(self, least: int, name: str) -> None:
         if getattr(self, name) < least:
             raise ConfigError(f"features.{name}={getattr(self, name)}; give at least {least}")
+
+    def _one_of(self, choices: tuple[str, ...], name: str) -> None:
+        if getattr(self, name) not in choices:
+            raise ConfigError(f"features.{name}={getattr(self, name)!r}; give one of {', '.join(choices)}")
 
     def _covers_quantiles(self, name: str) -> None:
         if getattr(self, name) < self.n_quantiles:

@@ -1,4 +1,9 @@
-"""Windows on which a feature is silent: drawn without replacement, each verified against the cache."""
+"""Windows on which a feature is silent: drawn without replacement, each checked against the feature's own windows.
+
+Most features are silent nearly everywhere, so windows of the grid are drawn at random and the unfit ones among them
+passed over; only where hardly any is fit are all silent windows looked up. A draw therefore costs the same however
+large the cache.
+"""
 
 from collections.abc import Collection
 
@@ -6,19 +11,24 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.types import NO_DOCUMENT, Array, FeatureEntries
+from sae_auto_interp.types import NO_DOCUMENT, Array
+
+N_ROUNDS = 4
+"""How often windows are drawn before all silent ones are looked up."""
+DRAWN_PER_WANTED = 4
+"""Windows drawn in each round, for each that is wanted still: half are on the other side, some are not silent."""
 
 
-def silent_windows(entries: FeatureEntries, grid: WindowGrid) -> Int64[Array, " n"]:
-    """Every window of the grid in which the feature fires on no token, however weakly."""
-    usable = grid.documents != NO_DOCUMENT
-    active = grid.windows_of(entries.locations)
-    usable[active[active >= 0]] = False
-    return np.flatnonzero(usable)
+def silent_windows(touched: Int64[Array, " m"], grid: WindowGrid) -> Int64[Array, " n"]:
+    """Every window of the grid that counts and is not `touched`: no token of it activates the feature, however
+    weakly."""
+    is_silent = grid.documents != NO_DOCUMENT
+    is_silent[touched] = False
+    return np.flatnonzero(is_silent)
 
 
 def random_non_activating(
-    silent: Int64[Array, " n_silent"],
+    touched: Int64[Array, " m"],
     grid: WindowGrid,
     is_train: Bool[Array, " n_documents"],
     n_train: int,
@@ -27,30 +37,66 @@ def random_non_activating(
     *,
     taken: Collection[bytes] = (),
 ) -> tuple[Int64[Array, " a"], Int64[Array, " b"]]:
-    """Random windows for explaining and for scoring, from the documents of each side; fewer where there are fewer.
+    """Random silent windows for explaining and for scoring, from the documents of each side, or all that there are.
 
-    No two windows of either have the same tokens, and none has tokens in `taken`: the very text of an activating
-    example could not be told from it. Both are in order of window.
+    `touched` are the windows that are not silent, sorted (`ActiveWindows.touched`). No two windows of either have the
+    same tokens, and none has tokens in `taken`: the very text of an activating example could not be told from it.
+    Both are in order of window.
     """
-    on_train_side = is_train[grid.documents[silent]]
     texts = set(taken)
-    train = _draw(silent[on_train_side], grid, n_train, texts, rng)
-    test = _draw(silent[~on_train_side], grid, n_test, texts, rng)
-    return train, test
+    draw = _SilentDraw(touched, grid, is_train, texts, rng)
+    return draw.windows(n_train, on_train_side=True), draw.windows(n_test, on_train_side=False)
 
 
-def _draw(
-    candidates: Int64[Array, " n"], grid: WindowGrid, n: int, texts: set[bytes], rng: np.random.Generator
-) -> Int64[Array, " m"]:
-    """`n` of the candidates, each with tokens that are not in `texts` yet; adds them there."""
-    chosen: list[int] = []
-    while len(chosen) < n and len(candidates):
-        drawn = rng.choice(len(candidates), min(2 * n, len(candidates)), replace=False)
-        windows = candidates[drawn]
-        for window, tokens in zip(windows, grid.tokens(windows), strict=True):
-            text = tokens.tobytes()
-            if len(chosen) < n and text not in texts:
-                texts.add(text)
-                chosen.append(int(window))
-        candidates = np.delete(candidates, drawn)
-    return np.array(sorted(chosen), dtype=np.int64)
+class _SilentDraw:
+    """Draws for one feature; `texts` grows by the text of every window that is chosen."""
+
+    def __init__(
+        self,
+        touched: Int64[Array, " m"],
+        grid: WindowGrid,
+        is_train: Bool[Array, " n_documents"],
+        texts: set[bytes],
+        rng: np.random.Generator,
+    ) -> None:
+        self._touched = touched
+        self._grid = grid
+        self._is_train = is_train
+        self._texts = texts
+        self._rng = rng
+
+    def windows(self, n: int, *, on_train_side: bool) -> Int64[Array, " m"]:
+        """`n` windows of one side, or all that there are."""
+        chosen: list[int] = []
+        n_windows = len(self._grid.documents)
+        for _ in range(N_ROUNDS):
+            if len(chosen) < n:
+                drawn = self._rng.integers(0, n_windows, DRAWN_PER_WANTED * (n - len(chosen)))
+                self._choose(self._on_side(self._silent(drawn), on_train_side), n, chosen)
+        if len(chosen) < n:
+            every = self._on_side(silent_windows(self._touched, self._grid), on_train_side)
+            self._choose(self._rng.permutation(every), n, chosen)
+        return np.array(sorted(chosen), dtype=np.int64)
+
+    def _silent(self, windows: Int64[Array, " n"]) -> Int64[Array, " m"]:
+        """Those of some windows that count and are not touched."""
+        windows = self._grid.usable(windows)
+        if len(self._touched) == 0:
+            return windows
+        nearest = np.searchsorted(self._touched, windows).clip(max=len(self._touched) - 1)
+        return windows[self._touched[nearest] != windows]
+
+    def _on_side(self, windows: Int64[Array, " n"], on_train_side: bool) -> Int64[Array, " m"]:
+        return windows[self._is_train[self._grid.documents[windows]] == on_train_side]
+
+    def _choose(self, candidates: Int64[Array, " n"], n: int, chosen: list[int]) -> None:
+        """Add the candidates to the chosen ones, up to `n`, but for those whose text is taken (their own included)."""
+        for begin in range(0, len(candidates), DRAWN_PER_WANTED * n):
+            block = candidates[begin : begin + DRAWN_PER_WANTED * n]
+            for window, tokens in zip(block.tolist(), self._grid.tokens_at(self._grid.starts_of(block)), strict=True):
+                if len(chosen) == n:
+                    return
+                text = tokens.tobytes()
+                if text not in self._texts:
+                    self._texts.add(text)
+                    chosen.append(window)

@@ -58,10 +58,11 @@ def quantile_of(indices: Int64[Array, " n"], n_windows: int, n_quantiles: int) -
 def _spread(candidates: Int64[Array, " m"], n: int, n_quantiles: int, rng: np.random.Generator) -> Int64[Array, " n"]:
     """`n` of the candidates, equally many from each of `n_quantiles` bins (of `n` bins when that is fewer)."""
     n_bins = min(n_quantiles, n)
-    bins = np.split(candidates, _bin_ends(len(candidates), n_bins)[:-1])
-    quotas = np.diff(_bin_ends(n, n_bins), prepend=0)
-    sizes = [min(int(quota), len(part)) for part, quota in zip(bins, quotas, strict=True)]
-    chosen = np.concatenate([rng.choice(part, size, replace=False) for part, size in zip(bins, sizes, strict=True)])
+    ends = _bin_ends(len(candidates), n_bins)
+    sizes = np.diff(ends, prepend=0)
+    shuffled = candidates[np.argsort(np.repeat(np.arange(n_bins), sizes) + rng.random(len(candidates)))]  # in each bin
+    quotas = np.minimum(np.diff(_bin_ends(n, n_bins), prepend=0), sizes)
+    chosen = shuffled[np.repeat(ends - sizes - np.cumsum(quotas) + quotas, quotas) + np.arange(quotas.sum())]
     missing = n - len(chosen)
     if missing > 0:  # a bin smaller than its quota: the others make up for it
         chosen = np.concatenate([chosen, rng.choice(np.setdiff1d(candidates, chosen), missing, replace=False)])

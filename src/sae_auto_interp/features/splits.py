@@ -5,6 +5,8 @@ from a document that the explainer saw would be half known. Documents in which t
 each side gets its share of active windows; the others are dealt at random.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Int32
 
@@ -20,17 +22,26 @@ def training_documents(
     """True for the documents of the explainer's side; `active_documents` has one entry per active window.
 
     The fullest documents are dealt first, each to the side that is behind its share; chance decides when neither is.
+    Which of the equally full ones go to a side is chance, so only their number matters, and they are dealt at once.
     """
     is_train = rng.random(n_documents) < train_fraction
     documents, counts = np.unique(active_documents, return_counts=True)
     order = rng.permutation(len(documents))
-    n_train = n_test = 0
-    for i in order[np.argsort(-counts[order], kind="stable")]:
-        behind = n_test * train_fraction - n_train * (1 - train_fraction)
-        to_train = behind > 0 or (behind == 0 and rng.random() < train_fraction)
-        is_train[documents[i]] = to_train
-        if to_train:
-            n_train += int(counts[i])
-        else:
-            n_test += int(counts[i])
+    order = order[np.argsort(-counts[order], kind="stable")]
+    sizes, n_alike = np.unique(counts, return_counts=True)
+    n_dealt = n_train = begin = 0
+    for size, alike in zip(sizes[::-1].tolist(), n_alike[::-1].tolist(), strict=True):
+        missing = (n_dealt + (alike - 1) * size) * train_fraction - n_train  # when all but the last are dealt
+        n_to_train = min(max(_rounded_up(missing / size, train_fraction, rng), 0), alike)
+        is_train[documents[order[begin : begin + alike]]] = np.arange(alike) < n_to_train
+        begin += alike
+        n_dealt += alike * size
+        n_train += n_to_train * size
     return is_train
+
+
+def _rounded_up(n: float, chance: float, rng: np.random.Generator) -> int:
+    """The next whole number; from a whole number, which means that neither side is behind, go on by `chance`."""
+    nearest = round(n)
+    is_whole = abs(n - nearest) < 1e-9
+    return nearest + int(rng.random() < chance) if is_whole else math.ceil(n)

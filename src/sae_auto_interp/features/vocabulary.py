@@ -1,17 +1,20 @@
 """The strings of a vocabulary, such that a window's strings concatenate to exactly the text that the model saw.
 
-Byte-level vocabularies split characters over tokens. Each token is kept as bytes; a window is decoded
-incrementally, so that the token which completes a character carries it and those before it carry nothing.
+Byte-level vocabularies split characters over tokens. Each token is kept as bytes. A token whose bytes are whole
+characters has one string wherever it stands, which is looked up for all windows at once; the others, with the token
+after them, are decoded incrementally, so that the token which completes a character carries it and those before it
+carry nothing.
 """
 
 from codecs import getincrementaldecoder
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from sae_auto_interp.cache.arrays import opened, whole
 from sae_auto_interp.cache.layout import write_arrays
@@ -20,7 +23,7 @@ from sae_auto_interp.types import Array
 FILE = "vocabulary.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """Bytes of every token, by id. A token that it does not have reads "<token 17>"."""
 
@@ -32,18 +35,41 @@ class Vocabulary:
         ids: dict[str, int] = tokenizer.get_vocab()
         special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
         to_byte = _byte_level_alphabet() if _is_byte_level(tokenizer) else None
-        pieces = [f"<token {token}>".encode() for token in range(max(ids.values(), default=-1) + 1)]
+        pieces = [_unknown(token).encode() for token in range(max(ids.values(), default=-1) + 1)]
         for token, index in ids.items():
             pieces[index] = _piece(token, token in special, to_byte)
         return cls(tuple(pieces))
 
     def str_tokens(self, tokens: Int[Array, " window"]) -> tuple[str, ...]:
         """One string per token; joined, they are the text (bytes that form no character become U+FFFD)."""
-        decoder = getincrementaldecoder("utf-8")(errors="replace")
-        strings = [decoder.decode(self._bytes_of(int(token))) for token in tokens]
-        if strings:
-            strings[-1] += decoder.decode(b"", final=True)
-        return tuple(strings)
+        return self.windows(tokens[None])[0]
+
+    def windows(self, tokens: Int[Array, "n window"]) -> list[tuple[str, ...]]:
+        """`str_tokens` of each row: every window is a text by itself."""
+        known, is_whole = self._strings
+        index = np.where((tokens >= 0) & (tokens < len(self.pieces)), tokens, len(self.pieces))
+        strings = known[index]
+        for row, place in np.argwhere(index == len(self.pieces)).tolist():
+            strings[row, place] = _unknown(int(tokens[row, place]))
+        in_pieces = ~is_whole[index]
+        for row in np.flatnonzero(in_pieces.any(axis=1)).tolist():
+            self._join_pieces(strings[row], tokens[row], in_pieces[row])
+        return list(map(tuple, strings.tolist()))
+
+    def _join_pieces(self, strings: Array, tokens: Int[Array, " window"], in_pieces: Bool[Array, " window"]) -> None:
+        """Decode each stretch of tokens that are not whole characters, and the token after it, in place."""
+        place, window = 0, len(tokens)
+        while place < window:
+            if not in_pieces[place]:
+                place += 1
+                continue
+            decoder = getincrementaldecoder("utf-8")(errors="replace")
+            is_open = True
+            while is_open and place < window:
+                is_open = bool(in_pieces[place])
+                strings[place] = decoder.decode(self._bytes_of(int(tokens[place])))
+                place += 1
+            strings[place - 1] += decoder.decode(b"", final=True)
 
     def save(self, directory: Path) -> None:
         """Write the vocabulary beside a cache."""
@@ -62,8 +88,27 @@ class Vocabulary:
         ends = np.cumsum(whole(file, "lengths", path).astype(np.int64)).tolist()
         return cls(tuple(joined[begin:end] for begin, end in pairwise([0, *ends])))
 
+    @cached_property
+    def _strings(self) -> tuple[Array, Bool[Array, " n_tokens_plus_1"]]:
+        """The string of each token, and whether its bytes are whole characters; the last entry stands for unknown
+        ones."""
+        strings = np.full(len(self.pieces) + 1, "", dtype=np.object_)
+        is_whole = np.zeros(len(self.pieces) + 1, dtype=np.bool_)
+        is_whole[-1] = True
+        for token, piece in enumerate(self.pieces):
+            try:
+                strings[token] = piece.decode()
+                is_whole[token] = len(piece) > 0  # nothing completes nothing
+            except UnicodeDecodeError:
+                continue
+        return strings, is_whole
+
     def _bytes_of(self, token: int) -> bytes:
-        return self.pieces[token] if 0 <= token < len(self.pieces) else f"<token {token}>".encode()
+        return self.pieces[token] if 0 <= token < len(self.pieces) else _unknown(token).encode()
+
+
+def _unknown(token: int) -> str:
+    return f"<token {token}>"
 
 
 def _piece(token: str, is_special: bool, to_byte: dict[str, int] | None) -> bytes:

@@ -1,99 +1,79 @@
 """Read the input or output of chosen modules while the model runs, and stop it after the deepest one.
 
-Plain PyTorch hooks: they work with any placement of the model and cost nothing. As soon as every wanted module has
-been read, the forward pass is left by a private exception, so later layers do not run. The model runs in evaluation
-mode, whatever mode it is in: dropout would make up activations.
+Plain PyTorch hooks: they work with any placement of the model and cost nothing. Activations are handed over from inside
+the hook and not kept, so that what is computed from one site is done before the model goes on to the next: at any time
+one site's activations are in memory, however many are read. As soon as every wanted module has been read, the forward
+pass is left by a private exception, so later layers do not run. The model runs in evaluation mode, whatever mode it is
+in. `models/trace.py` does the same through NNsight.
 """
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from sae_auto_interp.errors import InputError
-
-Side = Literal["input", "output"]
-
-
-class _StopForward(Exception):
-    """Leaves the forward pass; never seen outside this file."""
+from sae_auto_interp.models.sites import (
+    Read,
+    Side,
+    SiteReader,
+    StopForward,
+    evaluation_mode,
+    first_argument,
+    site_modules,
+)
 
 
 @torch.inference_mode()
+def read_activations(
+    model: nn.Module,
+    sites: Mapping[str, Side],
+    tokens: Int[Tensor, "batch seq"],
+    attention_mask: Int[Tensor, "batch seq"],
+    read: Read,
+) -> None:
+    """Call `read(path, [batch, seq, d])` for each of `sites` as one forward pass over `tokens` reaches it.
+
+    In the order in which the model runs, in the model's own dtype and on the module's own device; `tokens` and
+    `attention_mask` are where `placement.input_device` says. What `read` raises ends the pass and propagates. Raises
+    `UnknownNameError` for a path that the model does not have, and `InputError` for a module that the forward pass
+    never reached (after the others were read), or whose value is not one vector per token.
+    """
+    if not sites:
+        return
+    modules = site_modules(model, sites)
+    reader = SiteReader(sites, tokens, read)
+    with ExitStack() as stack:
+        for path, side in sites.items():
+            stack.callback(_hook(modules[path], path, side, reader).remove)
+        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(suppress(StopForward))
+        model(input_ids=tokens, attention_mask=attention_mask, use_cache=False)
+    reader.check_all_read()
+
+
 def capture(
     model: nn.Module,
     sites: Mapping[str, Side],
     tokens: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
 ) -> dict[str, Float[Tensor, "batch seq _"]]:
-    """Activations at each site, {module path: tensor}, of one forward pass over `tokens`.
-
-    A module that runs several times is read the first time; of a tuple the first item is read. Raises `InputError`
-    for a module that the forward pass never reached, or whose value is not one vector per token.
-    """
+    """Activations at each site, {module path: tensor}, all of them in memory: `read_activations` for a few rows."""
     caught: dict[str, Tensor] = {}
-    handles = [_hook(model.get_submodule(path), path, side, caught, len(sites)) for path, side in sites.items()]
-    try:
-        with _evaluation_mode(model):
-            model(input_ids=tokens, attention_mask=attention_mask, use_cache=False)
-    except _StopForward:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    missed = sorted(set(sites) - set(caught))
-    if missed:
-        raise InputError(f"the model's forward pass never runs {', '.join(missed)}")
-    return {path: _vectors(value, path, tokens) for path, value in caught.items()}
+    read_activations(model, sites, tokens, attention_mask, caught.__setitem__)
+    return caught
 
 
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Generator[None]:
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _hook(module: nn.Module, path: str, side: Side, caught: dict[str, Tensor], n_sites: int) -> Any:
-    def keep(value: Any) -> None:
-        if path in caught:
-            return
-        caught[path] = _first_tensor(value, path)
-        if len(caught) == n_sites:
-            raise _StopForward
-
+def _hook(module: nn.Module, path: str, side: Side, reader: SiteReader) -> RemovableHandle:
     def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keep(args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None)))
+        reader.take(path, first_argument(args, kwargs))
 
     def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        keep(output)
+        reader.take(path, output)
 
     if side == "input":
         return module.register_forward_pre_hook(before, with_kwargs=True)
     return module.register_forward_hook(after)
-
-
-def _first_tensor(value: Any, path: str) -> Tensor:
-    """Attention layers and older blocks give tuples with the hidden states first."""
-    first = value[0] if isinstance(value, tuple | list) and value else value
-    if not isinstance(first, Tensor):
-        raise InputError(f"{path} does not give activations but {type(first).__name__}; attach to another module")
-    return first
-
-
-def _vectors(value: Tensor, path: str, tokens: Tensor) -> Tensor:
-    """[batch, seq, d], also from modules that fold batch and sequence into one dimension."""
-    if value.ndim == 2 and value.shape[0] == tokens.numel():
-        return value.reshape(*tokens.shape, -1)
-    if value.ndim != 3 or value.shape[:2] != tokens.shape:
-        shapes = f"{tuple(value.shape)} for tokens of shape {tuple(tokens.shape)}"
-        raise InputError(f"{path} does not give one vector per token ({shapes}); attach to another module")
-    return value

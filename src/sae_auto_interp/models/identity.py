@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.models.placement import stored_value
 from sae_auto_interp.types import Array
 
 SAMPLED_ENTRIES = 4096
@@ -35,11 +36,11 @@ def check_token_ids(model: nn.Module, tokens: Array) -> None:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Digest of every parameter and buffer of a module, names, types and shapes included."""
+    """Digest of every parameter and buffer of a module, names, types and shapes included, wherever they are kept."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_bytes_of(value))
+        digest.update(_bytes_of(stored_value(module, name, value)))
     return digest.hexdigest()
 
 
@@ -47,13 +48,13 @@ def sampled_sha256(module: nn.Module) -> str:
     """Digest of evenly spread entries of every parameter: tells trained models apart in well under a second.
 
     Hashing a large subject model in full would take longer than starting it. A change of a few single weights can go
-    unnoticed; training, merging or rounding the model cannot.
+    unnoticed; training, merging or rounding the model cannot. The same wherever the weights are placed: offloaded
+    ones are read where accelerate keeps them, and tied ones count under each name, for offloading unties them.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(module.named_parameters()):
+    for name, value in sorted(module.named_parameters(remove_duplicate=False)):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        if not value.is_meta:
-            digest.update(_bytes_of(_spread(value.detach())))
+        digest.update(_bytes_of(_spread(stored_value(module, name, value.detach()))))
     return digest.hexdigest()
 
 

@@ -32,7 +32,7 @@ def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
     from sae_auto_interp.autoencoders import load_autoencoders
     from sae_auto_interp.models.subject import load_subject_model
 
-    model = load_subject_model(resolve_path(config.model), config.device)
+    model = load_subject_model(resolve_path(config.model), config.device, config.dtype)
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
         found = load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
@@ -50,7 +50,7 @@ def _feature_cache(
 
     options = CacheOptions(
         activation_dtype=config.cache.activation_dtype, buffer_mib=config.cache.buffer_mib,
-        work_dir=directory.unfinished, data_name=config.data.source,
+        work_dir=directory.unfinished, data_name=config.data.source, backend=config.cache.backend,
     )  # fmt: skip
     return FeatureCache(model, attached, config.cache.batch_size, options=options, progress=progress)
 

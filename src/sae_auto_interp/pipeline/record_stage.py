@@ -1,4 +1,6 @@
-"""Stage 2: choose features and build their records."""
+"""Stage 2: choose features and build their records, by other processes too where `features.workers` asks for them."""
+
+from contextlib import closing
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import Failure, FeatureId
+from sae_auto_interp.types import Failure, FeatureId, FeatureRecord
 
 STAGE = "records"
 
@@ -25,7 +27,9 @@ def run_record_stage(config: RunConfig, directory: RunDirectory, store: ResultSt
     total = sum(min(n, len(order)) for order, n in wanted.values())
     progress.start(STAGE, total, len(built), "features")
     for order, n in wanted.values():
-        _build_until(n, order, built, failed, loader, store, progress)
+        n_built = sum(str(feature) in built for feature in order)
+        waiting = [feature for feature in order if str(feature) not in built | failed]
+        _build(n - n_built, waiting, loader, store, progress, config.features.workers)
     progress.finish()
 
 
@@ -42,7 +46,7 @@ def _candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tupl
         unknown = sorted(set(indices) - set(dataset.readers))
         if unknown:
             raise InputError(f"features.indices names {unknown[0]}, but the cache holds {', '.join(dataset.readers)}")
-        chosen = [FeatureId(module, index) for index in indices.get(module, ())]
+        chosen = [FeatureId(module, index) for index in dict.fromkeys(indices.get(module, ()))]
         return chosen, len(chosen)
     counts = dataset.readers[module].statistics()["n_activations"]
     often_enough = np.flatnonzero(counts >= dataset.cfg.min_examples)
@@ -50,34 +54,25 @@ def _candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tupl
     return [FeatureId(module, int(index)) for index in rng.permutation(often_enough)], config.features.n_features
 
 
-def _build_until(
-    n: int,
-    order: list[FeatureId],
-    built: set[str],
-    failed: set[str],
-    loader: FeatureLoader,
-    store: ResultStore,
-    progress: Progress,
+def _build(
+    n: int, waiting: list[FeatureId], loader: FeatureLoader, store: ResultStore, progress: Progress, workers: int
 ) -> None:
-    """Go through the features in order until `n` have a record; what an earlier run did counts and is not redone."""
-    n_built = 0
-    for feature in order:
-        if n_built == n:
-            return
-        unit = str(feature)
-        if unit in built:
-            n_built += 1
-        elif unit not in failed and _build(feature, loader, store):
-            n_built += 1
-            progress.advance()
+    """Build and store records in the order of the features until there are `n`, and why some have none."""
+    if n <= 0:
+        return
+    with closing(loader.prefetch(waiting, workers=workers)) as outcomes:
+        for feature, outcome in zip(waiting, outcomes, strict=True):
+            _store(feature, outcome, store)
+            if isinstance(outcome, FeatureRecord):
+                progress.advance()
+                n -= 1
+                if n == 0:
+                    return
 
 
-def _build(feature: FeatureId, loader: FeatureLoader, store: ResultStore) -> bool:
-    """Build and store one record, or why there is none; true when there is one."""
-    built = loader.build(feature)
+def _store(feature: FeatureId, outcome: FeatureRecord | Failure, store: ResultStore) -> None:
     with store.unit(STAGE, str(feature)):
-        if isinstance(built, Failure):
-            store.add_failure(built, str(feature))
+        if isinstance(outcome, Failure):
+            store.add_failure(outcome, str(feature))
         else:
-            store.add_record(built)
-    return not isinstance(built, Failure)
+            store.add_record(outcome)

@@ -126,7 +126,9 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     settings["autoencoders"] = [autoencoder.module_paths for autoencoder in config.autoencoders]
     refs = {"model": config.model, "data.source": config.data.source}
     refs |= {f"autoencoders[{i}]": autoencoder.path for i, autoencoder in enumerate(config.autoencoders)}
-    del settings["data"]["source"]
+    del settings["data"]["source"], settings["features"]["workers"]
+    if config.dtype == "auto":  # as it was before there was a choice: older runs go on
+        del settings["dtype"]
     files = {name: {"path": ref, "digest": path_digest(resolve_path(ref))} for name, ref in refs.items()}
     return json.loads(json.dumps({"settings": settings, "files": files}))
 

@@ -1,0 +1,1 @@
+"""Measured programs that do the least that caching could do."""

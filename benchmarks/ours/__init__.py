@@ -1,0 +1,1 @@
+"""Measured programs that run this library."""

@@ -1,0 +1,5 @@
+"""Names that the peer imports."""
+
+
+class TokensPrompt:
+    """Never made here."""

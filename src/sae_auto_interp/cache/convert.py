@@ -1,0 +1,172 @@
+"""Turn a cache into another layout: our own, the original library's, or delphi's. No entry is lost or changed.
+
+Memory is that of one shard of an older source, or of a block of entries of a native one; and of the token rows. The
+result is made in a directory beside the destination, which gets its name only when everything is in it.
+"""
+
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from sae_auto_interp.cache.files import put_in_place, temporary_name, writing
+from sae_auto_interp.cache.fingerprints import rows_hash
+from sae_auto_interp.cache.layout import FORMAT_VERSION, TOKENS, VOCABULARY, location_dtype, shard_ranges
+from sae_auto_interp.cache.merge import merge_into_cache
+from sae_auto_interp.cache.older_reader import OlderCacheReader
+from sae_auto_interp.cache.older_source import OlderSource, RetypedSource
+from sae_auto_interp.cache.older_writer import write_older
+from sae_auto_interp.cache.opening import Reader, check_tokens, open_caches, stored_tokens
+from sae_auto_interp.cache.reader import CacheReader
+from sae_auto_interp.cache.source import EntrySource
+from sae_auto_interp.cache.tokens import save_tokens
+from sae_auto_interp.cache.value_types import activation_code
+from sae_auto_interp.errors import InputError, UnknownNameError
+from sae_auto_interp.types import CacheManifest, TokenRows
+
+Layout: TypeAlias = Literal["native", "original", "delphi"]
+
+
+def convert_cache(
+    source: str | Path,
+    destination: str | Path,
+    to: str,
+    *,
+    tokens: TokenRows | None = None,
+    ctx_len: int | None = None,
+    n_splits: int | None = None,
+    activation_dtype: str | None = None,
+) -> dict[str, Path]:
+    """Write all modules of the cache (or run directory) `source` into the new directory `destination`.
+
+    `to` is "native", "original" or "delphi".
+
+    `tokens` are the rows that were cached, where `source` does not store them; `ctx_len` is their length, which
+    suffices unless `to` is "delphi". `n_splits` files per module, as many as in the source by default.
+    `activation_dtype` changes the type of the activations; only then may they lose digits. Returns the directory of
+    each module. Raises `InputError` when something is missing or does not fit, `CacheError` when the source is damaged.
+    """
+    layout, destination = _known_layout(to), Path(destination)
+    root = _root_of(Path(source))
+    readers = open_caches(root, tokens=tokens, ctx_len=ctx_len)
+    rows = tokens or stored_tokens(root, readers)
+    if rows is not None:
+        check_tokens(readers, rows)
+    plans = {path: _description(reader, layout, rows, activation_dtype) for path, reader in readers.items()}
+    ranges = {path: _ranges(plan.width, n_splits or len(plan.shards), layout) for path, plan in plans.items()}
+    with _new_directory(destination) as work:
+        for path, reader in readers.items():
+            entries, plan = _entries(reader, plans[path].activation_dtype), replace(plans[path], shards=())
+            if layout == "native":
+                merge_into_cache([entries], work / path, ranges[path], plan)
+            else:
+                write_older(entries, work / path, ranges[path], plan, layout, _first_rows(rows, plan.n_rows))
+        if layout != "delphi":  # which takes everything in the directory for a module, and has tokens in the shards
+            _write_beside(work, root, _first_rows(rows, max(plan.n_rows for plan in plans.values())))
+    return {path: destination / path for path in readers}
+
+
+def _known_layout(name: str) -> Layout:
+    found = next((layout for layout in get_args(Layout) if layout == name), None)
+    if found is None:
+        raise UnknownNameError("layout", name, get_args(Layout))
+    return found
+
+
+def _root_of(source: Path) -> Path:
+    """Where the modules are: of a run directory, its `features`."""
+    if not source.is_dir():
+        raise InputError(f"there is no directory {source}")
+    return source / "features" if (source / "features").is_dir() else source
+
+
+def _description(reader: Reader, to: Layout, rows: TokenRows | None, activation_dtype: str | None) -> CacheManifest:
+    """The manifest of what is to be written, still with the shards of the source."""
+    manifest = reader.manifest
+    if to == "native" and isinstance(reader, CacheReader):
+        raise InputError(f"{reader.directory} is in the native layout already; there is nothing to convert")
+    if to == "delphi" and rows is None:
+        raise InputError("delphi reads the tokens from its shards, and the source has none; pass the tokens")
+    cached = _first_rows(rows, manifest.n_rows)
+    dtype = _target_dtype(reader, to, activation_dtype)
+    return replace(
+        manifest,
+        format_version=FORMAT_VERSION,
+        activation_dtype=dtype,
+        fingerprint=sha256(f"{manifest.fingerprint} {dtype}".encode()).hexdigest(),
+        location_dtype=str(location_dtype(manifest.n_positions)),
+        rows=rows_hash(cached.tokens, cached.documents) if cached is not None else "",
+    )
+
+
+def _ranges(width: int, n_splits: int, to: Layout) -> list[tuple[int, int]]:
+    """First and last feature of each file; the original library looks for files of equal shares, rounded down."""
+    ranges = shard_ranges(width, n_splits)
+    if to == "native":
+        return ranges
+    ends = [(i + 1) * width // n_splits for i in range(n_splits)]
+    return [(first, end - 1) for first, end in zip([0, *ends], ends, strict=False)]
+
+
+def _target_dtype(reader: Reader, to: Layout, asked: str | None) -> str:
+    """The source's own type unless another was asked for; delphi has float16 only."""
+    dtype = reader.manifest.activation_dtype
+    if asked is not None:
+        activation_code(asked)
+    if to == "delphi" and (asked or dtype) != "float16":
+        raise InputError(
+            f"{reader.directory} has {dtype} activations and delphi's layout float16, which has fewer digits; "
+            "ask for activation_dtype float16 if that will do"
+        )
+    return asked or dtype
+
+
+def _entries(reader: Reader, dtype: str) -> EntrySource:
+    """The source's entries, activations held as `dtype`."""
+    found = activation_code(reader.manifest.activation_dtype)
+    if isinstance(reader, OlderCacheReader):
+        source: EntrySource = OlderSource(reader)
+        found = "F32" if found == "BF16" else found
+    else:
+        source = reader.source()
+    return source if found == activation_code(dtype) else RetypedSource(source, found, dtype)
+
+
+def _first_rows(rows: TokenRows | None, n_rows: int) -> TokenRows | None:
+    if rows is None:
+        return None
+    return TokenRows(rows.tokens[:n_rows], rows.documents[:n_rows], rows.document_names)
+
+
+def _write_beside(work: Path, root: Path, rows: TokenRows | None) -> None:
+    """Tokens and vocabulary, where there are some."""
+    if rows is not None:
+        save_tokens(work / TOKENS, rows)
+    if (root / VOCABULARY).is_file():
+        with writing(work / VOCABULARY):
+            shutil.copyfile(root / VOCABULARY, work / VOCABULARY)
+
+
+@contextmanager
+def _new_directory(destination: Path) -> Generator[Path]:
+    """A directory to fill, which becomes `destination` when the block ends without an error and vanishes otherwise.
+
+    What a killed run left of it is thrown away. Raises `InputError` when the destination holds something.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise InputError(f"{destination} exists and is not empty; choose a new directory")
+    work = temporary_name(destination)
+    shutil.rmtree(work, ignore_errors=True)
+    with writing(work):
+        work.mkdir(parents=True)
+    try:
+        yield work
+        with writing(destination):
+            if destination.exists():
+                destination.rmdir()
+            put_in_place(work, destination)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

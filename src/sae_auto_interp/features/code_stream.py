@@ -1,0 +1,132 @@
+"""Batches of token rows -> the entries of their codes, module by module, as arrays.
+
+Each module's activations are encoded while the model's forward pass stands at it, so that one module's activations are
+in memory at a time. On a GPU nothing here waits for the device: what a batch found is copied while the next one runs,
+and whether its activations were sound is looked at when the copy arrives.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from sae_auto_interp.autoencoders.encoder import Encoder, Scratch, is_sound
+from sae_auto_interp.autoencoders.host_copy import HostCopy
+from sae_auto_interp.autoencoders.sparse_coder import Side, SparseCoder
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.features.token_input import attention_mask
+from sae_auto_interp.models.backends import activation_reader
+from sae_auto_interp.models.placement import input_device, torch_model
+from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleEntries:
+    """What one batch found at one module, in order of location."""
+
+    module_path: str
+    features: Int64[Array, " n"]
+    locations: Int64[Array, " n"]
+    activations: Float32[Array, " n"]
+
+
+class CodeStream:
+    """Runs `model` (a torch module or one wrapped by NNsight) and encodes with `coders`, {module path: coder}.
+
+    `kept` gives {module path: sorted features} of modules of which only some are wanted. `backend` is how activations
+    are read: "hooks" or "nnsight".
+    """
+
+    def __init__(
+        self, model: Any, coders: Mapping[str, SparseCoder], kept: Mapping[str, Int64[Array, " kept"]], backend: str
+    ) -> None:
+        self._read_activations = activation_reader(model, backend)
+        self._device = input_device(torch_model(model))
+        self._coders = coders
+        self._sites: dict[str, Side] = {path: coder.settings.side for path, coder in coders.items()}
+        scratch = Scratch()
+        self._encoders = {path: _encoder(coder, kept.get(path), scratch) for path, coder in coders.items()}
+        self._is_kept = {path: _marks(features, coders[path].width) for path, features in kept.items()}
+
+    @property
+    def device_type(self) -> str:
+        """Where the model begins: "cpu", "cuda", ..."""
+        return self._device.type
+
+    @property
+    def batches_ahead(self) -> int:
+        """Batches to begin before the entries of an earlier one are asked for."""
+        return 0 if self._device.type == "cpu" else 1
+
+    def begin(self, rows: TokenRows, first: int, last: int) -> "PendingBatch":
+        """Encode rows `first` to `last` (exclusive); padding and BOS are read by the model and never encoded."""
+        documents = rows.documents[first:last]
+        places = np.flatnonzero(documents != NO_DOCUMENT)
+        batch = PendingBatch(last - first, places + first * rows.ctx_len, self._is_kept)
+        if len(places) == 0:
+            return batch
+        tokens = torch.from_numpy(rows.tokens[first:last]).long().to(self._device, non_blocking=True)
+        mask = torch.from_numpy(attention_mask(documents)).to(self._device, non_blocking=True)
+        text = None if len(places) == documents.size else torch.from_numpy(places)
+
+        def encode(path: str, activations: Tensor) -> None:
+            batch.add(path, self._encode(path, activations, text))
+
+        self._read_activations(self._sites, tokens, mask, encode)
+        return batch
+
+    def _encode(
+        self, path: str, activations: Float[Tensor, "batch seq d"], text: Int64[Tensor, " n"] | None
+    ) -> HostCopy:
+        coder, encoder = self._coders[path], self._encoders[path]
+        x = activations.flatten(0, 1)
+        coder.check_dimensions(x, f"{path} gives")
+        if text is not None:
+            x = x.index_select(0, text.to(x.device, non_blocking=True))
+        x = x.to(encoder.w_enc.device, non_blocking=True)
+        code = encoder.encode(x)
+        return HostCopy([is_sound(x), code.positions, code.features, code.values])
+
+
+class PendingBatch:
+    """One batch whose entries may still be on their way."""
+
+    def __init__(
+        self, n_rows: int, locations: Int64[Array, " n_text"], is_kept: Mapping[str, Bool[Array, " width"]]
+    ) -> None:
+        self.n_rows = n_rows
+        self._locations = locations
+        self._is_kept = is_kept
+        self._copies: dict[str, HostCopy] = {}
+
+    def add(self, path: str, copy: HostCopy) -> None:
+        self._copies[path] = copy
+
+    def entries(self) -> Iterator[ModuleEntries]:
+        """What was found at each module; raises `InputError` where its activations were no usable numbers."""
+        for path, copy in self._copies.items():
+            sound, positions, features, values = copy.arrays()
+            if not sound:
+                raise InputError(
+                    f"{path} gives NaN, infinite or enormous activations; load the subject model in float32 or bfloat16"
+                )
+            wanted = values > 0
+            if path in self._is_kept:
+                wanted &= self._is_kept[path][features]
+            if not wanted.all():
+                positions, features, values = positions[wanted], features[wanted], values[wanted]
+            yield ModuleEntries(path, features, self._locations[positions], values)
+
+
+def _encoder(coder: SparseCoder, kept: Int64[Array, " kept"] | None, scratch: Scratch) -> Encoder:
+    return coder.encoder(None if kept is None else torch.from_numpy(kept), scratch)
+
+
+def _marks(features: Int64[Array, " kept"], width: int) -> Bool[Array, " width"]:
+    marks = np.zeros(width, dtype=np.bool_)
+    marks[features] = True
+    return marks

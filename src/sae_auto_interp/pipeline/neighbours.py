@@ -1,0 +1,196 @@
+"""Neighbours of a cache's features, saved beside it: `neighbours/{module path}/{kind}.safetensors`.
+
+Directions come from the very weights that the cache was made with: they are found by name and known by their checksum,
+so that no subject model need be loaded.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from jaxtyping import Float32, Int64
+
+from sae_auto_interp.cache.opening import Reader
+from sae_auto_interp.config import load_config, resolve_path
+from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
+from sae_auto_interp.features import FeatureDataset
+from sae_auto_interp.features.cooccurrence import (
+    PMI_MIN_COUNT,
+    jaccard_neighbours,
+    n_text_units,
+    pmi_neighbours,
+)
+from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
+from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.protocols import Progress
+from sae_auto_interp.types import Array, CacheManifest, FeatureId
+
+if TYPE_CHECKING:
+    from sae_auto_interp.autoencoders import SparseCoder
+
+FOLDER = "neighbours"
+Nearest = tuple[Int64[Array, "m n"], Float32[Array, "m n"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourOptions:
+    """Which neighbours are wanted. Raises `InputError` for a setting that the kind does not have."""
+
+    kind: NeighbourKind
+    n: int = 50
+    unit_tokens: int | None = None
+    """Tokens per unit that firing together is counted in; None: 1. Only for jaccard and pmi."""
+    min_count: int | None = None
+    """Units that a pair must share; None: what the kind's function has. Only for jaccard and pmi."""
+    weights: Path | None = None
+    """Directory of the autoencoders' weights; None: those of the run file. Only for decoder and encoder."""
+
+    def __post_init__(self) -> None:
+        foreign = ("unit_tokens", "min_count") if self.is_direction else ("weights",)
+        for name in foreign:
+            if getattr(self, name) is not None:
+                raise InputError(f"{name}={getattr(self, name)} means nothing for {self.kind} neighbours; leave it out")
+
+    @property
+    def is_direction(self) -> bool:
+        return self.kind in ("decoder", "encoder")
+
+
+def run_neighbours(
+    root: Path,
+    options: NeighbourOptions,
+    progress: Progress,
+    *,
+    features: Sequence[FeatureId] | None = None,
+    out: Path | None = None,
+) -> list[Path]:
+    """Neighbours of `features` (None: all, of every module) of a run or cache directory; returns the files written.
+
+    They go to `root/neighbours` unless `out` says otherwise. Raises `CacheError` when there is no finished cache or it
+    does not hold what the kind needs, and `InputError` when the weights that it was made with are not found.
+    """
+    run = RunDirectory(root)
+    dataset = FeatureDataset(run.features if run.features.is_dir() else root)
+    written: list[Path] = []
+    for module, indices in _by_module(features, dataset).items():
+        reader = dataset.readers[module]
+        chosen = chosen_features(indices, reader.manifest.width)
+        progress.note(f"{module}: {options.kind} neighbours of {len(chosen)} of {reader.manifest.width} features")
+        if options.is_direction:
+            found = _by_direction(reader.manifest, indices, options, run)
+        else:
+            found = _by_firing(reader, indices, options, dataset)
+        written.append(found.save(out if out is not None else root / FOLDER))
+    return written
+
+
+def parse_features(text: str) -> list[FeatureId]:
+    """`module_path:index`, several of them with commas between; raises `InputError` for anything else."""
+    try:
+        return [FeatureId.parse(part.strip()) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"features: {error}") from error
+
+
+def _by_module(features: Sequence[FeatureId] | None, dataset: FeatureDataset) -> dict[str, list[int] | None]:
+    """{module: indices asked for}, None for all."""
+    if features is None:
+        return dict.fromkeys(dataset.readers)
+    chosen: dict[str, list[int] | None] = {}
+    for module in sorted({feature.module_path for feature in features}):
+        if module not in dataset.readers:
+            raise UnknownNameError("module path", module, dataset.readers)
+        chosen[module] = [feature.index for feature in features if feature.module_path == module]
+    return chosen
+
+
+def _by_direction(
+    manifest: CacheManifest, indices: Iterable[int] | None, options: NeighbourOptions, run: RunDirectory
+) -> Neighbours:
+    coder = _coder(manifest, _weight_places(run) if options.weights is None else [options.weights])
+    vectors = coder.w_dec if options.kind == "decoder" else coder.w_enc
+    found = cosine_neighbours(vectors.numpy(), options.n, features=indices)
+    return _neighbours(manifest, indices, options, found)
+
+
+def _by_firing(
+    reader: Reader, indices: Iterable[int] | None, options: NeighbourOptions, dataset: FeatureDataset
+) -> Neighbours:
+    unit_tokens = options.unit_tokens or 1
+    if options.kind == "jaccard":
+        min_count = options.min_count or 1
+        found = jaccard_neighbours(reader, options.n, features=indices, unit_tokens=unit_tokens, min_count=min_count)
+    else:
+        min_count = options.min_count or PMI_MIN_COUNT
+        n_units = _n_units(reader.manifest, dataset, unit_tokens)
+        found = pmi_neighbours(
+            reader, options.n, n_units, features=indices, unit_tokens=unit_tokens, min_count=min_count
+        )
+    return _neighbours(reader.manifest, indices, options, found, unit_tokens, min_count)
+
+
+def _neighbours(
+    manifest: CacheManifest,
+    indices: Iterable[int] | None,
+    options: NeighbourOptions,
+    found: Nearest,
+    unit_tokens: int | None = None,
+    min_count: int | None = None,
+) -> Neighbours:
+    return Neighbours(
+        module_path=manifest.module_path,
+        kind=options.kind,
+        source=source_of(manifest, options.kind),
+        features=chosen_features(indices, manifest.width),
+        indices=found[0],
+        values=found[1],
+        unit_tokens=unit_tokens,
+        min_count=min_count,
+    )
+
+
+def _n_units(manifest: CacheManifest, dataset: FeatureDataset, unit_tokens: int) -> int:
+    rows = dataset.tokens
+    if rows is None:
+        raise CacheError(
+            f"{dataset.raw_dir} keeps no tokens, and without the number of text tokens there is no PMI; "
+            "use --kind jaccard, or pmi_neighbours with the number given"
+        )
+    return n_text_units(rows.documents[: manifest.n_rows], unit_tokens)
+
+
+def _weight_places(run: RunDirectory) -> list[Path]:
+    """The directories of weights that the run file names."""
+    if not run.config.is_file():
+        raise InputError(
+            f"{run.root} has no run file that names the autoencoders' weights; give their directory (--weights)"
+        )
+    return [Path(resolve_path(autoencoder.path)) for autoencoder in load_config(run.config).autoencoders]
+
+
+def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
+    """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says."""
+    from sae_auto_interp.autoencoders.detect import Family
+    from sae_auto_interp.models.identity import weights_sha256
+
+    family, _, name = manifest.autoencoder.partition(":")
+    if family not in get_args(Family) or not manifest.weights_sha256:
+        raise CacheError(
+            f"the cache of {manifest.module_path} does not say which weights it was made with "
+            f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
+        )
+    paths = [path for place in places for path in (place / name, place) if path.name == name and path.exists()]
+    listed = ", ".join(map(str, places))
+    if not paths:
+        raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
+    for path in paths:
+        coder = import_module(f"sae_auto_interp.autoencoders.{family}").read(path)
+        if weights_sha256(coder) == manifest.weights_sha256:
+            return coder
+    raise InputError(
+        f"{name!r} in {listed} is not the autoencoder that {manifest.module_path} was cached with: "
+        "its weights changed since; give the directory that has them (--weights), or cache again"
+    )
