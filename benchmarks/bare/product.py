@@ -16,6 +16,8 @@ Product = Callable[[Float[Tensor, "n d"], Float[Tensor, "width d"]], None]
 
 BLOCK_ENTRIES = (1 << 20, 1 << 22, 1 << 24, 1 << 26)
 """Numbers in a block of the result, 4 bytes each."""
+UNEVEN = 32
+"""Numbers behind each row of the result that keep its length from being a power of two."""
 TRIED_TOKENS = 1024
 N_TRIALS = 3
 
@@ -33,6 +35,7 @@ def ways() -> dict[str, Product]:
     for entries in BLOCK_ENTRIES:
         size = f"{entries * 4 >> 20} MiB"
         found[f"rows, {size}"] = partial(_row_blocks, entries=entries)
+        found[f"rows of uneven length, {size}"] = partial(_row_blocks, entries=entries, padding=UNEVEN)
         found[f"columns, {size}"] = partial(_column_blocks, entries=entries)
         found[f"transposed, {size}"] = partial(_transposed_blocks, entries=entries)
     return found
@@ -56,9 +59,9 @@ def _whole(x: Tensor, w: Tensor) -> None:
     torch.mm(x, w.T)
 
 
-def _row_blocks(x: Tensor, w: Tensor, *, entries: int) -> None:
+def _row_blocks(x: Tensor, w: Tensor, *, entries: int, padding: int = 0) -> None:
     size = min(max(1, entries // w.shape[0]), x.shape[0])
-    out = x.new_empty(size, w.shape[0])
+    out = x.new_empty(size, w.shape[0] + padding)[:, : w.shape[0]]
     for first in range(0, x.shape[0], size):
         part = x[first : first + size]
         torch.mm(part, w.T, out=out[: part.shape[0]])

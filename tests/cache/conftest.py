@@ -1,4 +1,4 @@
-"""What a crash of the machine would leave is not tested here: waiting for the disk at every file is most of the time."""
+"""What a crash of the machine leaves is not tested here: waiting for the disk at every file is most of the time."""
 
 import pytest
 

@@ -13,14 +13,15 @@ from sae_auto_interp.cache.combine import combine_caches
 from sae_auto_interp.cache.fingerprints import joined_hash, rows_hash
 from sae_auto_interp.cache.layout import MANIFEST, STATISTICS, TOKENS, VOCABULARY
 from sae_auto_interp.cache.reader import CacheReader
-from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.cli import app
-from sae_auto_interp.features import CacheOptions, FeatureCache
+from sae_auto_interp.errors import CacheError, InputError
+from sae_auto_interp.features import CacheOptions, FeatureCache, FeatureDataset
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 from tests.support.records import Entry, directory_bytes, make_rows, plain_rows, tiny_world, write_cache
 
 N_ROWS, CTX_LEN = 10, 8
+NOT_IN_FORMAT_1 = ("configuration", "rows", "statistics_sha256", "sha256")
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,24 @@ def test_what_cannot_be_a_source_is_refused(world: tuple[Any, dict[str, Any]], t
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_whose_cache_is_not_finished_is_refused(tmp_path: Path) -> None:
+    """Both lack the same modules: nothing else would tell."""
+    for name in ("a", "b"):
+        rows = plain_rows(2, 4, seed=ord(name))
+        write_cache(tmp_path / name / "features", rows, {"m": [(0, 1, 0, 1.0)]}, width=2)
+        as_run(tmp_path / name, rows)
+    unfinished = RunDirectory(tmp_path / "b").unfinished
+    unfinished.mkdir()
+    with pytest.raises(CacheError, match=r"b is not finished .*; run its cache stage again"):
+        combine_caches([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    unfinished.rmdir()
+    neighbours = tmp_path / "b" / "features" / "neighbours" / "m"
+    neighbours.mkdir(parents=True)
+    (neighbours / "cosine.safetensors").touch()
+    combine_caches([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "features").iterdir() if path.is_dir()) == ["m"]
+
+
 def test_another_cache_at_the_destination_is_kept(tmp_path: Path) -> None:
     for name in ("a", "b", "other"):
         write_cache(tmp_path / name, plain_rows(2, 4, seed=ord(name[0])), {"m": [(0, 1, 0, 1.0)]}, width=2)
@@ -263,3 +282,13 @@ def test_the_command_merges_and_says_what_there_is(tmp_path: Path, capsys: pytes
     assert f"4 rows of 1 modules are in {tmp_path / 'out'}" in capsys.readouterr().out
     dataset = FeatureDataset(tmp_path / "out")
     assert [(str(found.feature), found.locations.tolist()) for found in dataset] == [("m:0", [1, 9])]
+
+
+def test_a_cache_that_does_not_say_how_it_was_made_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_cache(tmp_path / name, plain_rows(2, 4, seed=ord(name)), {"m": [(0, 1, 0, 1.0)]}, width=2)
+    path = tmp_path / "b" / "m" / MANIFEST
+    fields = json.loads(path.read_text()) | {"format_version": 1}
+    path.write_text(json.dumps({name: value for name, value in fields.items() if name not in NOT_IN_FORMAT_1}))
+    with pytest.raises(CacheError, match=r"b/m does not say how it was made \(it was converted, or is of format 1\)"):
+        combine_caches([tmp_path / "a", tmp_path / "b"], tmp_path / "out")

@@ -20,7 +20,7 @@ from sae_auto_interp.cache.older_files import load_sorted, older_shards
 from sae_auto_interp.cache.older_reader import OlderCacheReader
 from sae_auto_interp.cache.opening import open_caches
 from sae_auto_interp.cache.tokens import save_tokens
-from sae_auto_interp.errors import InputError, UnknownNameError
+from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.types import FeatureId
 from tests.support.records import Entry, plain_rows, read_entries, write_cache, write_original
@@ -256,6 +256,15 @@ def test_bfloat16_is_read_as_it_is(tmp_path: Path) -> None:
     assert reader.manifest.activation_dtype == "bfloat16"
     assert reader.entries(0).activations.tolist() == [1.5, -3.0]
     assert reader.entries(1).activations.tolist() == [0.099609375], "0.1 cut after 7 binary digits of its fraction"
+
+
+def test_rows_of_65536_tokens_are_the_longest_that_16_bits_tell(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    locations = np.array([[0, 65535, 0]], np.uint16)
+    save_file({"locations": locations, "activations": np.ones(1, np.float16)}, tmp_path / "m" / "0_0.safetensors")
+    assert open_caches(tmp_path, ctx_len=65536)["m"].entries(0).locations.tolist() == [65535]
+    with pytest.raises(CacheError, match="16 bits cannot tell the positions of rows of 65537 tokens"):
+        open_caches(tmp_path, ctx_len=65537)["m"].entries(0)
 
 
 def test_records_of_an_older_cache_are_those_of_our_own(tmp_path: Path) -> None:

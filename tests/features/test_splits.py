@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.negatives import random_non_activating
@@ -64,6 +66,26 @@ def test_a_text_that_is_taken_is_not_drawn_on_either_side() -> None:
     train, test = random_non_activating(NONE, grid, np.arange(20) < 10, 50, 50, np.random.default_rng(0), taken=taken)
     assert train.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert test.tolist() == [11, 12, 13, 14, 15, 16, 17, 18, 19]
+
+
+@given(
+    counts=st.lists(st.integers(1, 30) | st.just(1), min_size=2, max_size=60),
+    fraction=st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]),
+    seed=st.integers(0, 999),
+)
+def test_no_side_is_further_behind_than_the_fullest_document(counts: list[int], fraction: float, seed: int) -> None:
+    """What dealing documents one by one to the side that is behind guarantees."""
+    active = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    is_train = training_documents(active, len(counts), fraction, np.random.default_rng(seed))
+    surplus = is_train[active].sum() - fraction * len(active)
+    assert -fraction * max(counts) - 1e-9 <= surplus <= (1 - fraction) * max(counts) + 1e-9
+    assert 0 < is_train.sum() < len(counts)
+
+
+def test_equally_full_documents_are_on_either_side_by_chance() -> None:
+    active = np.repeat(np.arange(12, dtype=np.int32), [3] * 4 + [1] * 8)
+    drawn = np.stack([training_documents(active, 12, 0.25, np.random.default_rng(seed)) for seed in range(2000)])
+    assert drawn.mean(axis=0) == pytest.approx(np.full(12, 0.25), abs=0.04)
 
 
 @pytest.mark.parametrize("n_silent", [390, 40, 12])

@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.cache.layout import MANIFEST, write_text
 from sae_auto_interp.cache.reader import read_manifest
 from sae_auto_interp.cli import app
@@ -125,13 +126,13 @@ def test_a_cache_alone_gives_jaccard_but_no_pmi(run_dir: Path) -> None:
 def test_other_weights_under_the_same_name_are_refused(run_dir: Path, tmp_path: Path) -> None:
     coder = openai.read(weights_of("openai") / "1.pt")
     coder.w_dec[0, 0] += 1
-    openai.save(tmp_path / "other" / "1.pt", coder, 12)  # pyright: ignore[reportArgumentType]
+    openai.save(tmp_path / "other" / "1.pt", CoderWeights(coder.w_enc, coder.b_enc, coder.w_dec, coder.b_dec), 12)
     with pytest.raises(InputError, match="weights changed since"):
         neighbours(run_dir, "decoder", "h.1:3", weights=tmp_path / "other")
 
 
 def test_weights_that_are_not_there_are_named(run_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no openai autoencoder '1.pt'"):
+    with pytest.raises(InputError, match=r"has no openai autoencoder '1\.pt'"):
         neighbours(run_dir, "decoder", "h.1:3", weights=tmp_path)
 
 

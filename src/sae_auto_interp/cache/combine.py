@@ -15,13 +15,15 @@ from sae_auto_interp.cache.array_writer import ArrayWriter
 from sae_auto_interp.cache.arrays import ArrayFile
 from sae_auto_interp.cache.files import DurableFile, sha256_of
 from sae_auto_interp.cache.fingerprints import NO_ROWS, cache_fingerprint, joined_hash, rows_hash
-from sae_auto_interp.cache.layout import MANIFEST, TOKENS, VOCABULARY, location_dtype, shard_ranges
+from sae_auto_interp.cache.layout import MANIFEST, SHARD_PATTERN, TOKENS, VOCABULARY, location_dtype, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader, read_manifest
 from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.types import NO_DOCUMENT, Array, CacheManifest
 
 FEATURES = "features"
+UNFINISHED = ".unfinished"
+"""Where a run directory keeps the work of a cache that is not finished."""
 ROWS_AT_A_TIME = 4096
 _MUST_AGREE = {
     "weights_sha256": "weights of the autoencoder",
@@ -82,7 +84,12 @@ def combine_caches(sources: Sequence[Path], destination: Path, n_splits: int | N
 def _opened(root: Path) -> _Source:
     """Raises `CacheError` when there is no finished cache, or a byte of it is not what was written."""
     features = root / FEATURES if (root / FEATURES).is_dir() else root
-    directories = sorted(path for path in features.glob("*") if path.is_dir() and not path.name.startswith("."))
+    if (features / UNFINISHED).is_dir():
+        raise CacheError(
+            f"{root} is not finished (it has {features / UNFINISHED}); run its cache stage again, it resumes"
+        )
+    patterns = (f"*/{pattern}" for pattern in (MANIFEST, SHARD_PATTERN, f".{SHARD_PATTERN}.partial"))
+    directories = sorted({path.parent for pattern in patterns for path in features.glob(pattern)})
     if not directories:
         raise CacheError(f"{root} holds no cache: give a directory that `cache`, `run` or save_splits wrote")
     readers = {reader.module_path: reader for reader in (CacheReader(path, verify=True) for path in directories)}
@@ -111,7 +118,7 @@ def _check_configuration(sources: Sequence[_Source], module: str) -> None:
         manifest = source.readers[module].manifest
         if not manifest.configuration:
             raise CacheError(
-                f"{source.features / module} does not say how it was made (format 1); cache again to merge"
+                f"{source.features / module} does not say how it was made (it was converted, or is of format 1)"
             )
         for name, meaning in _MUST_AGREE.items():
             if getattr(manifest, name) != getattr(first, name):

@@ -108,7 +108,9 @@ def load_sorted(shard: OlderShard, ctx_len: int, n_rows: int) -> SortedShard:
     for name, column, limit in (("row", rows, n_rows), ("position", positions, ctx_len)):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < limit:
             raise shard.garbled(f"{name} {int(column.min())}..{int(column.max())} of {limit}")
-    locations = rows.astype(location_dtype(n_rows * ctx_len))
+    if shard.location_code == "U16" and ctx_len > 1 << 16:
+        raise shard.garbled(f"its 16 bits cannot tell the positions of rows of {ctx_len} tokens")
+    locations = rows.astype(location_dtype(n_rows * ctx_len + 1))  # also holds ctx_len itself
     locations *= locations.dtype.type(ctx_len)
     locations += positions.astype(locations.dtype)
     activations = _checked_activations(shard)

@@ -65,7 +65,7 @@ def _write_shard(
             shard.append(name, array)
         for begin in range(0, n, BLOCK_ENTRIES):
             end = min(begin + BLOCK_ENTRIES, n)
-            places, activations = source.take(end - begin, location_dtype(description.n_positions))
+            places, activations = source.take(end - begin, location_dtype(description.n_positions + 1))
             features = np.searchsorted(offsets, np.arange(begin, end), side="right") - 1 + shown_first
             shard.append("locations", _triples(places, features, description.ctx_len, HELD_AS[code]))
             shard.append("activations", activations)

@@ -26,7 +26,7 @@ from sae_auto_interp.types import Array
 
 LEAST_ENTRIES = 1 << 16
 LEAST_LOSS_SECONDS = 5.0
-LEAST_LOSS_FRACTION = 0.05
+LEAST_LOSS_FRACTION = 0.01
 """A kill costs at most this much work (the larger of the two), however large the pool is."""
 
 

@@ -18,7 +18,7 @@ class CacheOptions:
 
     activation_dtype: str = "float16"
     """Type of the stored values: float16, bfloat16 or float32."""
-    buffer_mib: int = 128
+    buffer_mib: int = 64
     """Memory for activations waiting to be spilled; 0 spills after every batch."""
     work_dir: Path | None = None
     """Where half-finished work is kept, so that a killed run resumes; None uses a temporary directory."""

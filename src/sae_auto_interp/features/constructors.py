@@ -112,9 +112,10 @@ def _strongest_apart(
 ) -> Int64[Array, " m"]:
     """Indices of windows taken greedily by strength, such that no two begin less than `spacing` tokens apart.
 
-    Windows of different runs are never that close, so each round takes the strongest that is left of every run.
+    The windows come in order of location, which decides between equally strong ones. Those of different runs are
+    never that close, so each round takes the strongest that is left of every run.
     """
-    left = np.lexsort((starts, -strengths, run))
+    left = np.lexsort((-strengths, run))
     taken: list[Array] = []
     while len(left):
         is_strongest = np.ones(len(left), dtype=np.bool_)

@@ -7,7 +7,6 @@ KB. The processes end with the iterator, on ctrl-C, and when the process that st
 
 import multiprocessing
 import os
-import pickle
 import shutil
 import signal
 import threading
@@ -16,7 +15,9 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from pickle import PicklingError
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -101,9 +102,10 @@ def _outcome(
 
 
 def _require_picklable(constructor: "Constructor") -> None:
+    """Before any process waits for it."""
     try:
-        pickle.dumps(constructor)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        ForkingPickler.dumps(constructor)
+    except (PicklingError, AttributeError, TypeError) as error:
         raise InputError(
             f"the constructor {constructor!r} cannot be sent to other processes; give a function of a module, "
             "or workers=0"
