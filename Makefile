@@ -12,7 +12,7 @@ BENCH ?=
 RUN_ENV := .venv
 TEST_ENV := .venv-test
 
-.PHONY: help demo test lint format types check setup setup-test bench bench-peer-setup clean
+.PHONY: help demo test lint format types check setup setup-test bench bench-peer-setup soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ setup: ## make or update .venv, with what running needs
 
 setup-test: ## make or update .venv-test, with what testing and developing need
 	@$(PYTHON) scripts/setup_environment.py $(TEST_ENV) --extras test,dev
+
+soak: setup-test ## kill the writer and fill the disk at hundreds of moments; some minutes
+	@SAE_AUTO_INTERP_SOAK=1 $(TEST_ENV)/bin/python -m pytest tests/features/test_resume.py
 
 bench: setup-test ## measure against the bare limit and the peer, some hours; see docs/benchmarks.md
 	@$(TEST_ENV)/bin/python -m benchmarks.run_all $(BENCH)

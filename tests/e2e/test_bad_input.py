@@ -109,7 +109,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     arguments = ("cache", write_run_file(tmp_path), "--out", tmp_path / "run")
-    said = complaint(*arguments, largest_file=600 * 1024)
+    said = complaint(*arguments, largest_file=200 * 1024)
     assert "cannot be written" in said
     assert "run the same command again" in said
     again = sae_auto_interp(*arguments)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sae_auto_interp.errors import ConfigError
@@ -48,6 +48,7 @@ def windows_one_by_one(rows: TokenRows, dense: Any, window: int) -> list[tuple[i
 @given(token_rows(), st.integers(1, 8), st.data())
 def test_windows_are_those_taken_one_by_one(arrays: tuple[Any, Any], window: int, data: st.DataObject) -> None:
     rows = TokenRows(*arrays, ("a", "b", "c"))
+    assume(window <= rows.ctx_len)
     grid = WindowGrid(rows, window, 0, 1, np.full(rows.n_rows, NO_DOCUMENT, np.int32))  # windows need not fit a grid
     values = data.draw(st.lists(st.integers(-6, 4), min_size=rows.tokens.size, max_size=rows.tokens.size))
     dense = np.array(values, dtype=np.float32).clip(min=0).reshape(rows.tokens.shape)

@@ -175,7 +175,7 @@ def _select(feature: FeatureId) -> Selection | Failure | None:
         if _Worker.loader is None:
             job = _Worker.job
             rows = _load_rows(job.rows, job.n_documents)
-            dataset = FeatureDataset(job.cache, job.cfg, features={}, tokens=rows)
+            dataset = FeatureDataset(job.cache, job.cfg, features={}, ctx_len=rows.ctx_len)
             _Worker.loader = FeatureLoader(rows, dataset, job.constructor)
         return _Worker.loader.select(feature)
     except SaeAutoInterpError:
