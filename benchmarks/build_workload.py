@@ -51,7 +51,7 @@ def zipfian_tokens(n_rows: int, ctx_len: int, vocab: int, seed: int) -> Int64[Ar
     """Token ids drawn with probability proportional to 1 / (id + 1)."""
     frequency = 1.0 / np.arange(1, vocab + 1)
     rng = np.random.default_rng([seed, 2])
-    return rng.choice(vocab, size=(n_rows, ctx_len), p=frequency / frequency.sum()).astype(np.int64)
+    return rng.choice(vocab, size=(n_rows, ctx_len), p=frequency / frequency.sum()).astype(np.int32)
 
 
 def random_gpt2(workload: Workload) -> Any:

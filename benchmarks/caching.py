@@ -25,7 +25,7 @@ class Size:
     batch_rows: int
 
 
-SIZES = {4096: Size(262_144, 32), 32768: Size(65_536, 32), 131072: Size(32_768, 8)}
+SIZES = {4096: Size(262_144, 32), 32768: Size(65_536, 32), 131072: Size(16_384, 8)}
 """By width. The peer holds a batch's dense codes several times over: at 131072 wider batches cost it 14 GiB."""
 QUICK_SIZES = {512: Size(4_096, 4)}
 COMPARED_WITH_PEER: Activation = "topk"

@@ -21,7 +21,7 @@ from sae_auto_interp.autoencoders import saelens, sparsify
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Tokens per second; which way of multiplying is the fastest is found out before."""
     model, module, w_enc = _loaded(settings, folder)
-    tokens = torch.from_numpy(np.load(folder / TOKENS))
+    tokens = torch.from_numpy(np.load(folder / TOKENS)).long()
     batches = tokens.split(settings["batch_rows"])
     with torch.inference_mode():
         name, product = fastest(flat(output_at(model, module, batches[0])), w_enc)

@@ -26,7 +26,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     coder = load_sparsify_sparse_coders(str(folder / CODERS), [path], "cpu")[path].requires_grad_(False)
     for value in (*model.state_dict().values(), *coder.state_dict().values()):
         value.sum()
-    tokens = torch.from_numpy(np.load(folder / TOKENS))
+    tokens = torch.from_numpy(np.load(folder / TOKENS)).long()
     destination = scratch_folder(folder, "peer")
     shutil.rmtree(destination, ignore_errors=True)
     destination.mkdir()

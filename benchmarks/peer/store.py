@@ -21,7 +21,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     cache.width = settings["width"]
     cache.cache.latent_locations[STORE_MODULE] = torch.from_numpy(np.stack([rows, positions, features], axis=1))
     cache.cache.latent_activations[STORE_MODULE] = torch.from_numpy(activations)
-    cache.cache.tokens[STORE_MODULE] = torch.from_numpy(np.load(folder / TOKENS))
+    cache.cache.tokens[STORE_MODULE] = torch.from_numpy(np.load(folder / TOKENS)).long()
     partial = folder / f".{PEER_STORE}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()

@@ -73,12 +73,16 @@ class TokenRows:
     def from_ids(cls, tokens: Any) -> "TokenRows":
         """Rows of ids alone ([rows, ctx_len], any array): each row stands for its own document.
 
-        Rows are then what must not leak into each other. Raises ValueError for another number of dimensions.
+        Rows are then what must not leak into each other. Ids of 32 bits are not copied. Raises ValueError for another
+        number of dimensions, and for ids beyond 32 bits.
         """
-        array = np.asarray(tokens).astype(np.int32)
+        array = np.asarray(tokens)
         if array.ndim != 2:
             raise ValueError(f"tokens must be [rows, ctx_len], got shape {array.shape}")
-        owners = np.repeat(np.arange(len(array), dtype=np.int32)[:, None], array.shape[1], axis=1)
+        if array.size and not -(1 << 31) <= int(array.min()) <= int(array.max()) < 1 << 31:
+            raise ValueError(f"token ids must fit 32 bits, got {array.min()} to {array.max()}")
+        array = array.astype(np.int32, copy=False)
+        owners = np.broadcast_to(np.arange(len(array), dtype=np.int32)[:, None], array.shape)  # takes no memory
         return cls(array, owners, tuple(f"row {i}" for i in range(len(array))))
 
     @property

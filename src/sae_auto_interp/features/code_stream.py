@@ -69,7 +69,7 @@ class CodeStream:
         batch = PendingBatch(last - first, places + first * rows.ctx_len, self._is_kept)
         if len(places) == 0:
             return batch
-        tokens = torch.from_numpy(rows.tokens[first:last]).long().to(self._device, non_blocking=True)
+        tokens = torch.from_numpy(rows.tokens[first:last].astype(np.int64)).to(self._device, non_blocking=True)
         mask = torch.from_numpy(attention_mask(documents)).to(self._device, non_blocking=True)
         text = None if len(places) == documents.size else torch.from_numpy(places)
 

@@ -21,7 +21,12 @@ def token_rows(tokens: Any) -> TokenRows:
         raise InputError(f"tokens have shape {list(array.shape)}; give at least one row as [rows, ctx_len]")
     if array.dtype.kind not in "iu":
         raise InputError(f"tokens are of type {array.dtype}; give token ids, which are whole numbers")
-    return tokens if isinstance(tokens, TokenRows) else TokenRows.from_ids(array)
+    if isinstance(tokens, TokenRows):
+        return tokens
+    try:
+        return TokenRows.from_ids(array)
+    except ValueError as error:
+        raise InputError(f"tokens: {error}") from error
 
 
 def budgeted(rows: TokenRows, n_tokens: int | None) -> TokenRows:
