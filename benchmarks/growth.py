@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser(NAME, __doc__)
     made.add_argument("--width", type=int, default=4096)
-    made.add_argument("--batch-rows", type=int, default=8, help="few, so that the model's own pass does not drown the rest")
+    made.add_argument(
+        "--batch-rows", type=int, default=8, help="few, so that the model's own pass does not drown the rest"
+    )
     made.add_argument("--tokens", type=int, nargs="+", default=list(N_TOKENS))
     made.add_argument("--peer-repetitions", type=int, default=1, help="it takes a quarter of an hour for 4 M tokens")
     return made

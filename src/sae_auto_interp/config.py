@@ -91,7 +91,7 @@ class CacheConfig(_Section):
     n_splits: int = Field(default=4, ge=1)
     """Shards over the width of each autoencoder."""
     activation_dtype: str = Field(default="float16", pattern="^(float16|bfloat16|float32)$")
-    buffer_mib: int = Field(default=64, ge=1)
+    buffer_mib: int = Field(default=64, ge=1, le=16_384)
     """Memory for activations waiting to be written; sorting them takes as much again for a moment."""
     backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
     """How the model's activations are read: torch hooks, or an NNsight trace. Both give the same bits."""

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 TORCH_FILES = {f"src/sae_auto_interp/features/{name}.py" for name in ("cache", "code_stream")}
 """Where the model and its coders become cached activations; everything behind it is numpy."""
 
-MAY_IMPORT_BY_FILE = dict.fromkeys(TORCH_FILES, {"models", "autoencoders"})
+MAY_IMPORT_BY_FILE = {path: {"models", "autoencoders"} for path in TORCH_FILES}
 
 TORCH = ("torch", "nnsight", "accelerate", "safetensors.torch")
 TORCH_FOLDERS = {"models", "autoencoders"}

@@ -13,8 +13,9 @@ CPU = torch.device("cpu")
 
 
 def block_of(values: torch.Tensor) -> torch.Tensor:
-    block = Scratch().block(*values.shape, CPU)
-    block[:, : values.shape[1]] = values
+    n, width = values.shape
+    block = Scratch().block(n, width, CPU)
+    block[:, :width] = values
     return block
 
 

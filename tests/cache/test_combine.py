@@ -235,6 +235,32 @@ def test_another_cache_at_the_destination_is_kept(tmp_path: Path) -> None:
     assert directory_bytes(tmp_path / "other" / "m") == before
 
 
+def test_a_run_at_the_destination_keeps_its_tokens_too(tmp_path: Path) -> None:
+    """Nothing is written before it is known that everything may be."""
+    for name in ("a", "b", "other"):
+        rows = plain_rows(2, 4, seed=ord(name[0]))
+        write_cache(tmp_path / name / "features", rows, {"m": [(0, 1, 0, 1.0)]}, width=2)
+        RunDirectory(tmp_path / name).save_tokens(rows)
+    before = directory_bytes(tmp_path / "other")
+    with pytest.raises(CacheError, match="holds another cache; choose another directory"):
+        combine_caches([tmp_path / "a", tmp_path / "b"], tmp_path / "other")
+    assert directory_bytes(tmp_path / "other") == before
+
+
+def test_the_same_merge_again_is_the_same_or_says_why_not(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_cache(tmp_path / name, plain_rows(2, 4, seed=ord(name)), {"m": [(0, 1, 0, 1.0)]}, width=6, n_splits=2)
+    sources, out = [tmp_path / "a", tmp_path / "b"], tmp_path / "out"
+    first = combine_caches(sources, out)
+    assert combine_caches(sources, out) == first
+    with pytest.raises(CacheError, match="holds this cache in 2 shards; choose another directory"):
+        combine_caches(sources, out, n_splits=3)
+    shard = out / "m" / first["m"].shards[0].file
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+    with pytest.raises(CacheError, match="is damaged"):
+        combine_caches(sources, out)
+
+
 def test_vocabularies_and_tokens_must_fit(tmp_path: Path) -> None:
     rows = {name: plain_rows(2, 4, seed=ord(name)) for name in "abc"}
     for name, own in rows.items():

@@ -115,7 +115,8 @@ def test_a_window_longer_than_a_row_is_refused() -> None:
     WindowGrid.over(plain_rows(2, 8), 8)
     with pytest.raises(InputError, match="a window of 9 tokens does not fit rows of 8 tokens of text"):
         WindowGrid.over(plain_rows(2, 8), 9)
-    rows = plain_rows(2, 8)
+    full = plain_rows(2, 8)
+    rows = TokenRows(full.tokens, full.documents.copy(), full.document_names)
     rows.documents[:, 0] = NO_DOCUMENT
     with pytest.raises(InputError, match="a window of 8 tokens does not fit rows of 7 tokens of text"):
         WindowGrid.over(rows, 8)

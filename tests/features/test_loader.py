@@ -289,6 +289,8 @@ def test_rows_that_were_not_cached_are_left_out_and_foreign_ones_refused(tmp_pat
     for tokens in (rows.tokens[:59], rows.tokens[:, :-1], rows.tokens.reshape(-1, 4)):
         with pytest.raises(InputError, match="the cache has 60 rows of 8 tokens, not"):
             FeatureLoader(tokens, FeatureDataset(root, config()))
+    with pytest.raises(InputError, match="was cached over other tokens than these"):
+        FeatureLoader(TokenRows.from_ids(rows.tokens + 1), FeatureDataset(root, config()))
     with pytest.raises(InputError, match="shape"):
         FeatureLoader(rows.tokens[0], FeatureDataset(root, config()))
     write_cache(tmp_path, rows, {"other": []}, width=2)

@@ -25,3 +25,20 @@ def test_running_top_is_a_stable_sort(columns: list[list[int]], n: int, block: i
     assert np.array_equal(found[:, :n_found], np.argsort(-keys, axis=1, kind="stable")[:, :n])
     assert np.array_equal(best[:, :n_found], -np.sort(-keys, axis=1)[:, :n])
     assert (found[:, n_found:] == -1).all()
+
+
+def test_one_row_with_very_many_entries_costs_no_memory_for_the_others() -> None:
+    import tracemalloc
+
+    n_rows, n, n_columns = 512, 50, 25_000
+    keys = np.random.default_rng(0).random(n_columns)
+    top = RunningTop(n_rows, n)
+    top.offer(np.array([1]), np.array([0]), np.array([0.5]))
+    tracemalloc.start()
+    top.offer(np.zeros(n_columns, np.int64), np.arange(1, n_columns + 1), keys)
+    found, best = top.best()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20, "512 rows of 25,000 entries would take 100 MiB and more"
+    assert np.array_equal(found[0], 1 + np.argsort(-keys)[:n])
+    assert np.array_equal(best[1, :2], [0.5, -np.inf])

@@ -150,6 +150,17 @@ def test_a_damaged_vocabulary_is_named(byte_level: Any, tmp_path: Path) -> None:
         Vocabulary.load(tmp_path)
 
 
+@pytest.mark.parametrize("place", [-1, -40, -200])
+def test_a_vocabulary_with_one_wrong_byte_is_named(place: int, byte_level: Any, tmp_path: Path) -> None:
+    """Otherwise every later token would be read as parts of its neighbours."""
+    Vocabulary.from_tokenizer(byte_level).save(tmp_path)
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[place] ^= 1
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(CacheError, match=f"{FILE} is damaged: it is not what was written"):
+        Vocabulary.load(tmp_path)
+
+
 def test_unknown_ids_are_named() -> None:
     vocabulary = Vocabulary((b"a",))
     assert vocabulary.str_tokens(np.array([0, 1, -1])) == ("a", "<token 1>", "<token -1>")

@@ -153,14 +153,3 @@ class ArrayFile:
         if end != n_bytes:
             raise self.unreadable(f"it has {n_bytes} bytes where its header says {end}")
         return arrays
-
-
-def opened(path: Path) -> ArrayFile:
-    """A safetensors file; raises `CacheError` when it is missing, truncated or none."""
-    return ArrayFile(path)
-
-
-def whole(file: ArrayFile, name: str, path: Path) -> Array:
-    """One array of the opened file `path`; raises `CacheError` when the file has none of that name."""
-    assert file.path == path, f"{file.path} is opened, not {path}"
-    return file.read(name).reshape(file.shape(name))

@@ -71,6 +71,7 @@ def combine_caches(sources: Sequence[Path], destination: Path, n_splits: int | N
         _check_configuration(opened, module)
     is_run = opened[0].features != opened[0].root
     features = destination / FEATURES if is_run else destination
+    _check_destination(opened, features, n_splits)
     features.mkdir(parents=True, exist_ok=True)
     manifests: dict[str, CacheManifest] = {}
     if opened[0].tokens is not None:
@@ -132,13 +133,33 @@ def _check_configuration(sources: Sequence[_Source], module: str) -> None:
         seen[manifest.fingerprint] = source.root
 
 
+def _check_destination(sources: Sequence[_Source], features: Path, n_splits: int | None) -> None:
+    """Before anything is written: what is there already must be this very result, finished or begun."""
+    expected = set(sources[0].readers)
+    for path in sorted(features.glob(f"*/{MANIFEST}")):
+        if path.parent.name not in expected:
+            raise CacheError(f"{path.parent} is of another cache; choose another directory")
+        readers = [source.readers[path.parent.name] for source in sources]
+        _check_same_result(path.parent, readers, n_splits)
+
+
+def _check_same_result(directory: Path, readers: Sequence[CacheReader], n_splits: int | None) -> CacheManifest:
+    """The manifest in `directory`, if it is that of the readers' rows together, over as many shards as wanted."""
+    found = read_manifest(directory)
+    description = _description([reader.manifest for reader in readers])
+    if replace(found, shards=(), statistics_sha256="") != description:
+        raise CacheError(f"{directory} holds another cache; choose another directory")
+    if len(found.shards) != (n_splits or len(readers[0].manifest.shards)):
+        raise CacheError(f"{directory} holds this cache in {len(found.shards)} shards; choose another directory")
+    return found
+
+
 def _combine_module(readers: Sequence[CacheReader], directory: Path, n_splits: int | None) -> CacheManifest:
     description = _description([reader.manifest for reader in readers])
     if (directory / MANIFEST).is_file():
-        found = read_manifest(directory)
-        if replace(found, shards=(), statistics_sha256="") == description:
-            return found
-        raise CacheError(f"{directory} holds another cache; choose another directory")
+        found = _check_same_result(directory, readers, n_splits)
+        CacheReader(directory, verify=True)
+        return found
     first_rows = _first_rows([reader.manifest.n_rows for reader in readers])
     sources = [
         reader.source(shift=int(first_row) * description.ctx_len)

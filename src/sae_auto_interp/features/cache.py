@@ -25,7 +25,7 @@ from torch import nn
 from sae_auto_interp.autoencoders.attach import attached_coder, torch_module
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
-from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
+from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.spool import Spool
 from sae_auto_interp.errors import InputError
@@ -119,6 +119,8 @@ class FeatureCache:
         if tokenizer is not None:
             root.mkdir(parents=True, exist_ok=True)
             Vocabulary.from_tokenizer(tokenizer).save(root)
+        for path in self.coders:  # a kill from here on must not leave an old module beside a new one
+            (root / path / MANIFEST).unlink(missing_ok=True)
         manifests = {path: self._finish_module(path, ranges[path], self._work, root / path) for path in self.coders}
         if self._options.work_dir is None:
             self.discard_work()

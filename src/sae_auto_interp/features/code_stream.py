@@ -1,8 +1,9 @@
 """Batches of token rows -> the entries of their codes, module by module, as arrays.
 
 Each module's activations are encoded while the model's forward pass stands at it, so that one module's activations are
-in memory at a time. On a GPU nothing here waits for the device: what a batch found is copied while the next one runs,
-and whether its activations were sound is looked at when the copy arrives.
+in memory at a time. What a batch found on a GPU is copied while the next one runs, and whether its activations were
+sound is looked at when the copy arrives: with a top k nothing waits for the device (ReLU and JumpReLU wait once per
+block, for the number of entries).
 """
 
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,8 @@ class CodeStream:
         coder.check_dimensions(x, f"{path} gives")
         if text is not None:
             x = x.index_select(0, text.to(x.device, non_blocking=True))
-        x = x.to(encoder.w_enc.device, non_blocking=True)
+        target = encoder.w_enc.device
+        x = x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
         code = encoder.encode(x)
         return HostCopy([is_sound(x), code.positions, code.features, code.values])
 

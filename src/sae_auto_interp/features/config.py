@@ -10,6 +10,8 @@ Sampling = Literal["top", "random", "quantile", "mix"]
 Windows = Literal["grid", "centred"]
 ACTIVATION_DTYPES = ("float16", "bfloat16", "float32")
 BACKENDS = ("hooks", "nnsight")
+MOST_BUFFER_MIB = 16_384
+"""More entries than fit it could not be counted in 31 bits when they are sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,8 @@ class CacheOptions:
             raise InputError(f"CacheOptions: activation_dtype={self.activation_dtype!r}; give {choices}")
         if self.backend not in BACKENDS:
             raise InputError(f"CacheOptions: backend={self.backend!r}; give {' or '.join(BACKENDS)}")
-        if self.buffer_mib < 0:
-            raise InputError(f"CacheOptions: buffer_mib={self.buffer_mib}; give at least 0")
+        if not 0 <= self.buffer_mib <= MOST_BUFFER_MIB:
+            raise InputError(f"CacheOptions: buffer_mib={self.buffer_mib}; give 0 to {MOST_BUFFER_MIB}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

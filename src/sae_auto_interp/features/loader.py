@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
+from sae_auto_interp.cache.opening import check_tokens
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features.config import Windows
 from sae_auto_interp.features.constructors import (
@@ -55,6 +56,7 @@ class FeatureLoader:
         self.dataset = dataset
         self.cfg = dataset.cfg
         rows = cached_rows(token_rows(tokens), {path: reader.manifest for path, reader in dataset.readers.items()})
+        check_tokens(dataset.readers, rows)
         self.grid = WindowGrid.over(rows, self.cfg.window)
         self.failures: dict[FeatureId, Failure] = {}
         self.constructor = _constructor(constructor, self.cfg.windows)

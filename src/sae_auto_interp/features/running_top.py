@@ -1,7 +1,7 @@
 """The n largest keys of each row of a matrix that is never there as a whole, only a block of columns at a time."""
 
 import numpy as np
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Float64, Int, Int32, Int64
 
 from sae_auto_interp.types import Array
 
@@ -42,21 +42,39 @@ class RunningTop:
         return self._columns.astype(np.int64), self._keys
 
     def _settle(self) -> None:
-        """Take what is pending into the n best. In `wide` equal keys stand in the order of their columns."""
+        """Take what is pending into the n best, a few rows at a time where one of them has very many."""
         if not self._n_pending:
             return
         rows, columns, keys = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
         order = np.argsort(rows, kind="stable")
+        columns, keys = columns[order], keys[order]
         counts = np.bincount(rows, minlength=len(self._keys))
-        rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        places = rows[order], self.n + rank
-        shape = len(self._keys), self.n + int(counts.max())
-        wide = np.full(shape, -np.inf)
-        wide[:, : self.n], wide[places] = self._keys, keys[order]
-        wide_columns = np.full(shape, NO_COLUMN, dtype=np.int32)
-        wide_columns[:, : self.n], wide_columns[places] = self._columns, columns[order]
-        best = np.argsort(-wide, axis=1, kind="stable")[:, : self.n]
-        self._keys = np.take_along_axis(wide, best, axis=1)
-        self._columns = np.take_along_axis(wide_columns, best, axis=1)
+        ends = np.cumsum(counts)
+        first = 0
+        while first < len(counts):
+            widest = np.maximum.accumulate(counts[first:])
+            n_rows = max(1, int(np.searchsorted(widest * np.arange(1, len(widest) + 1), 2 * self._keys.size)))
+            some = slice(first, first + n_rows)
+            begin = int(ends[first]) - int(counts[first])
+            end = int(ends[some][-1])
+            self._take_in(some, counts[some], columns[begin:end], keys[begin:end])
+            first += n_rows
         self.threshold = self._keys[:, -1].copy()
         self._pending, self._n_pending = [], 0
+
+    def _take_in(
+        self, some: slice, counts: Int64[Array, " m"], columns: Int32[Array, " k"], keys: Float64[Array, " k"]
+    ) -> None:
+        """Pending entries of some neighbouring rows, row by row. In `wide` equal keys stand in order of column."""
+        if len(keys) == 0:
+            return
+        rank = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = np.repeat(np.arange(len(counts)), counts), self.n + rank
+        shape = len(counts), self.n + int(counts.max())
+        wide = np.full(shape, -np.inf)
+        wide[:, : self.n], wide[places] = self._keys[some], keys
+        wide_columns = np.full(shape, NO_COLUMN, dtype=np.int32)
+        wide_columns[:, : self.n], wide_columns[places] = self._columns[some], columns
+        best = np.argsort(-wide, axis=1, kind="stable")[:, : self.n]
+        self._keys[some] = np.take_along_axis(wide, best, axis=1)
+        self._columns[some] = np.take_along_axis(wide_columns, best, axis=1)

@@ -6,6 +6,7 @@ after them, are decoded incrementally, so that the token which completes a chara
 carry nothing.
 """
 
+import hashlib
 from codecs import getincrementaldecoder
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from sae_auto_interp.cache.arrays import opened, whole
+from sae_auto_interp.cache.arrays import ArrayFile
 from sae_auto_interp.cache.layout import write_arrays
+from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import Array
 
 FILE = "vocabulary.safetensors"
@@ -75,7 +77,8 @@ class Vocabulary:
         """Write the vocabulary beside a cache."""
         joined = b"".join(self.pieces)
         lengths = np.array([len(piece) for piece in self.pieces], dtype=np.uint32)
-        write_arrays(directory / FILE, {"bytes": np.frombuffer(joined, dtype=np.uint8), "lengths": lengths})
+        arrays = {"bytes": np.frombuffer(joined, dtype=np.uint8), "lengths": lengths, "sha256": _hash(joined, lengths)}
+        write_arrays(directory / FILE, arrays)
 
     @classmethod
     def load(cls, directory: Path) -> "Vocabulary | None":
@@ -83,9 +86,11 @@ class Vocabulary:
         path = directory / FILE
         if not path.is_file():
             return None
-        file = opened(path)
-        joined = whole(file, "bytes", path).tobytes()
-        ends = np.cumsum(whole(file, "lengths", path).astype(np.int64)).tolist()
+        file = ArrayFile(path)
+        joined, lengths = file.read("bytes").tobytes(), file.read("lengths")
+        ends: list[int] = np.cumsum(lengths.astype(np.int64)).tolist()
+        if (ends[-1] if ends else 0) != len(joined) or not _is_same_hash(file, joined, lengths):
+            raise CacheError(f"{path} is damaged: it is not what was written; delete {directory} and cache again")
         return cls(tuple(joined[begin:end] for begin, end in pairwise([0, *ends])))
 
     @cached_property
@@ -109,6 +114,17 @@ class Vocabulary:
 
 def _unknown(token: int) -> str:
     return f"<token {token}>"
+
+
+def _hash(joined: bytes, lengths: Array) -> Array:
+    digest = hashlib.sha256(joined)
+    digest.update(lengths.tobytes())
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
+
+
+def _is_same_hash(file: ArrayFile, joined: bytes, lengths: Array) -> bool:
+    """True also for files of the first version, which have no hash."""
+    return "sha256" not in file.names or np.array_equal(file.read("sha256"), _hash(joined, lengths))
 
 
 def _piece(token: str, is_special: bool, to_byte: dict[str, int] | None) -> bytes:
