@@ -70,16 +70,22 @@ def test_codes_do_not_depend_on_how_they_are_blocked(
     assert len(set(zip(code.positions.tolist(), code.features.tolist(), strict=True))) == len(code.values)
 
 
-def test_no_block_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dense code of all positions never exists."""
-    sizes: list[int] = []
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of every matrix product in the test: the number of pre-activations."""
+    found: list[int] = []
     product = torch.addmm
 
     def measured(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        sizes.append(out.numel())
+        found.append(out.numel())
         return product(*arguments, out=out)
 
     monkeypatch.setattr(torch, "addmm", measured)
+    return found
+
+
+def test_no_block_is_larger_than_it_may_be(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dense code of all positions never exists."""
     monkeypatch.setattr(encoder, "BLOCK_ENTRIES", 200)
     w = weights(width=50)
     for activation in ACTIVATIONS:
@@ -90,17 +96,9 @@ def test_no_block_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("activation", ["relu", "jumprelu"])
-def test_only_the_columns_that_are_asked_for_are_multiplied(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_columns_that_are_asked_for_are_multiplied(activation: str, sizes: list[int]) -> None:
     made, x = coder(weights(width=50), activation), torch.randn(33, 4)
     features = torch.tensor([3, 17, 49])
-    sizes: list[int] = []
-    product = torch.addmm
-
-    def measured(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        sizes.append(out.numel())
-        return product(*arguments, out=out)
-
-    monkeypatch.setattr(torch, "addmm", measured)
     code = made.encoder(features).encode(x)
     assert sizes == [33 * 3]
     found = torch.zeros(33, 50)

@@ -18,24 +18,12 @@ from tests.support.records import (
     dense_entries,
     directory_bytes,
     lookup_world,
-    make_rows,
     read_entries,
     tiny_coders,
     tiny_gpt2,
-    tiny_world,
 )
 
 FLOAT32 = CacheOptions(activation_dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def world() -> tuple[Any, dict[str, Any]]:
-    return tiny_world()
-
-
-@pytest.fixture(scope="module")
-def rows() -> TokenRows:
-    return make_rows(n_rows=11, bos=0, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -19,22 +19,10 @@ from tests.support.records import (
     WIDTH,
     directory_bytes,
     lookup_world,
-    make_rows,
     tiny_coder,
     tiny_coders,
     tiny_gpt2,
-    tiny_world,
 )
-
-
-@pytest.fixture(scope="module")
-def world() -> tuple[Any, dict[str, Any]]:
-    return tiny_world()
-
-
-@pytest.fixture(scope="module")
-def rows() -> TokenRows:
-    return make_rows(n_rows=11, bos=0, seed=3)
 
 
 def files(

@@ -73,21 +73,25 @@ def stored_tokens(root: Path, readers: Mapping[str, Reader]) -> TokenRows | None
 
 def check_tokens(readers: Mapping[str, Reader], tokens: TokenRows) -> None:
     """Tokens must begin with the rows that were cached, as far as the cache tells; else raises `InputError`."""
+    hashes: dict[int, str] = {}
     for path, reader in readers.items():
         n_rows, length = reader.manifest.n_rows, reader.manifest.ctx_len
         if tokens.ctx_len != length or tokens.n_rows < n_rows:
             found = f"{tokens.n_rows} rows of {tokens.ctx_len}"
             raise InputError(f"{path} was cached over {n_rows} rows of {length} tokens, not {found}; pass those")
-        if not _are_cached(reader, tokens):
+        if not _are_cached(reader, tokens, hashes):
             raise InputError(f"{path} was cached over other tokens than these; pass those it is of")
 
 
-def _are_cached(reader: Reader, tokens: TokenRows) -> bool:
+def _are_cached(reader: Reader, tokens: TokenRows, hashes: dict[int, str]) -> bool:
+    """`hashes` keeps the hash of the first n rows, which the modules of one cache share."""
     if isinstance(reader, OlderCacheReader):
         stored = reader.tokens()
         return stored is None or np.array_equal(stored.tokens, tokens.tokens[: stored.n_rows])
     n_rows, wanted = reader.manifest.n_rows, reader.manifest.rows
-    return not wanted or rows_hash(tokens.tokens[:n_rows], tokens.documents[:n_rows]) == wanted
+    if wanted and n_rows not in hashes:
+        hashes[n_rows] = rows_hash(tokens.tokens[:n_rows], tokens.documents[:n_rows])
+    return not wanted or hashes[n_rows] == wanted
 
 
 def _older_readers(

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
-
-from sae_auto_interp.cache.layout import MANIFEST, write_arrays, write_text
+from sae_auto_interp.cache.layout import MANIFEST, TOKENS, write_text
+from sae_auto_interp.cache.tokens import load_tokens, save_tokens
 from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, dump_config, fingerprint, resolve_path
 from sae_auto_interp.errors import CacheError, RunDirectoryError
 from sae_auto_interp.types import TokenRows
@@ -40,7 +37,7 @@ class RunDirectory:
 
     @property
     def tokens(self) -> Path:
-        return self.root / "tokens.safetensors"
+        return self.root / TOKENS
 
     @property
     def features(self) -> Path:
@@ -74,18 +71,15 @@ class RunDirectory:
         return str(self._read_manifest()["fingerprint"])
 
     def save_tokens(self, rows: TokenRows) -> None:
-        names = np.frombuffer("\0".join(rows.document_names).encode(), dtype=np.uint8)
-        write_arrays(self.tokens, {"tokens": rows.tokens, "documents": rows.documents, "document_names": names})
+        save_tokens(self.tokens, rows)
 
     def load_tokens(self) -> TokenRows:
         if not self.tokens.is_file():
             raise CacheError(f"{self.root} holds no tokens; run the cache stage first (it resumes where it stopped)")
         try:
-            arrays = load_file(self.tokens)
-        except (SafetensorError, OSError) as error:
+            return load_tokens(self.tokens)
+        except CacheError as error:
             raise CacheError(f"{self.tokens} cannot be read ({error}); delete {self.root} and run again") from error
-        names = arrays["document_names"].tobytes().decode().split("\0")
-        return TokenRows(arrays["tokens"], arrays["documents"], tuple(names))
 
     def _compare(self, wanted: dict[str, Any]) -> None:
         found = self._read_manifest()
