@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.types import Array
 
 

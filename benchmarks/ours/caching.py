@@ -10,11 +10,13 @@ import torch
 from benchmarks.child import answer
 from benchmarks.measured import bytes_below, measured
 from benchmarks.workload import CODERS, MODEL, TOKENS, scratch_folder
-from sae_auto_interp.autoencoders.attach import attach, torch_module
+from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
-from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
 from sae_auto_interp.features import CacheOptions, FeatureCache
+from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.subject import load_subject_model
 
 SILENT_WIDTH = 8
@@ -53,7 +55,7 @@ def loaded(settings: dict[str, Any], folder: Path) -> tuple[Any, dict[str, Any]]
         attached = load_saelens_autoencoders(model, None, folder / CODERS)
     if settings.get("all_layers"):
         attached |= attach(model, {f"h.{settings['n_layers'] - 1}": _silent_coder(settings["d_model"])})
-    for value in torch_module(model).state_dict().values():
+    for value in torch_model(model).state_dict().values():
         value.sum()
     return model, attached
 

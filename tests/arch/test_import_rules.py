@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": BASE,
     "data": BASE,
     "models": BASE,
-    "autoencoders": BASE,
+    "autoencoders": BASE | {"models"},
     "clients": BASE,
     "metrics": BASE,
     "cache": {"types", "errors"},

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from sae_auto_interp.autoencoders.attach import attach, attached_coder, resolve_module_path
-from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.attach import attach, attached_coder
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from sae_auto_interp.models.module_paths import resolve_module_path
 from tests.support.records import D_MODEL, byte_level_tokenizer, tiny_coder, tiny_gpt2
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])
@@ -196,7 +198,7 @@ def test_weights_of_another_width_are_refused_before_anything_is_attached(
     attached = attach(model, {path: coder})
     torch.testing.assert_close(traced(model, attached[path]), coder(seen_by_hook(model, path, side=side)))
     other = nnsight.NNsight(tiny_gpt2(n_layers=3))
-    message = rf"my\.pt reads {width + 1} dimensions, but {path} of this model has {width}: "
+    message = rf"my\.pt reads {width + 1} dimensions, but {path}:(in|out) of this model has {width}: "
     with pytest.raises(WeightsError, match=message):
         attach(other, {"h.0": tiny_coder("relu"), path: coder_of(width + 1, side=side, source="my.pt")})
     assert not [name for name, _ in other._module.named_modules() if name.endswith("ae")]
@@ -216,10 +218,17 @@ def test_two_coders_for_one_module_are_refused(model: Any) -> None:
         attach(model, {"h.1": tiny_coder("relu"), BLOCK: tiny_coder("topk")})
 
 
-def test_a_model_that_is_not_wrapped_is_refused() -> None:
-    for model in (tiny_gpt2(), SimpleNamespace(_module=3), None):
-        with pytest.raises(InputError, match="expected a model wrapped by NNsight"):
+def test_what_is_no_model_is_refused() -> None:
+    for model in (SimpleNamespace(_module=3), None):
+        with pytest.raises(InputError, match="expected a torch model, or one wrapped by NNsight"):
             attach(model, {"h.1": tiny_coder("relu")})
+
+
+def test_a_plain_torch_model_is_wrapped() -> None:
+    model, coder = tiny_gpt2(), tiny_coder("relu")
+    attached = attach(model, {"h.1": coder})
+    assert attached_coder(attached["transformer.h.1"]) is coder
+    assert model.transformer.h[1].ae is coder
 
 
 def test_a_model_without_its_weights_is_refused() -> None:

@@ -10,7 +10,8 @@ import torch
 
 from sae_auto_interp.autoencoders import openai, saelens
 from sae_auto_interp.autoencoders import sparsify as sparsify_files
-from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import WeightsError
 from tests.autoencoders import families
 from tests.autoencoders.families import ALL, ALL_OTHERS, D_IN, TOP_K, WIDTH, Weights, Written, random_weights
@@ -124,7 +125,7 @@ def test_what_a_coder_says_of_itself(write: Write, tmp_path: Path) -> None:
 
 def canonical(**changes: torch.Tensor) -> CoderWeights:
     w = random_weights()
-    tensors = {field.name: torch.tensor(getattr(w, field.name)) for field in fields(CoderWeights)}
+    tensors = {field.name: torch.tensor(getattr(w, field.name)) for field in fields(w)}
     return CoderWeights(**tensors | changes)
 
 

@@ -80,5 +80,7 @@ def test_saelens_weights_are_attached_where_their_hook_says(model: Any, tmp_path
 def test_weights_for_another_model_are_refused(model: Any, tmp_path: Path) -> None:
     families.openai_topk(tmp_path, weights_for(d_in=20))
     (tmp_path / "3.pt").rename(tmp_path / "0.pt")
-    with pytest.raises(WeightsError, match=r"0\.pt reads 20 dimensions, but transformer\.h\.0 of this model has 16"):
+    with pytest.raises(
+        WeightsError, match=r"0\.pt reads 20 dimensions, but transformer\.h\.0:out of this model has 16"
+    ):
         load_autoencoders(model, tmp_path)

@@ -34,7 +34,7 @@ def test_weights_of_another_width(tmp_path: Path) -> None:
     weights = CoderWeights(torch.randn(64, 100), torch.zeros(64), torch.randn(64, 100), torch.zeros(100))
     openai.save(tmp_path / "coders" / "1.pt", weights, k=4)
     said = complaint("run", write_run_file(tmp_path, autoencoders=str(tmp_path / "coders")), "--out", tmp_path / "run")
-    assert "1.pt reads 100 dimensions, but transformer.h.1 of this model has 128" in said
+    assert "1.pt reads 100 dimensions, but transformer.h.1:out of this model has 128" in said
 
 
 def test_missing_directory(tmp_path: Path) -> None:

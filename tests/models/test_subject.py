@@ -18,7 +18,7 @@ from sae_auto_interp.models.identity import (
     sampled_sha256,
     weights_sha256,
 )
-from sae_auto_interp.models.sites import Side
+from sae_auto_interp.models.site import Side
 from sae_auto_interp.models.subject import load_subject_model
 from sae_auto_interp.types import TokenRows
 from tests.support.records import byte_level_tokenizer, dense_entries, read_entries, tiny_coders, tiny_gpt2

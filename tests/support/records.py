@@ -217,7 +217,8 @@ def tiny_coder(
     """A random coder of width 40 over 16 dimensions."""
     import torch
 
-    from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+    from sae_auto_interp.autoencoders.settings import CoderSettings
+    from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 
     generator = torch.Generator().manual_seed(seed)
 
@@ -263,7 +264,8 @@ def lookup_world(vectors: Sequence[Sequence[float]], **settings: Any) -> tuple[A
     from torch import Tensor, nn
 
     from sae_auto_interp.autoencoders.attach import attach
-    from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+    from sae_auto_interp.autoencoders.settings import CoderSettings
+    from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 
     class Lookup(nn.Module):
         def __init__(self) -> None:

@@ -1,23 +1,36 @@
-"""Find the weight format from the files, never from a name, and say which was taken and why."""
+"""Find the weight format from the files, never from a name, and say which was taken and why.
+
+A family is a module of this folder with two functions, listed in FAMILIES:
+
+- `recognise(root) -> str | None`: what among the files of a directory (or of a single file) gives the family away.
+- `coders_in(model, root, chosen) -> dict`: the coders there by where they belong, as `attach` takes them; `chosen`
+  names some of them in the family's own words, None takes all.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
-from sae_auto_interp.autoencoders.openai import load_oai_autoencoders
-from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
-from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
+from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.errors import InputError
 
 logger = logging.getLogger(__name__)
-Family = Literal["openai", "sparsify", "saelens"]
-_PATTERNS: tuple[tuple[Family, str], ...] = (
-    ("openai", "{layer}.pt"),
-    ("sparsify", "*/sae.safetensors"),
-    ("saelens", "sae_weights.safetensors"),
-    ("saelens", "*/sae_weights.safetensors"),
-)
+
+
+class Family(Protocol):
+    """The two functions of a family's module."""
+
+    __name__: str
+
+    def recognise(self, root: Path, /) -> str | None: ...
+
+    def coders_in(self, model: Any, root: Path, chosen: Sequence[str] | None, /) -> Mapping[Any, Coder]: ...
+
+
+FAMILIES: dict[str, Family] = {"openai": openai, "sparsify": sparsify, "saelens": saelens}
 
 
 def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
@@ -29,48 +42,25 @@ def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] |
     root = Path(ref)
     family, reason = detect_family(root)
     logger.info("%s holds %s autoencoders: %s", root, family, reason)
-    if family == "sparsify":
-        return load_eai_autoencoders(model, module_paths, root)
-    if family == "saelens":
-        return load_saelens_autoencoders(model, module_paths, root)
-    layers = [_layer(path) for path in module_paths] if module_paths is not None else openai_layers(root)
-    return load_oai_autoencoders(model, layers, root)
+    return attach(model, FAMILIES[family].coders_in(model, root, module_paths))
 
 
-def detect_family(root: Path) -> tuple[Family, str]:
+def detect_family(root: Path) -> tuple[str, str]:
     """The family, and the files that say so."""
-    if not root.is_dir():
+    if not root.exists():
         raise InputError(f"autoencoders: there is no directory {root}")
-    found: dict[Family, str] = {f: pattern for f, pattern in _PATTERNS if _holds(root, f, pattern)}
-    if len(found) == 1:
-        family = next(iter(found))
-        return family, f"it holds {found[family]}"
-    if found:
-        families = " and ".join(f"{pattern} ({family})" for family, pattern in found.items())
-        raise InputError(
-            f"autoencoders: {root} holds files of several families: {families}; give each its own directory"
-        )
+    reasons = {name: reason for name, family in FAMILIES.items() if (reason := family.recognise(root))}
+    if len(reasons) == 1:
+        return next(iter(reasons.items()))
+    if reasons:
+        families = " and ".join(f"{reason} ({name})" for name, reason in reasons.items())
+        raise InputError(f"autoencoders: {root} looks like several families: {families}; give each its own directory")
     listed = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-    known = ", ".join(f"{pattern} ({family})" for family, pattern in _PATTERNS)
+    known = ", ".join(FAMILIES)
     raise InputError(f"autoencoders: {root} is of no known family; it holds {listed}. Known: {known}{_deeper(root)}")
-
-
-def openai_layers(root: Path) -> list[int]:
-    """Layers that a directory in OpenAI's layout has weights for."""
-    return sorted(int(p.stem) for p in root.glob("*.pt") if p.stem.isdecimal())
-
-
-def _holds(root: Path, family: Family, pattern: str) -> bool:
-    return bool(openai_layers(root)) if family == "openai" else next(root.glob(pattern), None) is not None
 
 
 def _deeper(root: Path) -> str:
     """Where in the directories below the files would be found, if they are there."""
     weights = next((p for name in ("sae.safetensors", "sae_weights.safetensors") for p in root.rglob(name)), None)
     return "" if weights is None else f". There is {weights.relative_to(root)}: give a directory nearer to it"
-
-
-def _layer(text: str) -> int:
-    if not text.isdecimal():
-        raise InputError(f"OpenAI autoencoders are chosen by layer number, not {text!r}")
-    return int(text)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.files import integer_of, matrix_of, read_torch_file, required_file, tensor_of
-from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
-from sae_auto_interp.errors import UnknownNameError, WeightsError
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
+from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 
 _MODULES = {
     "resid_post_mlp": "h.{layer}",
@@ -36,6 +37,22 @@ def load_oai_autoencoders(
         raise UnknownNameError("location", location, _MODULES)
     coders = {_MODULES[location].format(layer=layer): read(Path(weight_dir) / f"{layer}.pt") for layer in layers}
     return attach(model, coders)
+
+
+def recognise(root: Path) -> str | None:
+    """What gives the family away."""
+    return "it holds {layer}.pt" if root.is_dir() and saved_layers(root) else None
+
+
+def coders_in(_model: Any, root: Path, chosen: Sequence[str] | None) -> dict[str, SparseCoder]:
+    """Of the residual stream; `chosen` are layer numbers."""
+    layers = saved_layers(root) if chosen is None else [_layer(text) for text in chosen]
+    return {_MODULES["resid_post_mlp"].format(layer=layer): read(root / f"{layer}.pt") for layer in layers}
+
+
+def saved_layers(root: Path) -> list[int]:
+    """Layers that a directory in OpenAI's layout has weights for."""
+    return sorted(int(p.stem) for p in root.glob("*.pt") if p.stem.isdecimal())
 
 
 def read(path: Path) -> SparseCoder:
@@ -80,3 +97,9 @@ def _k(state: dict[str, Any], path: Path) -> int:
     if kept != "ReLU":
         raise WeightsError(f"{path}: postact_fn={kept!r} is not read yet; OpenAI's TopK files say 'ReLU'")
     return integer_of(saved, "k", path)
+
+
+def _layer(text: str) -> int:
+    if not text.isdecimal():
+        raise InputError(f"OpenAI autoencoders are chosen by layer number, not {text!r}")
+    return int(text)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sae_auto_interp.autoencoders.attach import attach, torch_module
+from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.files import (
     integer_of,
     matrix_of,
@@ -25,14 +25,11 @@ from sae_auto_interp.autoencoders.files import (
     required_file,
     tensor_of,
 )
-from sae_auto_interp.autoencoders.sparse_coder import (
-    Activation,
-    CoderSettings,
-    CoderWeights,
-    Normalisation,
-    SparseCoder,
-)
+from sae_auto_interp.autoencoders.normalisation import Normalisation
+from sae_auto_interp.autoencoders.settings import Activation, CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from sae_auto_interp.models.placement import torch_model
 
 _ACTIVATIONS: dict[str, Activation] = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
 _NORMALISATIONS: dict[Any, Normalisation] = {None: "none", False: "none", "none": "none", "layer_norm": "layer_norm"}
@@ -52,16 +49,28 @@ def load_saelens_autoencoders(model: Any, directories: Sequence[str] | None, wei
     `directories` are names below `weight_dir`; None takes `weight_dir` itself if it holds a cfg.json, otherwise every
     directory below it that does. Returns {module path: submodule}. Raises `InputError` or `WeightsError`.
     """
-    root = Path(weight_dir)
-    chosen = coder_directories(root) if directories is None else [root / name for name in directories]
+    return attach(model, coders_in(model, Path(weight_dir), directories))
+
+
+def recognise(root: Path) -> str | None:
+    """What gives the family away."""
+    for pattern in ("sae_weights.safetensors", "*/sae_weights.safetensors"):
+        if next(root.glob(pattern), None):
+            return f"it holds {pattern}"
+    return None
+
+
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[str, SparseCoder]:
+    """`chosen` are names of directories."""
+    directories = coder_directories(root) if chosen is None else [root / name for name in chosen]
     places: dict[str, Path] = {}
-    for directory in chosen:
+    for directory in directories:
         path = module_path(directory, _model_type(model))
         if path in places:
             both = f"{places[path].name} and {directory.name}"
             raise InputError(f"SAELens autoencoders: {both} are both for {path}; choose one by its directory's name")
         places[path] = directory
-    return attach(model, {path: read(directory) for path, directory in places.items()})
+    return {path: read(directory) for path, directory in places.items()}
 
 
 def coder_directories(root: Path) -> list[Path]:
@@ -178,4 +187,4 @@ def _normalisation(config: dict[str, Any], directory: Path) -> Normalisation:
 
 
 def _model_type(model: Any) -> str:
-    return str(getattr(getattr(torch_module(model), "config", None), "model_type", "unknown"))
+    return str(getattr(getattr(torch_model(model), "config", None), "model_type", "unknown"))

@@ -1,30 +1,30 @@
-"""The one form that every weight format is read into, and how it encodes.
+"""The one form that nearly every weight format is read into, and how it encodes.
 
     pre = (normalise(x) - [input bias] b_dec) @ W_enc.T + b_enc
-    code = activation(pre)          topk(k) | relu | jumprelu(threshold)
-    reconstruction = denormalise(code @ W_dec + b_dec)
+    code = activation(pre)          see `settings.Activation`
+    reconstruction = denormalise(code @ W_dec + b_dec) [+ x @ W_skip.T]
 
-Encoder rows are stored contiguous, [width, d_in]. `encode` hands over the entries above zero and nothing else (see
-`encoder` for how); `forward` is the dense code, for reading in a trace.
-Norms follow OpenAI's sparse_autoencoder: unbiased standard deviation, epsilon added to it.
+Encoder rows are stored contiguous, [width, d_in]. Gated coders decide on pre > threshold and give
+ReLU(gain · pre + offset).
 """
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Encoder, Scratch, SparseCode, is_sound
-from sae_auto_interp.errors import InputError, WeightsError
+from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.encoder import Encoder, Scratch, SparseCode
+from sae_auto_interp.autoencoders.normalisation import denormalise, normalise
+from sae_auto_interp.autoencoders.other_encoders import AbsTopKEncoder, CodeEncoder, GroupMaxEncoder, MappedEncoder
+from sae_auto_interp.autoencoders.settings import HAS_K, CoderSettings
+from sae_auto_interp.errors import WeightsError
 
-Activation = Literal["topk", "relu", "jumprelu"]
-Normalisation = Literal["none", "layer_norm"]
-Side = Literal["input", "output"]
-LAYER_NORM_EPSILON = 1e-5
 LARGEST_WEIGHT = 1e15
+GATHERED_AT_ONCE = 1 << 16
+"""Rows of the decoder that `decode_sparse` holds a copy of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +43,20 @@ class CoderWeights:
     b_dec: Float[Tensor, "..."]
     """[d_out]"""
     threshold: Float[Tensor, "..."] | None = None
-    """[width], for JumpReLU: a pre-activation at or below it is silent."""
+    """[width], for JumpReLU and gated coders: a pre-activation at or below it is silent."""
+    gain: Float[Tensor, "..."] | None = None
+    """[width], with `offset`: of what fires, the value is ReLU(gain · pre + offset) instead of pre."""
+    offset: Float[Tensor, "..."] | None = None
+    """[width]"""
+    w_skip: Float[Tensor, "..."] | None = None
+    """[d_out, d_in], of transcoders: the raw input's own way to the output."""
 
 
 WEIGHT_NAMES = tuple(field.name for field in fields(CoderWeights))
 
 
-@dataclass(frozen=True, slots=True)
-class CoderSettings:
-    """Everything about a coder that is not a weight."""
-
-    activation: Activation
-    k: int | None = None
-    subtract_b_dec: bool = True
-    normalisation: Normalisation = "none"
-    side: Side = "output"
-    prepend_bos: bool = False
-    family: str = "unknown"
-    source: str = ""
-    """File or directory that the weights were read from, for messages and manifests."""
-
-
-class SparseCoder(nn.Module):
-    """A sparse autoencoder in canonical form. Weights are float32 buffers: nothing here is trained.
+class SparseCoder(Coder):
+    """A sparse autoencoder or transcoder in canonical form. Weights are float32 buffers: nothing here is trained.
 
     Raises `WeightsError` when shapes disagree or a weight is NaN or infinite.
     """
@@ -75,13 +66,16 @@ class SparseCoder(nn.Module):
     w_dec: Tensor
     b_dec: Tensor
     threshold: Tensor | None
+    gain: Tensor | None
+    offset: Tensor | None
+    w_skip: Tensor | None
 
     def __init__(self, weights: CoderWeights, settings: CoderSettings) -> None:
         super().__init__()
         _check(weights, settings)
         self.settings = settings
         for name in WEIGHT_NAMES:
-            is_used = name != "threshold" or settings.activation == "jumprelu"
+            is_used = name != "threshold" or settings.activation in ("jumprelu", "gated")
             value: Tensor | None = getattr(weights, name) if is_used else None
             self.register_buffer(name, None if value is None else value.detach().float().contiguous())
 
@@ -93,70 +87,68 @@ class SparseCoder(nn.Module):
     def d_in(self) -> int:
         return self.w_enc.shape[1]
 
-    def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
-        """Entries above zero of the codes of `x`; encoded in float32 whatever the type of `x`, and without a gradient.
-
-        Raises `WeightsError` when `x` has another number of dimensions than the coder reads, and `InputError` when it
-        holds NaN, infinite or overflowing values.
-        """
-        self.check_dimensions(x, "the activations have")
-        if not bool(is_sound(x)):
-            raise InputError(f"activations hold NaN, infinite or larger values than {LARGEST_ACTIVATION:g}")
-        return self.encoder().encode(x)
-
-    def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> Encoder:
-        """What encodes with these weights: all features, or only the given ones, sorted.
-
-        Where the activation looks at one feature at a time (ReLU, JumpReLU), only the columns of `features` are
-        multiplied. A top k needs every column; what is not among `features` is for the caller to leave out.
-        """
-        w, b = self.w_enc, self.b_enc
-        threshold = None if self.threshold is None else self.threshold.clamp(min=0)
-        k = self.settings.k if self.settings.activation == "topk" else None
-        narrowed = None if features is None or k is not None else features.to(w.device)
-        if narrowed is not None:
-            w, b = w[narrowed], b[narrowed]
-            threshold = None if threshold is None else threshold[narrowed]
-        least = 0.0 if threshold is None else threshold
-        return Encoder(self._prepare, w, b, k, least, narrowed, scratch or Scratch())
-
-    def check_dimensions(self, x: Float[Tensor, "*batch d"], found: str) -> None:
-        """Raise `WeightsError` unless `x` has as many dimensions as the coder reads."""
-        if x.shape[-1] != self.d_in:
-            where = self.settings.source or "the autoencoder"
-            raise WeightsError(f"{where} reads {self.d_in} dimensions, but {found} {x.shape[-1]}")
-
-    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
-        """The dense code: what `submodule.ae.output` shows in a trace."""
-        flat = x.reshape(-1, x.shape[-1])
-        code = self.encode(flat)
-        dense = torch.zeros(flat.shape[0], self.width, device=flat.device)
-        dense[code.positions, code.features] = code.values
-        return dense.reshape(*x.shape[:-1], self.width)
+    def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
+        activation, k = self.settings.activation, self.settings.k
+        only = None if features is None or activation in HAS_K else features.to(self.device)
+        plain = Encoder(
+            self._prepare,
+            _some(self.w_enc, only),
+            _some(self.b_enc, only),
+            k if activation == "topk" else None,
+            self._least(only),
+            only,
+            scratch or Scratch(),
+        )
+        if activation == "groupmax":
+            return GroupMaxEncoder(plain, k or 1)
+        if activation == "abstopk":
+            return AbsTopKEncoder(plain, k or 1)
+        if self.gain is not None and self.offset is not None:
+            return MappedEncoder(plain, self.gain, self.offset)
+        return plain
 
     def decode(
         self, codes: Float[Tensor, "n width"], x: Float[Tensor, "n d_in"] | None = None
     ) -> Float[Tensor, "n d_out"]:
-        """Reconstruction from dense codes; layer-normalised coders need the input `x` to undo the norm."""
-        out = codes @ self.w_dec + self.b_dec
-        if self.settings.normalisation == "none":
+        """Reconstruction from dense codes; coders that normalise or have a skip connection need the input `x` too."""
+        return self._finished(codes @ self.w_dec, x)
+
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        out = torch.zeros(len(x), self.w_dec.shape[1], device=self.w_dec.device)
+        for first in range(0, len(code.values), GATHERED_AT_ONCE):
+            places = slice(first, first + GATHERED_AT_ONCE)
+            rows = self.w_dec[code.features[places]] * code.values[places, None]
+            out.index_add_(0, code.positions[places], rows)
+        return self._finished(out, x)
+
+    def direction(self, feature: int) -> Float[Tensor, " d_out"]:
+        """What the feature writes: its row of the decoder."""
+        return self.w_dec[feature]
+
+    def _finished(self, out: Tensor, x: Tensor | None) -> Tensor:
+        out = out + self.b_dec
+        if self.settings.normalisation == "none" and self.w_skip is None:
             return out
         if x is None:
-            raise ValueError("this coder normalises its input: pass the input to decode as well")
-        mean, deviation = _layer_statistics(x.float())
-        return out * (deviation + LAYER_NORM_EPSILON) + mean
+            raise ValueError("this coder needs its input to decode: pass x as well")
+        x = x.float()
+        out = denormalise(out, x, self.settings.normalisation)
+        return out if self.w_skip is None else out + x @ self.w_skip.T
 
     def _prepare(self, x: Tensor) -> Tensor:
-        x = x.float()
-        if self.settings.normalisation == "layer_norm":
-            mean, deviation = _layer_statistics(x)
-            x = (x - mean) / (deviation + LAYER_NORM_EPSILON)
+        x = normalise(x.float(), self.settings.normalisation)
         return x - self.b_dec if self.settings.subtract_b_dec else x
 
+    def _least(self, only: Tensor | None) -> Tensor | float:
+        """What pre-activations must be above: JumpReLU also cuts off what is below zero, a gate does not."""
+        if self.threshold is None:
+            return 0.0
+        threshold = _some(self.threshold, only)
+        return threshold if self.settings.activation == "gated" else threshold.clamp(min=0)
 
-def _layer_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    mean = x.mean(-1, keepdim=True)
-    return mean, (x - mean).std(-1, keepdim=True)
+
+def _some(values: Tensor, only: Tensor | None) -> Tensor:
+    return values if only is None else values[only]
 
 
 def _check(weights: CoderWeights, settings: CoderSettings) -> None:
@@ -167,10 +159,14 @@ def _check(weights: CoderWeights, settings: CoderSettings) -> None:
         value: Tensor | None = getattr(weights, name)
         if value is not None:
             _check_numbers(value, name, where)
-    if settings.activation == "topk" and not 1 <= (settings.k or 0) <= width:
-        raise WeightsError(f"{where}: top-k activation with k={settings.k} does not fit a width of {width}")
-    if settings.activation == "jumprelu" and weights.threshold is None:
-        raise WeightsError(f"{where}: a JumpReLU autoencoder without thresholds")
+    if settings.activation in HAS_K and not 1 <= (settings.k or 0) <= width:
+        raise WeightsError(f"{where}: {settings.activation} with k={settings.k} does not fit a width of {width}")
+    if settings.activation == "groupmax" and width % (settings.k or 1):
+        raise WeightsError(f"{where}: groupmax with k={settings.k} does not divide a width of {width}")
+    if settings.activation in ("jumprelu", "gated") and weights.threshold is None:
+        raise WeightsError(f"{where}: a {settings.activation} autoencoder without thresholds")
+    if (weights.gain is None) != (weights.offset is None):
+        raise WeightsError(f"{where}: gain and offset go together")
     if settings.subtract_b_dec and weights.b_dec.shape[0] != d_in:
         raise WeightsError(f"{where}: b_dec has {weights.b_dec.shape[0]} entries, but the encoder reads {d_in}")
 
@@ -193,6 +189,9 @@ def _check_shapes(weights: CoderWeights, where: str) -> None:
         "b_enc": (width,),
         "w_dec": (width, weights.b_dec.numel()),
         "threshold": (width,),
+        "gain": (width,),
+        "offset": (width,),
+        "w_skip": (weights.b_dec.numel(), weights.w_enc.shape[1]),
     }
     for name, shape in expected.items():
         value: Tensor | None = getattr(weights, name)

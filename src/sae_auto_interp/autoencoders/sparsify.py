@@ -21,7 +21,8 @@ from sae_auto_interp.autoencoders.files import (
     required_file,
     tensor_of,
 )
-from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 
 
@@ -30,11 +31,20 @@ def load_eai_autoencoders(model: Any, modules: Sequence[str] | None, weight_dir:
 
     Raises `InputError` for a missing directory or file and `WeightsError` for weights that do not fit.
     """
-    root = Path(weight_dir)
-    names = list(modules) if modules is not None else module_names(root)
+    return attach(model, coders_in(model, Path(weight_dir), modules))
+
+
+def recognise(root: Path) -> str | None:
+    """What gives the family away."""
+    return "it holds */sae.safetensors" if next(root.glob("*/sae.safetensors"), None) else None
+
+
+def coders_in(_model: Any, root: Path, chosen: Sequence[str] | None) -> dict[str, SparseCoder]:
+    """`chosen` are module paths, which are the names of directories."""
+    names = list(chosen) if chosen is not None else module_names(root)
     if not names:
         raise InputError(f"sparsify autoencoders: {root} holds no directory with a cfg.json")
-    return attach(model, {name: read(root / name) for name in names})
+    return {name: read(root / name) for name in names}
 
 
 def module_names(root: Path) -> list[str]:

@@ -15,15 +15,15 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sae_auto_interp.autoencoders.attach import attached_coder, torch_module
-from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
+from sae_auto_interp.autoencoders.attach import attached_coder
+from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
@@ -41,6 +41,7 @@ from sae_auto_interp.models.identity import (
     sampled_sha256,
     weights_sha256,
 )
+from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import CacheManifest, TokenRows
 
@@ -50,10 +51,10 @@ MIB = 1 << 20
 class FeatureCache:
     """Caches the activations of every autoencoder in `submodule_dict`.
 
-    `model` is wrapped by NNsight; `submodule_dict` is what a `load_*_autoencoders` function returned. `batch_size` is
-    rows per forward pass; None takes as many as fit a modest amount of memory. `filters` gives {module path: feature
-    indices to keep}; a module that it does not name is kept whole. Raises `InputError` for a filter of another module
-    or width.
+    `model` is a torch model or one that NNsight wraps; `submodule_dict` is what a `load_*_autoencoders` function
+    returned. `batch_size` is rows per forward pass; None takes as many as fit a modest amount of memory. `filters`
+    gives {module path: feature indices to keep}; a module that it does not name is kept whole. Raises `InputError` for
+    a filter of another module or width.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class FeatureCache:
         if batch_size is not None and batch_size < 1:
             raise InputError(f"FeatureCache: batch_size={batch_size}; give at least 1")
         self._model = model
-        self._torch_model = torch_module(model)
-        self.coders: dict[str, SparseCoder] = {path: attached_coder(handle) for path, handle in submodule_dict.items()}
+        self._torch_model = torch_model(model)
+        self.coders: dict[str, Coder] = {path: attached_coder(handle) for path, handle in submodule_dict.items()}
         self.batch_size = batch_size
         self._kept = kept_features({path: coder.width for path, coder in self.coders.items()}, filters or {})
         self._options = options or CacheOptions()
@@ -144,7 +145,7 @@ class FeatureCache:
             "format": FORMAT_VERSION,
             "activation_dtype": self._options.activation_dtype,
             "kept": {path: features.tolist() for path, features in self._kept.items()},
-            "coders": [[path, _encoding_settings(coder), self._weights[path]] for path, coder in self.coders.items()],
+            "coders": [[path, coder.encoding_facts(), self._weights[path]] for path, coder in self.coders.items()],
             "model": [model_settings(self._torch_model), sampled_sha256(self._torch_model)],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
@@ -222,8 +223,3 @@ class _Work:
 
 def _config_of(model: nn.Module) -> Any:
     return getattr(model, "config", None)
-
-
-def _encoding_settings(coder: SparseCoder) -> dict[str, Any]:
-    """What decides the codes, and not what the weights are called."""
-    return {name: value for name, value in asdict(coder.settings).items() if name not in ("family", "source")}

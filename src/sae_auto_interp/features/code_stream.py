@@ -15,13 +15,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from sae_auto_interp.autoencoders.encoder import Encoder, Scratch, is_sound
+from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.encoder import Scratch, is_sound
 from sae_auto_interp.autoencoders.host_copy import HostCopy
-from sae_auto_interp.autoencoders.sparse_coder import Side, SparseCoder
+from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features.token_input import attention_mask
 from sae_auto_interp.models.backends import activation_reader
 from sae_auto_interp.models.placement import input_device, torch_model
+from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 
 
@@ -43,12 +45,14 @@ class CodeStream:
     """
 
     def __init__(
-        self, model: Any, coders: Mapping[str, SparseCoder], kept: Mapping[str, Int64[Array, " kept"]], backend: str
+        self, model: Any, coders: Mapping[str, Coder], kept: Mapping[str, Int64[Array, " kept"]], backend: str
     ) -> None:
         self._read_activations = activation_reader(model, backend)
         self._device = input_device(torch_model(model))
         self._coders = coders
-        self._sites: dict[str, Side] = {path: coder.settings.side for path, coder in coders.items()}
+        self._parts = {path: _named_sites(path, coder) for path, coder in coders.items()}
+        self._sites = {name: site for sites in self._parts.values() for name, site in sites.items()}
+        self._path_of = {name: path for path, sites in self._parts.items() for name in sites}
         scratch = Scratch()
         self._encoders = {path: _encoder(coder, kept.get(path), scratch) for path, coder in coders.items()}
         self._is_kept = {path: _marks(features, coders[path].width) for path, features in kept.items()}
@@ -74,23 +78,33 @@ class CodeStream:
         mask = torch.from_numpy(attention_mask(documents)).to(self._device, non_blocking=True)
         text = None if len(places) == documents.size else torch.from_numpy(places)
 
-        def encode(path: str, activations: Tensor) -> None:
-            batch.add(path, self._encode(path, activations, text))
+        waiting: dict[str, dict[str, Tensor]] = {path: {} for path in self._coders}
+
+        def encode(name: str, activations: Tensor) -> None:
+            path = self._path_of[name]
+            read = waiting[path]
+            read[name] = self._vectors(path, activations, text)
+            if len(read) == len(self._parts[path]):
+                batch.add(path, self._encode(path, [read.pop(part) for part in self._parts[path]]))
 
         self._read_activations(self._sites, tokens, mask, encode)
         return batch
 
-    def _encode(
+    def _vectors(
         self, path: str, activations: Float[Tensor, "batch seq d"], text: Int64[Tensor, " n"] | None
-    ) -> HostCopy:
-        coder, encoder = self._coders[path], self._encoders[path]
+    ) -> Float[Tensor, "n d"]:
+        """The activations of the text tokens, where they are encoded."""
         x = activations.flatten(0, 1)
-        coder.check_dimensions(x, f"{path} gives")
         if text is not None:
             x = x.index_select(0, text.to(x.device, non_blocking=True))
-        target = encoder.w_enc.device
-        x = x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
-        code = encoder.encode(x)
+        target = self._coders[path].device
+        return x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
+
+    def _encode(self, path: str, parts: list[Tensor]) -> HostCopy:
+        """Encode what a coder's sites gave, side by side."""
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        self._coders[path].check_dimensions(x, f"{path} gives")
+        code = self._encoders[path].encode(x)
         return HostCopy([is_sound(x), code.positions, code.features, code.values])
 
 
@@ -124,7 +138,15 @@ class PendingBatch:
             yield ModuleEntries(path, features, self._locations[positions], values)
 
 
-def _encoder(coder: SparseCoder, kept: Int64[Array, " kept"] | None, scratch: Scratch) -> Encoder:
+def _named_sites(path: str, coder: Coder) -> dict[str, Site]:
+    """A coder's sites: one under its module's path, several under numbered names."""
+    placement = coder.placement or Placement((Site(path, coder.settings.side),))
+    if len(placement.sites) == 1:
+        return {path: placement.sites[0]}
+    return {f"{path}#{i}": site for i, site in enumerate(placement.sites)}
+
+
+def _encoder(coder: Coder, kept: Int64[Array, " kept"] | None, scratch: Scratch) -> CodeEncoder:
     return coder.encoder(None if kept is None else torch.from_numpy(kept), scratch)
 
 

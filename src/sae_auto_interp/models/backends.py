@@ -9,11 +9,12 @@ from torch import Tensor
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.models.capture import read_activations
 from sae_auto_interp.models.placement import torch_model
-from sae_auto_interp.models.sites import Read, Side
+from sae_auto_interp.models.site import Side, Site
+from sae_auto_interp.models.sites import Read
 
 BACKENDS = ("hooks", "nnsight")
 
-ActivationReader = Callable[[Mapping[str, Side], Tensor, Tensor, Read], None]
+ActivationReader = Callable[[Mapping[str, Site | Side], Tensor, Tensor, Read], None]
 """`read_activations` of one model: (sites, tokens, attention_mask, read)."""
 
 

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sae_auto_interp.models.site import Side, Site, as_sites
 from sae_auto_interp.models.sites import (
     Read,
-    Side,
     SiteReader,
     StopForward,
     evaluation_mode,
@@ -30,25 +30,27 @@ from sae_auto_interp.models.sites import (
 @torch.inference_mode()
 def read_activations(
     model: nn.Module,
-    sites: Mapping[str, Side],
+    sites: Mapping[str, Site | Side],
     tokens: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
     read: Read,
 ) -> None:
-    """Call `read(path, [batch, seq, d])` for each of `sites` as one forward pass over `tokens` reaches it.
+    """Call `read(name, [batch, seq, d])` for each of `sites` as one forward pass over `tokens` reaches it.
 
-    In the order in which the model runs, in the model's own dtype and on the module's own device; `tokens` and
-    `attention_mask` are where `placement.input_device` says. What `read` raises ends the pass and propagates. Raises
+    `sites` are by name; `{module path: side}` will do where nothing else is to be said. In the order in which the model
+    runs, in the model's own dtype and on the module's own device; `tokens` and `attention_mask` are where
+    `placement.input_device` says. What `read` raises ends the pass and propagates. Raises
     `UnknownNameError` for a path that the model does not have, and `InputError` for a module that the forward pass
     never reached (after the others were read), or whose value is not one vector per token.
     """
     if not sites:
         return
-    modules = site_modules(model, sites)
-    reader = SiteReader(sites, tokens, read)
+    wanted = as_sites(sites)
+    modules = site_modules(model, wanted)
+    reader = SiteReader(wanted, tokens, read)
     with ExitStack() as stack:
-        for path, side in sites.items():
-            stack.callback(_hook(modules[path], path, side, reader).remove)
+        for name, site in wanted.items():
+            stack.callback(_hook(modules[name], name, site.side, reader).remove)
         stack.enter_context(evaluation_mode(model))
         stack.enter_context(suppress(StopForward))
         model(input_ids=tokens, attention_mask=attention_mask, use_cache=False)
@@ -57,22 +59,22 @@ def read_activations(
 
 def capture(
     model: nn.Module,
-    sites: Mapping[str, Side],
+    sites: Mapping[str, Site | Side],
     tokens: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
 ) -> dict[str, Float[Tensor, "batch seq _"]]:
-    """Activations at each site, {module path: tensor}, all of them in memory: `read_activations` for a few rows."""
+    """Activations at each site, {name: tensor}, all of them in memory: `read_activations` for a few rows."""
     caught: dict[str, Tensor] = {}
     read_activations(model, sites, tokens, attention_mask, caught.__setitem__)
     return caught
 
 
-def _hook(module: nn.Module, path: str, side: Side, reader: SiteReader) -> RemovableHandle:
+def _hook(module: nn.Module, name: str, side: Side, reader: SiteReader) -> RemovableHandle:
     def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        reader.take(path, first_argument(args, kwargs))
+        reader.take(name, first_argument(args, kwargs))
 
     def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        reader.take(path, output)
+        reader.take(name, output)
 
     if side == "input":
         return module.register_forward_pre_hook(before, with_kwargs=True)

@@ -1,23 +1,22 @@
 """What both capture backends agree on: which value of a module is its activations, and when the forward pass is over.
 
-A site is a module path and a side. Each is read once per pass: of a module that runs several times the first run, of a
-tuple the first item. After the last site nothing later in the model needs to run.
+Each site is read once per pass: of a module that runs several times the first run. After the last site nothing later
+in the model needs to run.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sae_auto_interp.errors import InputError, UnknownNameError, nearest_names
-
-Side = Literal["input", "output"]
+from sae_auto_interp.models.site import Site, transformed
 
 Read = Callable[[str, Tensor], None]
-"""Called with (module path, [batch, seq, d]). The tensor is the model's own, in its dtype: it must not be changed."""
+"""Called with (name of the site, [batch, seq, d]). It may be the model's own tensor, in its dtype: do not change it."""
 
 
 class StopForward(Exception):
@@ -27,36 +26,41 @@ class StopForward(Exception):
 class SiteReader:
     """Hands the activations of each site to `read`, and ends the forward pass after the last one. Keeps no tensor."""
 
-    def __init__(self, paths: Iterable[str], tokens: Int[Tensor, "batch seq"], read: Read) -> None:
-        self._waiting = set(paths)
+    def __init__(self, sites: Mapping[str, Site], tokens: Int[Tensor, "batch seq"], read: Read) -> None:
+        self._waiting = dict(sites)
         self._shape = tokens.shape
         self._read = read
 
-    def take(self, path: str, value: Any) -> None:
-        """A module's input or output as it arises. Raises `StopForward` after the last site, `InputError` for others
-        than one vector per token."""
-        if path not in self._waiting:
+    def take(self, name: str, value: Any) -> None:
+        """What the module of a site reads or gives, as it arises. Raises `StopForward` after the last site,
+        `InputError` for other values than one vector per token."""
+        site = self._waiting.get(name)
+        if site is None:
             return
-        self._read(path, _vectors(_first_tensor(value, path), path, self._shape))
-        self._waiting.discard(path)
+        item = site.item if site.side == "output" else 0
+        vectors = _vectors(_tensor(value, item, site.module_path), site.module_path, self._shape)
+        self._read(name, transformed(site, vectors))
+        del self._waiting[name]
         if not self._waiting:
             raise StopForward
 
     def check_all_read(self) -> None:
         """Raise `InputError` with the sites that the forward pass never reached."""
         if self._waiting:
-            raise InputError(f"the model's forward pass never runs {', '.join(sorted(self._waiting))}")
+            paths = sorted(site.module_path for site in self._waiting.values())
+            raise InputError(f"the model's forward pass never runs {', '.join(paths)}")
 
 
-def site_modules(model: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
-    """The module at each path; raises `UnknownNameError` with the nearest match."""
+def site_modules(model: nn.Module, sites: Mapping[str, Site]) -> dict[str, nn.Module]:
+    """The module of each site, under the site's name; raises `UnknownNameError` with the nearest match."""
     found: dict[str, nn.Module] = {}
-    for path in paths:
+    for name, site in sites.items():
         try:
-            found[path] = model.get_submodule(path)
+            found[name] = model.get_submodule(site.module_path)
         except AttributeError as error:
-            known = [name for name, _ in model.named_modules() if name]
-            raise UnknownNameError("module path", path, nearest_names(path, known) or known[:5]) from error
+            known = [path for path, _ in model.named_modules() if path]
+            nearest = nearest_names(site.module_path, known) or known[:5]
+            raise UnknownNameError("module path", site.module_path, nearest) from error
     return found
 
 
@@ -78,13 +82,15 @@ def evaluation_mode(model: nn.Module) -> Generator[None]:
             module.training = True
 
 
-def _first_tensor(value: Any, path: str) -> Tensor:
+def _tensor(value: Any, item: int, path: str) -> Tensor:
     """Attention layers and older blocks give tuples with the hidden states first."""
-    first = value[0] if isinstance(value, tuple | list) and value else value
-    if not isinstance(first, Tensor) or not first.is_floating_point():
-        given = f"numbers of type {first.dtype}" if isinstance(first, Tensor) else type(first).__name__
-        raise InputError(f"{path} does not give activations but {given}; attach to another module")
-    return first
+    is_tuple = isinstance(value, tuple | list)
+    found = value[item] if is_tuple and len(value) > item else None if is_tuple or item else value
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        given = f"numbers of type {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+        which = f"item {item} of " if item else ""
+        raise InputError(f"{which}{path} does not give activations but {given}; attach to another module")
+    return found
 
 
 def _vectors(value: Tensor, path: str, shape: torch.Size) -> Float[Tensor, "batch seq d"]:

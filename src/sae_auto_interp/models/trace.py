@@ -21,9 +21,9 @@ from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor, nn
 
 from sae_auto_interp.models.placement import torch_model
+from sae_auto_interp.models.site import Side, Site, as_sites
 from sae_auto_interp.models.sites import (
     Read,
-    Side,
     SiteReader,
     StopForward,
     evaluation_mode,
@@ -48,7 +48,7 @@ def plain_trace(model: Any) -> PlainTrace:
 @torch.inference_mode()
 def read_activations(
     model: Any,
-    sites: Mapping[str, Side],
+    sites: Mapping[str, Site | Side],
     tokens: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
     read: Read,
@@ -62,17 +62,18 @@ def read_activations(
         return
     traced = plain_trace(model)
     module = torch_model(traced)
-    handles = _handles(traced, site_modules(module, sites))
-    reader = SiteReader(sites, tokens, read)
+    wanted = as_sites(sites)
+    handles = _handles(traced, site_modules(module, wanted))
+    reader = SiteReader(wanted, tokens, read)
     trace: Any = traced.trace()
     with evaluation_mode(module):
         try:
             with trace:
                 with trace.invoke(input_ids=tokens, attention_mask=attention_mask, use_cache=False):
                     pass
-                for path, side in sites.items():
+                for name, site in wanted.items():
                     with trace.invoke():
-                        _take(handles[path], path, side, reader)
+                        _take(handles[name], name, site.side, reader)
         except StopForward:
             return
         except OutOfOrderError:
@@ -80,12 +81,12 @@ def read_activations(
             raise
 
 
-def _take(handle: Any, path: str, side: Side, reader: SiteReader) -> None:
+def _take(handle: Any, name: str, side: Side, reader: SiteReader) -> None:
     """Wait until the model gets there. In a function, so that the trace keeps no value in a variable of its block."""
-    reader.take(path, first_argument(*handle.inputs) if side == "input" else handle.output)
+    reader.take(name, first_argument(*handle.inputs) if side == "input" else handle.output)
 
 
 def _handles(traced: PlainTrace, modules: Mapping[str, nn.Module]) -> dict[str, Any]:
     """NNsight's handle of each module, found by identity: a module may have two paths, and NNsight renames some."""
     by_module = {id(handle._module): handle for handle in traced.modules()}
-    return {path: by_module[id(module)] for path, module in modules.items()}
+    return {name: by_module[id(module)] for name, module in modules.items()}

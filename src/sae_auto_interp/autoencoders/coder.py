@@ -1,0 +1,97 @@
+"""What every autoencoder here is, whatever its weights look like: encode, decode, and where it is attached.
+
+`encode` hands over the entries of the codes and nothing else; `forward` is the dense code, for reading in a trace.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Scratch, SparseCode, is_sound
+from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
+from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.errors import InputError, WeightsError
+from sae_auto_interp.models.site import Placement
+
+RECONSTRUCTED_AT_ONCE = 4096
+"""Positions whose code `reconstruct` holds at a time."""
+
+
+class Coder(nn.Module):
+    """Base of all autoencoders. A subclass gives `width`, `d_in`, `encoder` and `decode_sparse`."""
+
+    settings: CoderSettings
+    placement: Placement | None = None
+    """Set by `attach`."""
+
+    @property
+    def width(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def d_in(self) -> int:
+        """Dimensions that it reads: of all its sites together."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where it encodes."""
+        return next(self.buffers()).device
+
+    def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
+        """What encodes with these weights: all features, or at least the given ones, sorted.
+
+        Where the activation looks at one feature at a time, only the columns of `features` are multiplied. Others need
+        every column; what is not among `features` is then for the caller to leave out.
+        """
+        raise NotImplementedError
+
+    def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """Reconstruction of the positions of `x` from their code."""
+        raise NotImplementedError
+
+    def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
+        """The entries of the codes of `x` that are not zero (of all but signed coders: above zero), in order of
+        position; in float32 whatever the type of `x`, and without a gradient.
+
+        Raises `WeightsError` when `x` has another number of dimensions than the coder reads, and `InputError` when it
+        holds NaN, infinite or overflowing values.
+        """
+        self.check_dimensions(x, "the activations have")
+        if not bool(is_sound(x)):
+            raise InputError(f"activations hold NaN, infinite or larger values than {LARGEST_ACTIVATION:g}")
+        return self.encoder().encode(x)
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
+        """The dense code: what `submodule.ae.output` shows in a trace."""
+        flat = x.reshape(-1, x.shape[-1])
+        return self.densified(self.encode(flat), len(flat)).reshape(*x.shape[:-1], self.width)
+
+    def densified(self, code: SparseCode, n: int) -> Float[Tensor, "n width"]:
+        """The dense form of the codes of `n` positions."""
+        dense = torch.zeros(n, self.width, device=code.values.device)
+        dense[code.positions, code.features] = code.values
+        return dense
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """decode(encode(x)), without a dense code, some thousand positions at a time."""
+        parts = [self.decode_sparse(self.encode(part), part) for part in x.split(RECONSTRUCTED_AT_ONCE)]
+        return torch.cat(parts)
+
+    def check_dimensions(self, x: Float[Tensor, "*batch d"], found: str) -> None:
+        """Raise `WeightsError` unless `x` has as many dimensions as the coder reads."""
+        if x.shape[-1] != self.d_in:
+            where = self.settings.source or "the autoencoder"
+            raise WeightsError(f"{where} reads {self.d_in} dimensions, but {found} {x.shape[-1]}")
+
+    def encoding_facts(self) -> dict[str, Any]:
+        """What decides the codes beside the weights, and not what the weights are called; for fingerprints."""
+        settings = asdict(self.settings)
+        for name in ("family", "source", "claims"):
+            del settings[name]
+        sites = [] if self.placement is None else [str(site) for site in self.placement.sites]
+        return settings | {"sites": sites}

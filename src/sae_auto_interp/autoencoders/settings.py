@@ -1,0 +1,47 @@
+"""Everything about an autoencoder that is not a weight: how it encodes, and what it says of itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_auto_interp.autoencoders.normalisation import Normalisation
+from sae_auto_interp.models.site import Side
+
+Activation = Literal["topk", "relu", "jumprelu", "gated", "groupmax", "abstopk"]
+HAS_K: tuple[Activation, ...] = ("topk", "groupmax", "abstopk")
+
+
+@dataclass(frozen=True, slots=True)
+class CoderClaims:
+    """What the files say about the autoencoder, for checking it against the model; None where they say nothing."""
+
+    model: str | None = None
+    """Hub id or name of the subject model that it was trained on."""
+    l0: float | None = None
+    """Features that fire per token, on average."""
+    hook: str | None = None
+    """Where it reads, in the words of its files."""
+    ctx_len: int | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CoderSettings:
+    """How an autoencoder encodes. What it is called and claims changes no code; everything else may."""
+
+    activation: Activation
+    k: int | None = None
+    """Entries kept by `topk` and `abstopk`; groups of `groupmax`, of which each keeps one."""
+    subtract_b_dec: bool = True
+    normalisation: Normalisation = "none"
+    side: Side = "output"
+    """Where it reads when it is attached to a bare module path."""
+    prepend_bos: bool = False
+    family: str = "unknown"
+    source: str = ""
+    """File or directory that the weights were read from, for messages and manifests."""
+    claims: CoderClaims = CoderClaims()
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether codes may be negative. The cache keeps what is above zero."""
+        return self.activation == "abstopk"
