@@ -2,11 +2,11 @@
 
 A table is written in hook names, which the whole field shares, and in addresses below one block: `mlp:in` is what the
 block's `mlp` reads, `:out` what the block gives, and a transform may follow in brackets. `hook_attn_out` and
-`hook_mlp_out` are what is added to the residual stream, `attn.hook_out` and `mlp.hook_out` what the module itself gives:
-Gemma and OLMo put a norm between the two. Where an architecture has no such place, the table says why.
+`hook_mlp_out` are what is added to the residual stream, `attn.hook_out` and `mlp.hook_out` what the module itself
+gives: Gemma and OLMo put a norm between the two. Where an architecture has no such place, the table says why.
 
-Source: the modules of transformers 5 and TransformerLens' names. `tests/models/test_sites_by_architecture.py` recomputes
-every place of every table from the model's weights.
+Source: the modules of transformers 5 and TransformerLens' names. `tests/models/test_sites_by_architecture.py`
+recomputes every place of every table from the model's weights.
 """
 
 from collections.abc import Mapping

@@ -1,21 +1,18 @@
 """TransformerLens' hook names -> sites of a Hugging Face model, by the tables in `architectures`.
 
-`ln1.hook_normalized` and `ln2.hook_normalized` are the norm without its gain, as TransformerLens has them for RMS norms and
-for layer norms with folded weights; transformers has no such tensor, so it is computed from what the norm reads.
-`hook_mlp_in` is read as SAELens uses it, as what the MLP reads, after the norm (older TransformerLens: before it).
+`ln1.hook_normalized` and `ln2.hook_normalized` are the norm without its gain, as TransformerLens has them for RMS
+norms, and for layer norms whose weights it folded; transformers has no such tensor, so it is computed from what the
+norm reads. `hook_mlp_in` is, as in SAELens, what the MLP reads, after the norm (older TransformerLens: before it).
 """
 
 import re
 from typing import Any, cast
 
-from torch import nn
-
 from sae_auto_interp.errors import InputError, UnknownNameError, nearest_names
-from sae_auto_interp.models.architectures import ARCHITECTURES, Absent
+from sae_auto_interp.models.architectures import Absent
 from sae_auto_interp.models.module_paths import module_at
-from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Side, Site, Transform
-from sae_auto_interp.models.text_stack import TextStack, text_stack
+from sae_auto_interp.models.text_stack import TextStack, require_text_stack, text_stack
 
 EMBEDDING_HOOK = "hook_embed"
 _IN_BLOCK = re.compile(r"blocks\.(?P<layer>\d+)\.(?P<hook>.+)")
@@ -25,6 +22,7 @@ _SIDES: dict[str, Side] = {"in": "input", "out": "output"}
 
 
 def is_hook_name(name: str) -> bool:
+    """Whether it is written as TransformerLens' names of places in the residual stream and the blocks are."""
     return name == EMBEDDING_HOOK or _IN_BLOCK.fullmatch(name) is not None
 
 
@@ -35,14 +33,13 @@ def hook_site(model: Any, hook: str, layer: int | None = None) -> Site:
     such place.
     """
     name = hook if layer is None else f"blocks.{layer}.{hook}"
-    stack = _stack(model, name)
+    stack = require_text_stack(model, f"the hook name {name!r}")
     if name == EMBEDDING_HOOK:
         return Site(stack.path_to(stack.architecture.embedding))
     match = _IN_BLOCK.fullmatch(name)
-    if match is None or int(match["layer"]) >= stack.n_layers:
-        raise _unknown(name, stack)
-    place = stack.architecture.hooks.get(_ALIASES.get(match["hook"], match["hook"]))
-    if place is None:
+    bare = match["hook"] if match else ""
+    place = stack.architecture.hooks.get(_ALIASES.get(bare, bare))
+    if match is None or place is None or int(match["layer"]) >= stack.n_layers:
         raise _unknown(name, stack)
     if isinstance(place, Absent):
         raise InputError(f"this model has no {name!r}: {place.reason}")
@@ -52,7 +49,7 @@ def hook_site(model: Any, hook: str, layer: int | None = None) -> Site:
 def sites_of_layer(model: Any, layer: int) -> dict[str, Site]:
     """{hook name: site} of all named places of block `layer`, in the order of the forward pass. Two names may be one
     site. Raises `InputError` for a model of an architecture without a table, or without such a layer."""
-    stack = _stack(model, f"blocks.{layer}.hook_resid_post")
+    stack = require_text_stack(model, "a hook name")
     if not 0 <= layer < stack.n_layers:
         raise InputError(f"the model has no layer {layer}; it has 0 to {stack.n_layers - 1}")
     places = stack.architecture.hooks.items()
@@ -89,26 +86,15 @@ def _site(model: Any, stack: TextStack, layer: int, place: str) -> Site:
     return with_epsilon(model, Site(path, _SIDES[match["side"]], transform=transform))
 
 
-def _stack(model: Any, name: str) -> TextStack:
-    stack = text_stack(model)
-    if stack is None:
-        known = ", ".join(ARCHITECTURES)
-        raise InputError(
-            f"the hook name {name!r} has a meaning for models of type {known}; this one is {_type_of(torch_model(model))}. "
-            "Give the module's own path, such as 'layers.3.mlp:out'"
-        )
-    return stack
-
-
-def _type_of(module: nn.Module) -> str:
-    return str(getattr(getattr(module, "config", None), "model_type", None) or type(module).__name__)
-
-
 def _names(stack: TextStack) -> list[str]:
     present = [hook for hook, place in stack.architecture.hooks.items() if not isinstance(place, Absent)]
     return [EMBEDDING_HOOK, *(f"blocks.{layer}.{hook}" for layer in range(stack.n_layers) for hook in present)]
 
 
 def _unknown(name: str, stack: TextStack) -> UnknownNameError:
+    match = _IN_BLOCK.fullmatch(name)
+    if match and int(match["layer"]) >= stack.n_layers:
+        layers = f"hook name (the model has layers 0 to {stack.n_layers - 1})"
+        return UnknownNameError(layers, name, [f"blocks.{stack.n_layers - 1}.{match['hook']}"])
     names = _names(stack)
     return UnknownNameError("hook name", name, nearest_names(name, names) or names[:15])

@@ -6,24 +6,32 @@ from torch import nn
 
 from sae_auto_interp.errors import InputError, UnknownNameError, nearest_names
 from sae_auto_interp.models.placement import torch_model
+from sae_auto_interp.models.text_stack import WRAPPERS, joined, text_stack
+
+_PREFIXES = {"model", "transformer", "gpt_neox", "language_model", "base_model", *WRAPPERS}
+"""Above the text stack in one class of model or another, so a path may have more of them than this model has."""
 
 
 def resolve_module_path(model: Any, path: str) -> str:
-    """The full dotted path that `path` names: exact, below the base model (`h.2` for `transformer.h.2`), or the only
-    one that ends with it. Raises `UnknownNameError` with the nearest match, `InputError` where several end with it."""
+    """The full dotted path that `path` names. Raises `UnknownNameError` with the nearest match, `InputError` where
+    several modules end with it.
+
+    In this order: exact; below the base model (`h.2` for `transformer.h.2`); in the stack of text blocks (`layers.2`
+    and `model.layers.2` for `model.language_model.layers.2`); the only one that ends with it. Wrappers such as
+    `_orig_mod` need not be named.
+    """
     module = torch_model(model)
-    paths = [name for name, _ in module.named_modules() if name]
-    if path in paths:
-        return path
+    paths = _spelled(module)
     prefix = getattr(module, "base_model_prefix", "")
-    if f"{prefix}.{path}" in paths:
-        return f"{prefix}.{path}"
-    ending = [name for name in paths if name.endswith("." + path)]
+    for candidate in (path, f"{prefix}.{path}", *_in_text_stack(model, path)):
+        if candidate in paths:
+            return paths[candidate]
+    ending = [spelled for plain, spelled in paths.items() if plain.endswith("." + path)]
     if len(ending) == 1:
         return ending[0]
     if ending:
         raise InputError(f"module path {path!r} is ambiguous: it ends {', '.join(ending[:5])}; write it in full")
-    raise UnknownNameError("module path", path, nearest_names(path, paths) or paths[:5])
+    raise UnknownNameError("module path", path, nearest_names(path, paths) or list(paths)[:5])
 
 
 def submodule(model: Any, path: str) -> Any:
@@ -37,3 +45,24 @@ def submodule(model: Any, path: str) -> Any:
 def module_at(model: Any, path: str) -> nn.Module:
     """The torch module at a full path."""
     return torch_model(model).get_submodule(path)
+
+
+def _spelled(module: nn.Module) -> dict[str, str]:
+    """{path, with and without the names of wrappers: the path as it is}; without them it is the outermost wrapper."""
+    paths: dict[str, str] = {}
+    for path, _ in module.named_modules():
+        plain = ".".join(part for part in path.split(".") if part not in WRAPPERS)
+        for name in (plain, path):
+            if name:
+                paths.setdefault(name, path)
+    return paths
+
+
+def _in_text_stack(model: Any, path: str) -> list[str]:
+    """`path` below the stack, with fewer and fewer of the prefixes that it begins with."""
+    stack = text_stack(model)
+    if stack is None:
+        return []
+    parts = path.split(".")
+    n_prefixes = next((i for i, part in enumerate(parts) if part not in _PREFIXES), len(parts))
+    return [joined(stack.path, *parts[i:]) for i in range(n_prefixes + 1)]

@@ -1,19 +1,71 @@
 """From what weight files and other libraries call a place to the `Site` of the subject model that is meant.
 
-An address of our own is `module path[:in|:out][#item]`; the module path is resolved as `module_paths` says.
+Read in this order: a module's exact path; a hook name of TransformerLens; a name of dictionary_learning's; a source id
+of Neuronpedia; an address of our own; a path with `.input` or `.output` behind it, as in SAELens' `hf_hook_name`.
+An address of our own is `module path[:in|:out][#item][ (transform)]`, the form in which sites are printed; its path,
+like any other, is resolved as `module_paths` says.
 """
 
 import re
-from typing import Any
+from typing import Any, cast
 
+from sae_auto_interp.errors import UnknownNameError, nearest_names
+from sae_auto_interp.models.hook_names import hook_names, hook_site, is_hook_name, with_epsilon
 from sae_auto_interp.models.module_paths import resolve_module_path
-from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.placement import torch_model
+from sae_auto_interp.models.published_sites import dictionary_site, is_dictionary_name, is_source_id, source_site
+from sae_auto_interp.models.site import Side, Site, Transform
 
-_ADDRESS = re.compile(r"(?P<path>[^:#]+)(?::(?P<side>in|out))?(?:#(?P<item>\d+))?")
+_ADDRESS = re.compile(
+    r"(?P<path>[^:#\s]+)(?::(?P<side>in|out))?(?:#(?P<item>\d+))?(?: \((?P<transform>centred|rms_norm|layer_norm)\))?"
+)
+_SIDES: dict[str, Side] = {"in": "input", "input": "input", "out": "output", "output": "output"}
 
 
-def resolve_site(model: Any, name: str) -> Site:
-    """The site that `name` means in `model`. Raises `UnknownNameError` with the nearest matches."""
+def resolve_site(model: Any, name: str, side: Side = "output") -> Site:
+    """The site that `name` means in `model`; `side` is that of a bare module path.
+
+    Raises `UnknownNameError` with the nearest module paths and hook names, and `InputError` with the reason where the
+    model's architecture has no such place.
+    """
+    if _has_module(model, name):
+        return Site(name, side)
+    if is_hook_name(name):
+        return hook_site(model, name)
+    if is_dictionary_name(name):
+        return dictionary_site(model, name)
+    if is_source_id(name):
+        return source_site(model, name)
+    return _site_at_address(model, name, side)
+
+
+def _site_at_address(model: Any, name: str, side: Side) -> Site:
     match = _ADDRESS.fullmatch(name)
-    path, side, item = (match["path"], match["side"], match["item"]) if match else (name, None, None)
-    return Site(resolve_module_path(model, path), "input" if side == "in" else "output", int(item or 0))
+    path, given, item, transform = match.groups() if match else (name, None, None, None)
+    head, _, tail = path.rpartition(".")
+    if given is None and head and tail in ("input", "output") and not _has_module(model, path):
+        path, given = head, tail
+    found = Site(
+        _module_path(model, path, name),
+        _SIDES[given] if given else side,
+        int(item or 0),
+        cast(Transform, transform or "none"),
+    )
+    return with_epsilon(model, found)
+
+
+def _module_path(model: Any, path: str, name: str) -> str:
+    try:
+        return resolve_module_path(model, path)
+    except UnknownNameError as error:
+        names = [*hook_names(model), *(p for p, _ in torch_model(model).named_modules() if p)]
+        nearest = nearest_names(path, names)
+        raise UnknownNameError("module path", name, nearest or error.known) from error
+
+
+def _has_module(model: Any, path: str) -> bool:
+    try:
+        torch_model(model).get_submodule(path)
+    except AttributeError:
+        return False
+    return bool(path)

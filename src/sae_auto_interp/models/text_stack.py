@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.architectures import Architecture, architecture_for
+from sae_auto_interp.models.architectures import ARCHITECTURES, Architecture, architecture_for
 from sae_auto_interp.models.placement import torch_model
 
 WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
@@ -26,6 +26,10 @@ class TextStack:
     path: str
     """Of `module`, in the whole model; empty when it is the model itself."""
     architecture: Architecture
+
+    @property
+    def model_type(self) -> str:
+        return str(getattr(self.module.config, "model_type", "unknown"))
 
     @property
     def n_layers(self) -> int:
@@ -54,6 +58,19 @@ def text_stack(model: Any) -> TextStack | None:
         paths = ", ".join(stack.path or "the model itself" for stack in found)
         raise InputError(f"the model holds several stacks of blocks ({paths}); name sites by full module paths")
     return found[0] if found else None
+
+
+def require_text_stack(model: Any, name: str) -> TextStack:
+    """The stack of a model for which `name` is to have a meaning; raises `InputError` where there is none."""
+    stack = text_stack(model)
+    if stack is None:
+        known, module = ", ".join(ARCHITECTURES), torch_model(model)
+        model_type = getattr(getattr(module, "config", None), "model_type", None) or type(module).__name__
+        raise InputError(
+            f"{name} has a meaning for models of type {known}, but this one is {model_type}; "
+            "give the module's own path, such as 'layers.3.mlp:out'"
+        )
+    return stack
 
 
 def joined(*parts: str) -> str:
