@@ -1,8 +1,8 @@
 """What every named place of one block should be, written down from the papers' formulas and the model's weights.
 
-In goes the residual stream before the block, which transformers reports itself as `hidden_states`, and `z`, what the heads
-give side by side. Attention is not recomputed: a wrong `z` makes everything after it wrong, up to the stream after the
-block, which transformers reports too. Shares no code with the package, and reads no module's input or output.
+In goes the residual stream before the block, which transformers reports itself as `hidden_states`, and `z`, what the
+heads give side by side. Attention is not recomputed: a wrong `z` makes everything after it wrong, up to the stream
+after the block, which transformers reports too. Shares no code with the package, and reads no module.
 """
 
 from collections.abc import Callable

@@ -61,8 +61,6 @@ def _spelled(module: nn.Module) -> dict[str, str]:
 def _in_text_stack(model: Any, path: str) -> list[str]:
     """`path` below the stack, with fewer and fewer of the prefixes that it begins with."""
     stack = text_stack(model)
-    if stack is None:
-        return []
     parts = path.split(".")
-    n_prefixes = next((i for i, part in enumerate(parts) if part not in _PREFIXES), len(parts))
-    return [joined(stack.path, *parts[i:]) for i in range(n_prefixes + 1)]
+    n_prefixes = next((i for i, part in enumerate(parts) if part not in _PREFIXES), -1)
+    return [] if stack is None or not path else [joined(stack.path, *parts[i:]) for i in range(n_prefixes + 1)]

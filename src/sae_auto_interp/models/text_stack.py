@@ -41,6 +41,10 @@ class TextStack:
         found, _ = _descend(self.module, path)
         return joined(self.path, found)
 
+    def holds(self, path: str) -> bool:
+        """Whether the module at a full path is part of the stack."""
+        return not self.path or path == self.path or path.startswith(f"{self.path}.")
+
     def block_path(self, layer: int) -> str:
         return f"{self.architecture.blocks}.{layer}"
 
