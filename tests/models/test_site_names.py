@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.errors import InputError, UnknownNameError
 from sae_auto_interp.models.capture import capture
 from sae_auto_interp.models.hook_names import hook_names, hook_site, sites_of_layer
@@ -18,7 +19,7 @@ from sae_auto_interp.models.published_sites import SOURCE_SETS, dictionary_site,
 from sae_auto_interp.models.site import Site
 from sae_auto_interp.models.site_names import resolve_site
 from tests.models.tiny_models import NAMES, tiny_model
-from tests.support.records import byte_level_tokenizer
+from tests.support.records import byte_level_tokenizer, tiny_coder
 
 model_of = cache(tiny_model)
 
@@ -135,6 +136,7 @@ def test_a_module_that_is_called_output_is_found_before_a_side() -> None:
         ("llama", "resid_post_layer_9", r"\(the model has layers 0 to 2\)"),
         ("gpt2", "5-res-xy", "unknown Neuronpedia source set of gpt2 models 'res-xy'; did you mean 'res-jb'"),
         ("llama", "5-res-jb", "unknown Neuronpedia source set of llama models 'res-jb'"),
+        ("gpt_neox", "e-res-sm", "unknown Neuronpedia source set of gpt_neox models 'res-sm'"),
         ("olmo2", "1-res-jb", "unknown Neuronpedia source set of olmo2 models 'res-jb'"),
         ("gpt2", "9-res-jb", r"\(the model has layers 0 to 2\) .*blocks.9.hook_resid_pre"),
         ("gpt2", "", "unknown module path ''"),
@@ -211,6 +213,22 @@ def test_two_stacks_of_blocks_are_not_guessed_between() -> None:
     with pytest.raises(InputError, match=r"several stacks of blocks \(teacher\.transformer, student\.transformer\)"):
         resolve_site(model, "blocks.1.hook_resid_post")
     assert resolve_site(model, "student.transformer.h.1") == Site("student.transformer.h.1")
+    assert list(attach(model, {"student.transformer.h.1": tiny_coder("relu")})) == ["student.transformer.h.1"]
+
+
+def test_a_stack_behind_a_wrapper_is_one_stack() -> None:
+    model = tiny_model("llama")
+    model.model = torch.compile(model.model, backend="eager")
+    for name in ("blocks.1.hook_resid_post", "layers.1", "model.layers.1"):
+        assert resolve_site(model, name) == Site("model._orig_mod.layers.1")
+
+
+def test_embeddings_that_gemma_has_not_scaled_are_not_taken_for_scaled_ones() -> None:
+    """As in transformers 4, where the model scales what its embedding gives."""
+    model = tiny_model("gemma2")
+    model.model.embed_tokens = nn.Embedding(50, 16)
+    with pytest.raises(InputError, match=r"model\.embed_tokens .* not scaled yet, .*'blocks.0.hook_resid_pre'"):
+        resolve_site(model, "hook_embed")
 
 
 def test_centred_sites_are_exact_against_weights_that_were_centred_by_hand() -> None:

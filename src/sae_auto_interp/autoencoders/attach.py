@@ -18,7 +18,7 @@ from sae_auto_interp.models.module_paths import submodule
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site, transformed
 from sae_auto_interp.models.site_names import resolve_site
-from sae_auto_interp.models.text_stack import text_stack
+from sae_auto_interp.models.text_stack import text_stacks
 
 
 def attach(model: Any, coders: Mapping[Any, Coder]) -> dict[str, Any]:
@@ -113,10 +113,11 @@ def _dimensions(model: nn.Module, site: Site) -> int | None:
         width = getattr(module, name, None)
         if isinstance(width, int):
             return width
-    stack = text_stack(model)
-    if stack is not None and not stack.holds(site.module_path):
+    stacks = text_stacks(model)
+    owners = [stack.module for stack in stacks if stack.holds(site.module_path)] if stacks else [model]
+    if not owners:
         return None  # a vision tower has a width of its own
-    width = getattr(getattr(stack.module if stack else model, "config", None), "hidden_size", None)
+    width = getattr(getattr(owners[0], "config", None), "hidden_size", None)
     return width if module.state_dict() and isinstance(width, int) else None
 
 

@@ -29,6 +29,8 @@ class Architecture:
     embedding: str
     hooks: Mapping[str, str | Absent]
     """{hook name of one block: address below the block}."""
+    embedding_is_scaled: bool = False
+    """By the square root of the width, inside the embedding module."""
 
 
 _PARALLEL = Absent("attention and MLP read the same residual stream in parallel, so there is nothing between them")
@@ -113,7 +115,8 @@ _PHI_HOOKS = _LLAMA_HOOKS | {
 }
 
 _LLAMA = Architecture("layers", "embed_tokens", _LLAMA_HOOKS)
-_GEMMA2 = Architecture("layers", "embed_tokens", _GEMMA2_HOOKS)
+_GEMMA = Architecture("layers", "embed_tokens", _LLAMA_HOOKS, embedding_is_scaled=True)
+_GEMMA2 = Architecture("layers", "embed_tokens", _GEMMA2_HOOKS, embedding_is_scaled=True)
 _OLMO2 = Architecture("layers", "embed_tokens", _OLMO2_HOOKS)
 GPT_NEOX_SEQUENTIAL = Architecture("layers", "embed_in", _GPT_NEOX_SEQUENTIAL_HOOKS)
 
@@ -122,7 +125,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gpt_neox": Architecture("layers", "embed_in", _GPT_NEOX_SEQUENTIAL_HOOKS | {"hook_resid_mid": _PARALLEL}),
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "gemma": _LLAMA,
+    "gemma": _GEMMA,
     "gemma2": _GEMMA2,
     "gemma3_text": _GEMMA2,
     "qwen2": _LLAMA,
