@@ -14,7 +14,8 @@ def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def hooks_table(title: str, architecture: Architecture) -> str:
-    rows = [("`hook_embed`", f"`{architecture.embedding}:out`")]
+    scaled = ", scaled by the square root of the width" if architecture.embedding_is_scaled else ""
+    rows = [("`hook_embed`", f"`{architecture.embedding}:out`{scaled}")]
     for hook, place in architecture.hooks.items():
         where = f"none: {place.reason}" if isinstance(place, Absent) else f"`{architecture.blocks}.N{_dotted(place)}`"
         rows.append((f"`blocks.N.{hook}`", where))
