@@ -116,7 +116,7 @@ class DataConfig(_Section):
 
 
 class CacheConfig(_Section):
-    """How activations are cached; only `activation_dtype` changes what is stored."""
+    """How activations are cached; only `activation_dtype` and the norm mask change what is stored."""
 
     batch_size: int | None = Field(default=None, ge=1)
     """Rows per forward pass; None takes as many as fit a modest amount of memory."""
@@ -127,6 +127,10 @@ class CacheConfig(_Section):
     """Memory for activations waiting to be written; sorting them takes as much again for a moment."""
     backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
     """How the model's activations are read: torch hooks, or an NNsight trace. Both give the same bits."""
+    max_norm_multiple: float | None = Field(default=None, gt=1)
+    """Leave out positions where a module's activation is longer than so many median norms, e.g. 10; None: none."""
+    median_norms: dict[str, float] | None = None
+    """{module path: median norm} of another cache's manifest, so that both can be merged; None: from the first rows."""
 
 
 class FeaturesConfig(_Section):

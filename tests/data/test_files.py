@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import Document
 
 
-def read(path: Path, **options: str) -> list[tuple[str, str]]:
+def read(path: Path, **options: Any) -> list[tuple[str, str]]:
     return [(document.name, document.text) for document in documents_from(path, **options)]
 
 

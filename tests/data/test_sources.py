@@ -74,7 +74,8 @@ def test_a_source_without_documents_is_named(lines: str, tmp_path: Path) -> None
 
 
 def test_settings_of_datasets_do_not_apply_to_files(lines: str) -> None:
-    for settings in ({"split": "test"}, {"subset": "en"}, {"data_files": ("a",)}):
+    wrong: list[dict[str, Any]] = [{"split": "test"}, {"subset": "en"}, {"data_files": ("a",)}]
+    for settings in wrong:
         with pytest.raises(InputError, match="is no Hugging Face dataset, and has no subset, split or data_files"):
             TextSource(source=lines, **settings)
 

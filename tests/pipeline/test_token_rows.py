@@ -98,7 +98,7 @@ def test_rows_made_again_from_the_manifest_are_the_same_bytes(
 
 
 def test_the_bos_policy_is_said_and_stored(folder: Path, tokenizer: Any) -> None:
-    data = {"source": str(folder / "a.jsonl")}
+    data: dict[str, Any] = {"source": str(folder / "a.jsonl")}
     for name, config, trained, said, stored in (
         ("a", config_of(**data), True, "rows begin with BOS ('<|end|>'), as the autoencoders were trained", True),
         ("b", config_of(**data), False, "rows have no BOS in front, as the autoencoders were trained", False),

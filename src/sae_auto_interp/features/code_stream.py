@@ -19,6 +19,7 @@ from sae_auto_interp.autoencoders.encoder import Encoder, Scratch, is_sound
 from sae_auto_interp.autoencoders.host_copy import HostCopy
 from sae_auto_interp.autoencoders.sparse_coder import Side, SparseCoder
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.features.outlier_norms import NormLimits, is_outlier
 from sae_auto_interp.features.token_input import attention_mask
 from sae_auto_interp.models.backends import activation_reader
 from sae_auto_interp.models.placement import input_device, torch_model
@@ -33,21 +34,29 @@ class ModuleEntries:
     features: Int64[Array, " n"]
     locations: Int64[Array, " n"]
     activations: Float32[Array, " n"]
+    masked: Int64[Array, " n_masked"]
+    """Locations that were not read because of their norm."""
 
 
 class CodeStream:
     """Runs `model` (a torch module or one wrapped by NNsight) and encodes with `coders`, {module path: coder}.
 
     `kept` gives {module path: sorted features} of modules of which only some are wanted. `backend` is how activations
-    are read: "hooks" or "nnsight".
+    are read: "hooks" or "nnsight". `limits` says which norms are outliers; None masks none.
     """
 
     def __init__(
-        self, model: Any, coders: Mapping[str, SparseCoder], kept: Mapping[str, Int64[Array, " kept"]], backend: str
+        self,
+        model: Any,
+        coders: Mapping[str, SparseCoder],
+        kept: Mapping[str, Int64[Array, " kept"]],
+        backend: str,
+        limits: NormLimits | None = None,
     ) -> None:
         self._read_activations = activation_reader(model, backend)
         self._device = input_device(torch_model(model))
         self._coders = coders
+        self._limits = limits
         self._sites: dict[str, Side] = {path: coder.settings.side for path, coder in coders.items()}
         scratch = Scratch()
         self._encoders = {path: _encoder(coder, kept.get(path), scratch) for path, coder in coders.items()}
@@ -91,7 +100,8 @@ class CodeStream:
         target = encoder.w_enc.device
         x = x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
         code = encoder.encode(x)
-        return HostCopy([is_sound(x), code.positions, code.features, code.values])
+        outliers = [] if self._limits is None else [is_outlier(x, self._limits.of(path))]
+        return HostCopy([is_sound(x), code.positions, code.features, code.values, *outliers])
 
 
 class PendingBatch:
@@ -111,17 +121,20 @@ class PendingBatch:
     def entries(self) -> Iterator[ModuleEntries]:
         """What was found at each module; raises `InputError` where its activations were no usable numbers."""
         for path, copy in self._copies.items():
-            sound, positions, features, values = copy.arrays()
+            sound, positions, features, values, *outliers = copy.arrays()
             if not sound:
                 raise InputError(
                     f"{path} gives NaN, infinite or enormous activations; load the subject model in float32 or bfloat16"
                 )
             wanted = values > 0
+            masked = self._locations[outliers[0]] if outliers else self._locations[:0]
+            if len(masked):
+                wanted &= ~outliers[0][positions]
             if path in self._is_kept:
                 wanted &= self._is_kept[path][features]
             if not wanted.all():
                 positions, features, values = positions[wanted], features[wanted], values[wanted]
-            yield ModuleEntries(path, features, self._locations[positions], values)
+            yield ModuleEntries(path, features, self._locations[positions], values, masked)
 
 
 def _encoder(coder: SparseCoder, kept: Int64[Array, " kept"] | None, scratch: Scratch) -> Encoder:

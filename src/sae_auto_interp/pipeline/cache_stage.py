@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
@@ -10,6 +11,7 @@ from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.token_rows import token_rows
 from sae_auto_interp.protocols import Progress
+from sae_auto_interp.types import CacheManifest
 
 
 def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
@@ -21,9 +23,20 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
         rows = token_rows(config, directory, model.tokenizer, _bos_policies(attached), progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
-        manifests = cache.save_splits(config.cache.n_splits, directory.features)
+        manifests: dict[str, CacheManifest] = cache.save_splits(config.cache.n_splits, directory.features)
+        _note_masked(manifests, progress)
         write_text(done, json.dumps({"modules": sorted(manifests), "fingerprint": directory.fingerprint()}) + "\n")
     shutil.rmtree(directory.unfinished, ignore_errors=True)
+
+
+def _note_masked(manifests: Mapping[str, CacheManifest], progress: Progress) -> None:
+    for path, manifest in manifests.items():
+        mask = manifest.norm_mask
+        if mask is not None:
+            progress.note(
+                f"{path}: {mask.n_positions:,} positions with a norm above {mask.max_norm_multiple:g} times the median "
+                f"of {mask.median_norm:.4g} are left out"
+            )
 
 
 def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
@@ -56,5 +69,6 @@ def _feature_cache(
     options = CacheOptions(
         activation_dtype=config.cache.activation_dtype, buffer_mib=config.cache.buffer_mib,
         work_dir=directory.unfinished, data_name=config.data.source, backend=config.cache.backend,
+        max_norm_multiple=config.cache.max_norm_multiple, median_norms=config.cache.median_norms,
     )  # fmt: skip
     return FeatureCache(model, attached, config.cache.batch_size, options=options, progress=progress)

@@ -134,6 +134,8 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
         mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders"}
     )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
+    if config.cache.max_norm_multiple is not None:
+        settings["cache"] |= config.cache.model_dump(mode="json", include={"max_norm_multiple", "median_norms"})
     settings["autoencoders"] = [autoencoder.module_paths for autoencoder in config.autoencoders]
     refs = {"model": config.model, "data.source": config.data.source}
     refs |= {f"autoencoders[{i}]": autoencoder.path for i, autoencoder in enumerate(config.autoencoders)}
