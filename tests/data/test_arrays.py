@@ -53,7 +53,7 @@ def test_special_ids_are_masked_and_stay(path: Path) -> None:
 def test_rows_must_begin_with_bos_where_the_autoencoders_were_trained_so(path: Path) -> None:
     rows = rows_of(path, [[BOS, 1, 2, 3]], prepend_bos=True)
     assert rows.tokens.tolist() == [[BOS, 1, 2, 3]]
-    with pytest.raises(InputError, match=r"row 1: begins with the id 4, not with the BOS 99 .* prepend_bos: false"):
+    with pytest.raises(InputError, match=r"row 1: begins with the id 4, not with the BOS 99 .*prepend_bos: false"):
         rows_of(path, [[BOS, 1, 2, 3], [4, 5, 6, 7]], prepend_bos=True)
 
 
