@@ -9,6 +9,7 @@ scorers: [detection, fuzzing]
 client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -22,6 +23,8 @@ from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
+DATASET_PREFIX = "hf:"
+"""Before the name of a Hugging Face dataset."""
 EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
@@ -71,20 +74,49 @@ class AutoencoderConfig(_Section):
 
 
 class DataConfig(_Section):
-    """Where the text comes from and how it is cut into rows."""
+    """Where the text comes from and how it is cut into rows; docs/data.md explains each."""
 
     source: str = STANDARD_LIBRARY
-    """`standard_library` (of the running Python), or a .txt, .md or .jsonl file, or a directory of them."""
+    """`standard_library` (of the running Python); a .txt, .md, .jsonl or .parquet file, or a directory of them; a .npy
+    file of token ids; a Hugging Face dataset, `hf:owner/name@revision`, or a directory that `save_to_disk` wrote."""
+    subset: str | None = None
+    """Configuration of a Hugging Face dataset, its `name` in `load_dataset`."""
+    split: str | None = None
+    """Of a Hugging Face dataset; None: train."""
+    data_files: tuple[str, ...] = ()
+    """Files of a Hugging Face dataset, or those that `hf:json`, `hf:csv`, ... is to read; patterns may be used."""
+    text_field: str = "text"
+    """Field of each record that holds the text."""
+    messages_field: str | None = None
+    """Field that holds a conversation instead, which the tokenizer's chat template turns into text."""
     n_tokens: int = Field(default=200_000, ge=1)
+    """Text tokens at least; masked positions do not count."""
     ctx_len: int = Field(default=128, ge=2)
     max_chars_per_document: int | None = Field(default=None, ge=1)
     """Longer documents are cut, so that more of them fit `n_tokens`."""
+    skip_documents: int = Field(default=0, ge=0)
+    """Documents to leave out at the beginning."""
+    max_documents: int | None = Field(default=None, ge=1)
+    """Documents at most, counted after the skipped ones; None: as many as `n_tokens` needs."""
+    shuffle_buffer: int = Field(default=0, ge=0)
+    """Shuffle the documents by the run's seed, with so many of them in memory; 0 keeps the order of the source."""
+    packing: bool = False
+    """Fill rows with successive documents; attention then sees across them, as it did in training."""
+    separator: str = Field(default="auto", pattern="^(auto|eos|bos|none)$")
+    """Between packed documents: BOS before each, EOS after each; auto: BOS where rows begin with BOS, else EOS."""
     prepend_bos: bool | None = None
     """Begin each row with the BOS token; None does what the autoencoders were trained with."""
+    mask_special_tokens: bool = True
+    """Leave special tokens within the text out of features and statistics; the model reads them all the same."""
+
+    @field_validator("data_files", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 class CacheConfig(_Section):
-    """How activations are cached; only `activation_dtype` changes what is stored."""
+    """How activations are cached; only `activation_dtype` and the norm mask change what is stored."""
 
     batch_size: int | None = Field(default=None, ge=1)
     """Rows per forward pass; None takes as many as fit a modest amount of memory."""
@@ -95,6 +127,10 @@ class CacheConfig(_Section):
     """Memory for activations waiting to be written; sorting them takes as much again for a moment."""
     backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
     """How the model's activations are read: torch hooks, or an NNsight trace. Both give the same bits."""
+    max_norm_multiple: float | None = Field(default=None, gt=1)
+    """Leave out positions where a module's activation is longer than so many median norms, e.g. 10; None: none."""
+    median_norms: dict[str, float] | None = None
+    """{module path: median norm} of another cache's manifest, so that both can be merged; None: from the first rows."""
 
 
 class FeaturesConfig(_Section):
@@ -204,8 +240,14 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(ref: str) -> str:
         return str(Path(ref).resolve()) if ref != STANDARD_LIBRARY and Path(ref).exists() else ref
 
+    def absolute_pattern(ref: str) -> str:
+        return str(Path(ref).absolute()) if "://" not in ref and glob.glob(ref, recursive=True) else ref  # noqa: PTH207
+
     autoencoders = tuple(a.model_copy(update={"path": absolute(a.path)}) for a in config.autoencoders)
-    data = config.data.model_copy(update={"source": absolute(config.data.source)})
+    prefix = DATASET_PREFIX if config.data.source.startswith(DATASET_PREFIX) else ""
+    source = prefix + absolute(config.data.source.removeprefix(prefix))
+    data_files = tuple(absolute_pattern(pattern) for pattern in config.data.data_files)
+    data = config.data.model_copy(update={"source": source, "data_files": data_files})
     return config.model_copy(update={"model": absolute(config.model), "autoencoders": autoencoders, "data": data})
 
 

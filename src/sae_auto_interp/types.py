@@ -110,6 +110,20 @@ class ShardInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class NormMask:
+    """Positions of one module left out of its cache because their activation's norm is an outlier."""
+
+    max_norm_multiple: float
+    """Of `median_norm`: positions beyond it are masked."""
+    median_norm: float
+    """Of the module's activations at text positions of the first rows."""
+    n_positions: int = 0
+    """How many are masked."""
+    sha256: str = ""
+    """Checksum of the file that lists them."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheManifest:
     """What a finished cache of one module holds. Written last: its presence means complete.
 
@@ -135,6 +149,8 @@ class CacheManifest:
     rows: str = ""
     """Hash of the rows' tokens; that of two caches' rows together follows from theirs."""
     statistics_sha256: str = ""
+    norm_mask: NormMask | None = None
+    """None: every text position was read."""
 
     @property
     def n_positions(self) -> int:
@@ -143,6 +159,8 @@ class CacheManifest:
 
     def to_json(self) -> str:
         fields = asdict(self)
+        if self.norm_mask is None:  # a field that most caches have no use for
+            del fields["norm_mask"]
         return json.dumps({**fields, "sha256": _sha256_of_json(fields)}, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -153,7 +171,8 @@ class CacheManifest:
         if checksum not in (None, _sha256_of_json(fields)):
             raise ValueError("its checksum is not that of its content")
         shards = tuple(ShardInfo(**shard) for shard in fields.pop("shards"))
-        return cls(**fields, shards=shards)
+        norm_mask = fields.pop("norm_mask", None)
+        return cls(**fields, shards=shards, norm_mask=None if norm_mask is None else NormMask(**norm_mask))
 
 
 def _sha256_of_json(fields: Mapping[str, Any]) -> str:

@@ -52,7 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""
 
-TORCH_FILES = {f"src/sae_auto_interp/features/{name}.py" for name in ("cache", "code_stream")}
+TORCH_FILES = {
+    f"src/sae_auto_interp/features/{name}.py" for name in ("cache", "code_stream", "coder_inputs", "outlier_norms")
+}
 """Where the model and its coders become cached activations; everything behind it is numpy."""
 
 MAY_IMPORT_BY_FILE = {path: {"models", "autoencoders"} for path in TORCH_FILES}

@@ -8,7 +8,18 @@ import time
 import pytest
 
 HEAVY = {"torch", "transformers", "nnsight", "accelerate"}
-OPTIONAL = {"scipy", "sklearn", "xllamacpp", "gguf", "hypothesis", "pytest", "beartype"}
+OPTIONAL = {
+    "scipy",
+    "sklearn",
+    "xllamacpp",
+    "gguf",
+    "hypothesis",
+    "pytest",
+    "beartype",
+    "datasets",
+    "pyarrow",
+    "pandas",
+}
 PROBE = "\nimport json, sys; print('MODULES' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 HELP = """
 import sys
@@ -53,3 +64,8 @@ def test_importing_the_package_takes_less_than_300_milliseconds(capsys: pytest.C
     with capsys.disabled():
         print(f"\nimport sae_auto_interp: {(best - bare) * 1000:.0f} ms beyond the interpreter's {bare * 1000:.0f} ms")
     assert best - bare < 0.3
+
+
+def test_reading_text_loads_a_package_for_datasets_only_where_there_is_one() -> None:
+    modules = modules_after("import sae_auto_interp.data.sources, sae_auto_interp.pipeline.token_rows")
+    assert not modules & {"torch", "transformers", "datasets", "pyarrow", "pandas", "huggingface_hub"}

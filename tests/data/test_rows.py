@@ -19,6 +19,7 @@ class NumberTokenizer:
 
     def __init__(self, pad: int | None = PADDING, eos: int | None = 97, bos: int | None = BOS) -> None:
         self.pad_token_id, self.eos_token_id, self.bos_token_id = pad, eos, bos
+        self.all_special_ids = [index for index in (pad, eos, bos) if index is not None]
 
     def encode(self, text: str, *, add_special_tokens: bool, verbose: bool) -> list[int]:
         assert not add_special_tokens

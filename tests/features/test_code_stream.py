@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from sae_auto_interp.autoencoders import encoder as encoder_module
 from sae_auto_interp.autoencoders.encoder import is_sound
@@ -116,14 +115,14 @@ def test_one_module_is_encoded_while_no_other_is_in_memory(rows: TokenRows, monk
 
     alive: list[weakref.ref[Any]] = []
     others: list[int] = []
-    vectors = CodeStream._vectors
+    encode = CodeStream._encode
 
-    def watched(self: CodeStream, path: str, activations: Any, text: Any) -> Tensor:
+    def watched(self: CodeStream, path: str, activations: Any, text: Any) -> HostCopy:
         others.append(sum(reference() is not None for reference in alive))
         alive.append(weakref.ref(activations))
-        return vectors(self, path, activations, text)
+        return encode(self, path, activations, text)
 
-    monkeypatch.setattr(CodeStream, "_vectors", watched)
+    monkeypatch.setattr(CodeStream, "_encode", watched)
     coders = {f"transformer.h.{layer}.mlp": tiny_coder("topk") for layer in range(3)}
     CodeStream(tiny_gpt2(n_layers=3), coders, {}, "hooks").begin(rows, 0, 4)
     assert others == [0, 0, 0]

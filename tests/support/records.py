@@ -349,3 +349,19 @@ def byte_level_tokenizer(texts: Sequence[str], vocab_size: int = 300) -> Any:
     tokenizer.train_from_iterator(texts, trainer)
     end = "<|end|>"
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end, pad_token=end)
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m.role not in ('user', 'assistant') %}{{ raise_exception('no role ' + m.role) }}"
+    "{% endif %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+)
+
+
+def chat_tokenizer(texts: Sequence[str], vocab_size: int = 300) -> Any:
+    """`byte_level_tokenizer` with a chat template, whose turn markers only `added_tokens_decoder` calls special."""
+    from transformers import AddedToken
+
+    tokenizer = byte_level_tokenizer(texts, vocab_size)
+    tokenizer.add_tokens([AddedToken(f"<|{role}|>", special=True) for role in ("user", "assistant")])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

@@ -19,7 +19,7 @@ from sae_auto_interp.cache.layout import MANIFEST, SHARD_PATTERN, TOKENS, VOCABU
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader, read_manifest
 from sae_auto_interp.errors import CacheError, InputError
-from sae_auto_interp.types import NO_DOCUMENT, Array, CacheManifest
+from sae_auto_interp.types import NO_DOCUMENT, Array, CacheManifest, NormMask
 
 FEATURES = "features"
 UNFINISHED = ".unfinished"
@@ -30,7 +30,7 @@ _MUST_AGREE = {
     "width": "width",
     "ctx_len": "ctx_len",
     "activation_dtype": "activation_dtype",
-    "configuration": "model, autoencoder settings, set of modules or filters",
+    "configuration": "model, autoencoder settings, set of modules or filters, norm mask",
 }
 """Field of the manifest -> what it is that differs."""
 
@@ -147,7 +147,7 @@ def _check_same_result(directory: Path, readers: Sequence[CacheReader], n_splits
     """The manifest in `directory`, if it is that of the readers' rows together, over as many shards as wanted."""
     found = read_manifest(directory)
     description = _description([reader.manifest for reader in readers])
-    if replace(found, shards=(), statistics_sha256="") != description:
+    if replace(found, shards=(), statistics_sha256="", norm_mask=_norm_mask(found)) != description:
         raise CacheError(f"{directory} holds another cache; choose another directory")
     if len(found.shards) != (n_splits or len(readers[0].manifest.shards)):
         raise CacheError(f"{directory} holds this cache in {len(found.shards)} shards; choose another directory")
@@ -161,12 +161,11 @@ def _combine_module(readers: Sequence[CacheReader], directory: Path, n_splits: i
         CacheReader(directory, verify=True)
         return found
     first_rows = _first_rows([reader.manifest.n_rows for reader in readers])
-    sources = [
-        reader.source(shift=int(first_row) * description.ctx_len)
-        for reader, first_row in zip(readers, first_rows, strict=True)
-    ]
+    shifts = (first_rows * description.ctx_len).tolist()
+    sources = [reader.source(shift=shift) for reader, shift in zip(readers, shifts, strict=True)]
+    masked = [reader.masked_positions() + shift for reader, shift in zip(readers, shifts, strict=True)]
     ranges = shard_ranges(description.width, n_splits or len(readers[0].manifest.shards))
-    return merge_into_cache(sources, directory, ranges, description)
+    return merge_into_cache(sources, directory, ranges, description, np.concatenate(masked))
 
 
 def _description(manifests: Sequence[CacheManifest]) -> CacheManifest:
@@ -183,7 +182,14 @@ def _description(manifests: Sequence[CacheManifest]) -> CacheManifest:
         fingerprint=cache_fingerprint(first.configuration, rows, n_rows, first.ctx_len),
         rows=rows,
         statistics_sha256="",
+        norm_mask=_norm_mask(first),
     )
+
+
+def _norm_mask(manifest: CacheManifest) -> NormMask | None:
+    """What decides which positions are masked, without which they are."""
+    mask = manifest.norm_mask
+    return None if mask is None else replace(mask, n_positions=0, sha256="")
 
 
 def _first_rows(n_rows: Sequence[int]) -> Int64[Array, " n_sources"]:

@@ -4,6 +4,7 @@ Memory is that of one shard of an older source, or of a block of entries of a na
 result is made in a directory beside the destination, which gets its name only when everything is in it.
 """
 
+import logging
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from sae_auto_interp.errors import InputError, UnknownNameError
 from sae_auto_interp.types import CacheManifest, TokenRows
 
 Layout: TypeAlias = Literal["native", "original", "delphi"]
+_logger = logging.getLogger(__name__)
 
 
 def convert_cache(
@@ -91,6 +93,12 @@ def _description(reader: Reader, to: Layout, rows: TokenRows | None, activation_
     if to == "delphi" and rows is None:
         raise InputError("delphi reads the tokens from its shards, and the source has none; pass the tokens")
     cached = _first_rows(rows, manifest.n_rows)
+    if manifest.norm_mask is not None:
+        _logger.warning(
+            "%s has %d positions that were masked for their norm; this layout cannot say so, and there they are silent",
+            reader.directory,
+            manifest.norm_mask.n_positions,
+        )
     dtype = _target_dtype(reader, to, activation_dtype)
     return replace(
         manifest,
@@ -98,6 +106,7 @@ def _description(reader: Reader, to: Layout, rows: TokenRows | None, activation_
         activation_dtype=dtype,
         fingerprint=sha256(f"{manifest.fingerprint} {dtype}".encode()).hexdigest(),
         location_dtype=str(location_dtype(manifest.n_positions)),
+        norm_mask=None,
         rows=rows_hash(cached.tokens, cached.documents) if cached is not None else "",
     )
 

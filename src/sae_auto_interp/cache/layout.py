@@ -14,6 +14,7 @@ from sae_auto_interp.types import Array
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "MASKED",
     "STATISTICS",
     "clear_cache",
     "location_dtype",
@@ -26,6 +27,7 @@ __all__ = [
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.safetensors"
+MASKED = "masked.safetensors"
 TOKENS = "tokens.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 SHARD_PATTERN = "[0-9]*_[0-9]*.safetensors"
@@ -79,6 +81,6 @@ def clear_cache(directory: Path) -> None:
         if (directory / MANIFEST).is_file():
             (directory / MANIFEST).unlink()
             sync_directory(directory)
-        for pattern in (SHARD_PATTERN, STATISTICS, f".{SHARD_PATTERN}.partial", f".{STATISTICS}.partial"):
-            for path in directory.glob(pattern):
+        for pattern in (SHARD_PATTERN, STATISTICS, MASKED):
+            for path in [*directory.glob(pattern), *directory.glob(f".{pattern}.partial")]:
                 path.unlink()

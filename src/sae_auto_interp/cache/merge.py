@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from sae_auto_interp.cache.array_writer import ArrayWriter
 from sae_auto_interp.cache.files import sha256_of, write_text, writing
 from sae_auto_interp.cache.layout import MANIFEST, STATISTICS, clear_cache, location_dtype, shard_name
+from sae_auto_interp.cache.masked import write_masked
 from sae_auto_interp.cache.source import EntrySource
 from sae_auto_interp.cache.statistics import CHUNK_ENTRIES, Statistics
 from sae_auto_interp.cache.value_types import CODE_OF, HELD_AS, activation_code, as_float32
@@ -26,12 +27,17 @@ Chunk = tuple[int, Int64[Array, " features"], Array, Array]
 
 
 def merge_into_cache(
-    sources: Sequence[EntrySource], directory: Path, ranges: Sequence[tuple[int, int]], description: CacheManifest
+    sources: Sequence[EntrySource],
+    directory: Path,
+    ranges: Sequence[tuple[int, int]],
+    description: CacheManifest,
+    masked: Int64[Array, " n_masked"] | None = None,
 ) -> CacheManifest:
     """Write shards, statistics and at last the manifest into `directory`; what it held of an older cache is replaced.
 
     The entries of one feature are those of the first source, then those of the second, and so on; each source must
     begin behind the locations of the one before. `description` is the manifest but for the files, which it gains.
+    `masked` are the positions masked for their norm, where `description` has a `norm_mask`.
     Raises `CacheError` when a source is damaged, and when the disk is full.
     """
     clear_cache(directory)
@@ -41,6 +47,10 @@ def merge_into_cache(
     shards = tuple(_merge_shard(sources, directory, *range_, description, statistics) for range_ in ranges)
     statistics.save(directory / STATISTICS, description.n_positions)
     manifest = replace(description, shards=shards, statistics_sha256=sha256_of(directory / STATISTICS))
+    if manifest.norm_mask is not None:
+        assert masked is not None, f"{directory}: a norm mask without its positions"
+        checksum = write_masked(directory, masked, manifest.n_positions)
+        manifest = replace(manifest, norm_mask=replace(manifest.norm_mask, n_positions=len(masked), sha256=checksum))
     write_text(directory / MANIFEST, manifest.to_json())
     return manifest
 

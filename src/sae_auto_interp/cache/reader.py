@@ -12,7 +12,8 @@ from jaxtyping import Float64, Int64
 
 from sae_auto_interp.cache.arrays import ArrayFile
 from sae_auto_interp.cache.files import sha256_of
-from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, STATISTICS
+from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, MASKED, STATISTICS
+from sae_auto_interp.cache.masked import read_masked
 from sae_auto_interp.cache.source import EntrySource, Piece
 from sae_auto_interp.cache.statistics import PER_FEATURE, POSITION_TOTALS, Statistics, read_statistics
 from sae_auto_interp.cache.value_types import CODE_OF, activation_code, as_float32
@@ -73,11 +74,20 @@ class CacheReader:
         """Activations of all features together at each position of the rows."""
         return self._statistics[POSITION_TOTALS]
 
+    def masked_positions(self) -> Int64[Array, " n"]:
+        """Flat token indices that were not read because of their norm, in order; none without a norm mask."""
+        mask = self.manifest.norm_mask
+        if mask is None:
+            return np.empty(0, np.int64)
+        return read_masked(self.directory, mask.n_positions, self.manifest.n_positions)
+
     def verify(self) -> None:
         """Read every byte and compare with the manifest's checksums, and counts with the statistics."""
         checksums = {shard.file: shard.sha256 for shard in self.manifest.shards}
         if self.manifest.statistics_sha256:
             checksums[STATISTICS] = self.manifest.statistics_sha256
+        if self.manifest.norm_mask is not None:
+            checksums[MASKED] = self.manifest.norm_mask.sha256
         for name, checksum in checksums.items():
             path = self.directory / name
             if not path.is_file():

@@ -52,6 +52,12 @@ class EntrySource:
         ]
         return np.concatenate(parts)
 
+    def locations_of(self, feature: int) -> Int64[Array, " n"]:
+        """The locations of one feature alone; leaves the place of `take` as it is."""
+        (piece,) = (piece for piece in self._pieces if piece.first <= feature <= piece.last)
+        begin, end = piece.offsets(feature, feature + 1).tolist()
+        return piece.file.read("locations", begin, end).astype(np.int64) + self._shift
+
     def take(self, n: int, location_type: np.dtype[np.unsignedinteger]) -> tuple[Array, Array]:
         """Locations and stored activations of the next `n` entries."""
         locations: list[Array] = []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import Float, Int, Int64
 
 from sae_auto_interp.cache.array_writer import ArrayWriter
@@ -124,6 +125,12 @@ class Spool:
         first_key, width = self._first_key[module], self.widths[module]
         paths = [self._run_path(number) for number in range(self.n_runs)]
         return [EntrySource([Piece(self._run(path), 0, width - 1, first_key)]) for path in paths]
+
+    def locations(self, module: str, feature: int) -> Int64[Array, " n"]:
+        """Where one feature of a module fires, in order; raises what `sources` does."""
+        return np.concatenate(
+            [np.empty(0, np.int64), *(source.locations_of(feature) for source in self.sources(module))]
+        )
 
     def _check(self, module: str, features: Int[Array, " n"], locations: Int64[Array, " n"]) -> None:
         """What would end among the entries of others is a fault of the caller."""

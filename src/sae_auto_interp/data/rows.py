@@ -1,82 +1,113 @@
-"""Documents -> rows of token ids that never mix documents.
+"""Documents -> rows of token ids: one document per row, or packed.
 
-Each document is cut into rows of `ctx_len` tokens; its last row is filled with the padding token on the right
-(right padding leaves the positions of a GPT-2 as they are). With `prepend_bos` every row begins with the
-BOS token. Padding and BOS belong to no document, so they can never count as a feature's firing, but the model
-does read them: deleting BOS changes every activation of models that were trained with it.
+Unpacked, each document is cut into rows of `ctx_len` tokens, and its last row is filled with padding; nothing that the
+model reads at a position is of another document. Packed, rows are filled with successive documents, as in training:
+nothing is padding, but the model's attention sees the documents before in the same row. Either way each position
+knows its document, and windows and splits go by that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from sae_auto_interp.data.layout import Row, RowFiller, RowLayout, collected
+from sae_auto_interp.data.tokenizer_facts import marker_id
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import NO_DOCUMENT, Array, Document, TokenRows
 
 
 def build_token_rows(
-    documents: Iterable[Document], tokenizer: Any, *, ctx_len: int, n_tokens: int, prepend_bos: bool = False
+    documents: Iterable[Document],
+    tokenizer: Any,
+    *,
+    ctx_len: int,
+    n_tokens: int,
+    prepend_bos: bool = False,
+    packing: bool = False,
+    separator: str = "auto",
+    mask_special_tokens: bool = True,
 ) -> TokenRows:
     """Rows holding at least `n_tokens` text tokens, or all there are. `tokenizer` is a Hugging Face tokenizer.
 
-    Documents shorter than `ctx_len` // 4 tokens are left out: they would be mostly padding. Raises `InputError` when
-    nothing is left or asked for, or when BOS is wanted and the tokenizer has none.
+    The settings are those of `RowLayout`. Raises what `laid_out` does.
     """
-    start = _bos(tokenizer) if prepend_bos else []
-    room = ctx_len - len(start)
-    if n_tokens < 1 or room < 1:
-        raise InputError(f"n_tokens={n_tokens} and ctx_len={ctx_len} leave no room for text; give more of both")
-    shortest = max(1, ctx_len // 4)
-    rows: list[Array] = []
-    owners: list[Array] = []
+    layout = RowLayout(
+        ctx_len=ctx_len, n_tokens=n_tokens, prepend_bos=prepend_bos, packing=packing, separator=separator,
+        mask_special_tokens=mask_special_tokens,
+    )  # fmt: skip
+    return laid_out(documents, tokenizer, layout)
+
+
+def laid_out(documents: Iterable[Document], tokenizer: Any, layout: RowLayout) -> TokenRows:
+    """The rows of some documents.
+
+    Not packed, documents shorter than `ctx_len` // 4 tokens are left out: they would be mostly padding. Raises
+    `InputError` when nothing is left, or when a BOS or EOS is wanted and the tokenizer has none.
+    """
+    filler = RowFiller(layout, tokenizer)
     names: list[str] = []
-    collected = 0
+    rows = (_packed if layout.packing else _one_document_each)(documents, filler, names)
+    found = collected(rows, names, layout.n_tokens)
+    if found is not None:
+        return found
+    if layout.packing:
+        raise InputError(f"the text gave no row of at least {layout.least} tokens; give more text or a smaller ctx_len")
+    raise InputError(
+        f"the text gave no document of at least {_shortest(layout)} tokens; "
+        "give longer documents, a smaller ctx_len, or data.packing: true"
+    )
+
+
+def _one_document_each(documents: Iterable[Document], filler: RowFiller, names: list[str]) -> Iterator[Row]:
+    room, least = filler.layout.room, filler.layout.room // 4
     for document in documents:
-        if collected >= n_tokens:
-            break
-        ids = tokenizer.encode(document.text, add_special_tokens=False, verbose=False)
-        if len(ids) < shortest:
+        ids = filler.ids_of(document.text)
+        if len(ids) < _shortest(filler.layout):
             continue
-        for piece in _pieces(ids, room)[: -(-(n_tokens - collected) // room)]:
-            row, owner = _row(start, piece, ctx_len, _padding(tokenizer), len(names))
-            rows.append(row)
-            owners.append(owner)
-            collected += len(piece)
         names.append(document.name)
-    if not rows:
-        raise InputError(
-            f"the text gave no document of at least {shortest} tokens; give longer documents or a smaller ctx_len"
-        )
-    return TokenRows(np.stack(rows), np.stack(owners), tuple(names))
+        for begin in range(0, len(ids), room):
+            piece = ids[begin : begin + room]
+            if begin == 0 or len(piece) >= least:  # a tail too short to give context is dropped
+                yield filler.row(piece, len(names) - 1)
 
 
-def _pieces(ids: Sequence[int], room: int) -> list[Sequence[int]]:
-    """Rows' worth of one document; a tail too short to give context is dropped."""
-    pieces = [ids[i : i + room] for i in range(0, len(ids), room)]
-    if len(pieces) > 1 and len(pieces[-1]) < room // 4:
-        pieces.pop()
-    return pieces
+def _packed(documents: Iterable[Document], filler: RowFiller, names: list[str]) -> Iterator[Row]:
+    """Rows full of successive documents; the last one, if it is not too short, is filled with padding."""
+    before, after = _separators(filler)
+    room = filler.layout.room
+    ids = np.empty(0, np.int32)
+    owners = np.empty(0, np.int32)
+    for document in documents:
+        text = filler.ids_of(document.text)
+        if len(text) == 0:
+            continue
+        names.append(document.name)
+        front = before if len(ids) or not filler.layout.prepend_bos else before[:0]  # the row's own BOS will do
+        ids = np.concatenate([ids, front, text, after])
+        owners = np.concatenate([owners, _nobody(front), np.full(len(text), len(names) - 1, np.int32), _nobody(after)])
+        n_full = len(ids) // room * room
+        for begin in range(0, n_full, room):
+            yield filler.row(ids[begin : begin + room], owners[begin : begin + room])
+        ids, owners = ids[n_full:], owners[n_full:]
+    if len(ids) >= filler.layout.least:
+        yield filler.row(ids, owners)
 
 
-def _row(start: Sequence[int], piece: Sequence[int], ctx_len: int, padding: int, document: int) -> tuple[Array, Array]:
-    row = np.full(ctx_len, padding, dtype=np.int32)
-    owner = np.full(ctx_len, NO_DOCUMENT, dtype=np.int32)
-    end = len(start) + len(piece)
-    row[: len(start)] = start
-    row[len(start) : end] = piece
-    owner[len(start) : end] = document
-    return row, owner
+def _separators(filler: RowFiller) -> tuple[Array, Array]:
+    """What stands before and after each packed document."""
+    wanted, nothing = filler.layout.separator, np.empty(0, np.int32)
+    if wanted == "none":
+        return nothing, nothing
+    kind = "bos" if wanted == "bos" or (wanted == "auto" and filler.layout.prepend_bos) else "eos"
+    why = f"packed documents are to be separated by {kind.upper()} (data.separator)"
+    marker = np.array([marker_id(filler.tokenizer, kind, why)], np.int32)
+    return (marker, nothing) if kind == "bos" else (nothing, marker)
 
 
-def _bos(tokenizer: Any) -> list[int]:
-    if tokenizer.bos_token_id is None:
-        raise InputError("the autoencoder was trained with a BOS token in front, but the tokenizer has none")
-    return [tokenizer.bos_token_id]
+def _nobody(ids: Array) -> Array:
+    return np.full(len(ids), NO_DOCUMENT, np.int32)
 
 
-def _padding(tokenizer: Any) -> int:
-    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return token
-    return 0
+def _shortest(layout: RowLayout) -> int:
+    return max(1, layout.ctx_len // 4)

@@ -15,11 +15,12 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from sae_auto_interp.autoencoders.attach import attached_coder
@@ -32,6 +33,7 @@ from sae_auto_interp.errors import InputError
 from sae_auto_interp.features.batch_size import rows_per_batch
 from sae_auto_interp.features.code_stream import CodeStream, PendingBatch
 from sae_auto_interp.features.config import CacheOptions
+from sae_auto_interp.features.outlier_norms import NormLimits, norm_limits
 from sae_auto_interp.features.token_input import budgeted, either_order, kept_features, token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
 from sae_auto_interp.models.identity import (
@@ -91,19 +93,22 @@ class FeatureCache:
         n_tokens, tokens = either_order(positional, n_tokens, tokens)
         rows = budgeted(token_rows(tokens), n_tokens)
         check_token_ids(self._torch_model, rows.tokens)
-        configuration, rows_digest = self._configuration(), rows_hash(rows.tokens, rows.documents)
+        rows_digest = rows_hash(rows.tokens, rows.documents)
+        work_dir = self._work_dir()
+        limits = self._limits(rows, rows_digest, work_dir)
+        configuration = self._configuration(limits)
         fingerprint = cache_fingerprint(configuration, rows_digest, rows.n_rows, rows.ctx_len)
         widths = {path: coder.width for path, coder in self.coders.items()}
         spool = Spool(
-            self._work_dir(),
-            widths,
+            work_dir,
+            widths if limits is None else widths | {_masked(path): 1 for path in widths},
             n_positions=rows.tokens.size,
             dtype=self._options.activation_dtype,
             max_bytes=self._options.buffer_mib * MIB,
             fingerprint=fingerprint,
         )
-        self._stream(rows, spool)
-        self._work = _Work(rows, spool, fingerprint, configuration, rows_digest)
+        self._stream(rows, spool, limits)
+        self._work = _Work(rows, spool, fingerprint, configuration, rows_digest, limits)
 
     def save_splits(self, n_splits: int = 4, save_dir: str | Path = "raw_features") -> dict[str, CacheManifest]:
         """Write `save_dir/{module path}/{first}_{last}.safetensors`, split over the width; returns the manifests.
@@ -137,17 +142,29 @@ class FeatureCache:
     def fingerprint(self, rows: TokenRows) -> str:
         """Hash of everything that decides what a finished cache holds; of the subject model's weights, a sample."""
         rows_digest = rows_hash(rows.tokens, rows.documents)
-        return cache_fingerprint(self._configuration(), rows_digest, rows.n_rows, rows.ctx_len)
+        configuration = self._configuration(self._limits(rows, rows_digest, None))
+        return cache_fingerprint(configuration, rows_digest, rows.n_rows, rows.ctx_len)
 
-    def _configuration(self) -> str:
+    def _limits(self, rows: TokenRows, rows_digest: str, work_dir: Path | None) -> NormLimits | None:
+        """The norms beyond which positions are masked: what an interrupted run in `work_dir` went by goes on."""
+        options = self._options
+        if options.max_norm_multiple is None:
+            return None
+        whose = cache_fingerprint(self._configuration(None), rows_digest, rows.n_rows, rows.ctx_len)
+        given, multiple = options.median_norms, options.max_norm_multiple
+        return norm_limits(multiple, given, self._model, self.coders, rows, options.backend, work_dir, whose)
+
+    def _configuration(self, limits: NormLimits | None) -> str:
         """Hash of what decides what is found in given rows."""
-        facts = {
+        facts: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "activation_dtype": self._options.activation_dtype,
             "kept": {path: features.tolist() for path, features in self._kept.items()},
             "coders": [[path, coder.encoding_facts(), self._weights[path]] for path, coder in self.coders.items()],
             "model": [model_settings(self._torch_model), sampled_sha256(self._torch_model)],
         }
+        if limits is not None:
+            facts["norm_mask"] = asdict(limits)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _work_dir(self) -> Path:
@@ -159,10 +176,10 @@ class FeatureCache:
         self._discard_temporary = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
 
-    def _stream(self, rows: TokenRows, spool: Spool) -> None:
+    def _stream(self, rows: TokenRows, spool: Spool, limits: NormLimits | None) -> None:
         if self._progress is not None:
             self._progress.start("cache", rows.n_rows * rows.ctx_len, spool.rows_done * rows.ctx_len, "tokens")
-        stream = CodeStream(self._model, self.coders, self._kept, self._options.backend)
+        stream = CodeStream(self._model, self.coders, self._kept, self._options.backend, limits)
         begun: deque[tuple[int, PendingBatch]] = deque()
         size = self.batch_size or rows_per_batch(_config_of(self._torch_model), rows.ctx_len, stream.device_type)
         for first in range(spool.rows_done, rows.n_rows, size):
@@ -177,6 +194,9 @@ class FeatureCache:
         """Put what a batch found into the spool; all rows up to `last` are then done."""
         for found in batch.entries():
             spool.append(found.module_path, found.features, found.locations, found.activations)
+            if len(found.masked):
+                ones = np.ones(len(found.masked), np.float32)
+                spool.append(_masked(found.module_path), np.zeros(len(found.masked), np.int64), found.masked, ones)
         spool.commit(last, last=last == rows.n_rows)
         if self._progress is not None:
             self._progress.advance(batch.n_rows * rows.ctx_len)
@@ -206,8 +226,10 @@ class FeatureCache:
             fingerprint=work.fingerprint,
             configuration=work.configuration,
             rows=work.rows_digest,
+            norm_mask=None if work.limits is None else work.limits.mask(path),
         )
-        return merge_into_cache(work.spool.sources(path), directory, ranges, description)
+        masked = None if work.limits is None else work.spool.locations(_masked(path), 0)
+        return merge_into_cache(work.spool.sources(path), directory, ranges, description, masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +241,12 @@ class _Work:
     fingerprint: str
     configuration: str
     rows_digest: str
+    limits: NormLimits | None
+
+
+def _masked(path: str) -> str:
+    """What the spool calls the masked positions of a module: they are kept as the entries of one feature."""
+    return f"{path} masked"
 
 
 def _config_of(model: nn.Module) -> Any:

@@ -20,10 +20,11 @@ from sae_auto_interp.autoencoders.encoder import Scratch, is_sound
 from sae_auto_interp.autoencoders.host_copy import HostCopy
 from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.features.coder_inputs import CoderInputs
+from sae_auto_interp.features.outlier_norms import NormLimits, is_outlier
 from sae_auto_interp.features.token_input import attention_mask
 from sae_auto_interp.models.backends import activation_reader
 from sae_auto_interp.models.placement import input_device, torch_model
-from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 
 
@@ -35,24 +36,30 @@ class ModuleEntries:
     features: Int64[Array, " n"]
     locations: Int64[Array, " n"]
     activations: Float32[Array, " n"]
+    masked: Int64[Array, " n_masked"]
+    """Locations that were not read because of their norm."""
 
 
 class CodeStream:
     """Runs `model` (a torch module or one wrapped by NNsight) and encodes with `coders`, {module path: coder}.
 
     `kept` gives {module path: sorted features} of modules of which only some are wanted. `backend` is how activations
-    are read: "hooks" or "nnsight".
+    are read: "hooks" or "nnsight". `limits` says which norms are outliers; None masks none.
     """
 
     def __init__(
-        self, model: Any, coders: Mapping[str, Coder], kept: Mapping[str, Int64[Array, " kept"]], backend: str
+        self,
+        model: Any,
+        coders: Mapping[str, Coder],
+        kept: Mapping[str, Int64[Array, " kept"]],
+        backend: str,
+        limits: NormLimits | None = None,
     ) -> None:
         self._read_activations = activation_reader(model, backend)
         self._device = input_device(torch_model(model))
         self._coders = coders
-        self._parts = {path: _named_sites(path, coder) for path, coder in coders.items()}
-        self._sites = {name: site for sites in self._parts.values() for name, site in sites.items()}
-        self._path_of = {name: path for path, sites in self._parts.items() for name in sites}
+        self._limits = limits
+        self._inputs = CoderInputs(coders)
         scratch = Scratch()
         self._encoders = {path: _encoder(coder, kept.get(path), scratch) for path, coder in coders.items()}
         self._is_kept = {path: _marks(features, coders[path].width) for path, features in kept.items()}
@@ -78,34 +85,25 @@ class CodeStream:
         mask = torch.from_numpy(attention_mask(documents)).to(self._device, non_blocking=True)
         text = None if len(places) == documents.size else torch.from_numpy(places)
 
-        waiting: dict[str, dict[str, Tensor]] = {path: {} for path in self._coders}
+        def encode(path: str, activations: Tensor) -> None:
+            batch.add(path, self._encode(path, activations, text))
 
-        def encode(name: str, activations: Tensor) -> None:
-            path = self._path_of[name]
-            read = waiting[path]
-            read[name] = self._vectors(path, activations, text)
-            if len(read) == len(self._parts[path]):
-                batch.add(path, self._encode(path, [read.pop(part) for part in self._parts[path]]))
-
-        self._read_activations(self._sites, tokens, mask, encode)
+        self._read_activations(self._inputs.sites, tokens, mask, self._inputs.reader(encode))
         return batch
 
-    def _vectors(
+    def _encode(
         self, path: str, activations: Float[Tensor, "batch seq d"], text: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n d"]:
-        """The activations of the text tokens, where they are encoded."""
+    ) -> HostCopy:
+        coder = self._coders[path]
         x = activations.flatten(0, 1)
+        coder.check_dimensions(x, f"{path} gives")
         if text is not None:
             x = x.index_select(0, text.to(x.device, non_blocking=True))
-        target = self._coders[path].device
-        return x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
-
-    def _encode(self, path: str, parts: list[Tensor]) -> HostCopy:
-        """Encode what a coder's sites gave, side by side."""
-        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        self._coders[path].check_dimensions(x, f"{path} gives")
+        target = coder.device
+        x = x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
         code = self._encoders[path].encode(x)
-        return HostCopy([is_sound(x), code.positions, code.features, code.values])
+        outliers = [] if self._limits is None else [is_outlier(x, self._limits.of(path))]
+        return HostCopy([is_sound(x), code.positions, code.features, code.values, *outliers])
 
 
 class PendingBatch:
@@ -125,25 +123,20 @@ class PendingBatch:
     def entries(self) -> Iterator[ModuleEntries]:
         """What was found at each module; raises `InputError` where its activations were no usable numbers."""
         for path, copy in self._copies.items():
-            sound, positions, features, values = copy.arrays()
+            sound, positions, features, values, *outliers = copy.arrays()
             if not sound:
                 raise InputError(
                     f"{path} gives NaN, infinite or enormous activations; load the subject model in float32 or bfloat16"
                 )
             wanted = values > 0
+            masked = self._locations[outliers[0]] if outliers else self._locations[:0]
+            if len(masked):
+                wanted &= ~outliers[0][positions]
             if path in self._is_kept:
                 wanted &= self._is_kept[path][features]
             if not wanted.all():
                 positions, features, values = positions[wanted], features[wanted], values[wanted]
-            yield ModuleEntries(path, features, self._locations[positions], values)
-
-
-def _named_sites(path: str, coder: Coder) -> dict[str, Site]:
-    """A coder's sites: one under its module's path, several under numbered names."""
-    placement = coder.placement or Placement((Site(path, coder.settings.side),))
-    if len(placement.sites) == 1:
-        return {path: placement.sites[0]}
-    return {f"{path}#{i}": site for i, site in enumerate(placement.sites)}
+            yield ModuleEntries(path, features, self._locations[positions], values, masked)
 
 
 def _encoder(coder: Coder, kept: Int64[Array, " kept"] | None, scratch: Scratch) -> CodeEncoder:

@@ -1,5 +1,7 @@
 """The settings of caching and of feature records."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,7 +18,7 @@ MOST_BUFFER_MIB = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions:
-    """How to cache; none of these but `activation_dtype` changes what is found."""
+    """How to cache; only `activation_dtype` and the norm mask change what is found."""
 
     activation_dtype: str = "float16"
     """Type of the stored values: float16, bfloat16 or float32."""
@@ -28,6 +30,10 @@ class CacheOptions:
     """What the manifest calls the text."""
     backend: str = "hooks"
     """How activations are read: plain torch hooks, or an NNsight trace ("nnsight"). Both give the same bits."""
+    max_norm_multiple: float | None = None
+    """Positions where a module's activation is longer than so many median norms are not read there; None reads all."""
+    median_norms: Mapping[str, float] | None = None
+    """{module path: median norm}, as another cache's manifest gives it; None takes it from the first rows."""
 
     def __post_init__(self) -> None:
         if self.activation_dtype not in ACTIVATION_DTYPES:
@@ -37,6 +43,10 @@ class CacheOptions:
             raise InputError(f"CacheOptions: backend={self.backend!r}; give {' or '.join(BACKENDS)}")
         if not 0 <= self.buffer_mib <= MOST_BUFFER_MIB:
             raise InputError(f"CacheOptions: buffer_mib={self.buffer_mib}; give 0 to {MOST_BUFFER_MIB}")
+        if self.max_norm_multiple is not None and not 1 < self.max_norm_multiple < math.inf:
+            raise InputError(f"CacheOptions: max_norm_multiple={self.max_norm_multiple}; give more than 1, e.g. 10")
+        if self.median_norms is not None and self.max_norm_multiple is None:
+            raise InputError("CacheOptions: median_norms without max_norm_multiple mask nothing; give both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
+from jaxtyping import Int64
 
 from sae_auto_interp.cache.opening import activation_counts, open_caches, stored_tokens
+from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.features.config import FeatureConfig
 from sae_auto_interp.features.token_input import token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.types import FeatureEntries, FeatureId, TokenRows
+from sae_auto_interp.types import Array, FeatureEntries, FeatureId, TokenRows
 
 
 class FeatureDataset:
@@ -68,6 +70,11 @@ class FeatureDataset:
         if feature.module_path not in self.readers:
             raise UnknownNameError("module path", feature.module_path, self.readers)
         return self.readers[feature.module_path].entries(feature.index)
+
+    def masked_positions(self, module_path: str) -> Int64[Array, " n"]:
+        """Flat token indices that a module's norm mask left unread; other layouts know of none."""
+        reader = self.readers[module_path]
+        return reader.masked_positions() if isinstance(reader, CacheReader) else np.empty(0, np.int64)
 
     def _alive(self) -> list[FeatureId]:
         return [

@@ -23,7 +23,7 @@ from sae_auto_interp.features.examples import record_of
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.prefetch import selected_ahead
 from sae_auto_interp.features.selection import Selection, select_windows
-from sae_auto_interp.features.token_input import cached_rows, token_rows
+from sae_auto_interp.features.token_input import cached_rows, token_rows, without_positions
 from sae_auto_interp.features.vocabulary import Vocabulary
 from sae_auto_interp.types import Failure, FeatureEntries, FeatureId, FeatureRecord
 
@@ -58,6 +58,7 @@ class FeatureLoader:
         rows = cached_rows(token_rows(tokens), {path: reader.manifest for path, reader in dataset.readers.items()})
         check_tokens(dataset.readers, rows)
         self.grid = WindowGrid.over(rows, self.cfg.window)
+        self._grids: dict[str, WindowGrid] = {}
         self.failures: dict[FeatureId, Failure] = {}
         self.constructor = _constructor(constructor, self.cfg.windows)
         self._vocabulary = vocabulary or dataset.vocabulary or Vocabulary(())
@@ -95,7 +96,16 @@ class FeatureLoader:
     def select(self, feature: FeatureId) -> Selection | Failure:
         """The windows of one feature's record, without their text."""
         entries = self.dataset.entries(feature)
-        return select_windows(entries, self.constructor(entries, self.grid), self.grid, self.cfg)
+        grid = self.grid_of(feature.module_path)
+        return select_windows(entries, self.constructor(entries, grid), grid, self.cfg)
+
+    def grid_of(self, module_path: str) -> WindowGrid:
+        """The windows of a module: those of all, but for positions that its norm mask left unread."""
+        if module_path not in self._grids:
+            masked = self.dataset.masked_positions(module_path)
+            rows = without_positions(self.grid.rows, masked)
+            self._grids[module_path] = WindowGrid.over(rows, self.cfg.window) if len(masked) else self.grid
+        return self._grids[module_path]
 
     def _finished_each(
         self, selections: Generator[Selection | Failure, None, None]

@@ -95,6 +95,15 @@ def attention_mask(documents: Int32[Array, "n_rows ctx_len"]) -> Int64[Array, "n
     return np.flip(np.maximum.accumulate(np.flip(is_text, 1), axis=1), 1).astype(np.int64)
 
 
+def without_positions(rows: TokenRows, locations: Int64[Array, " n"]) -> TokenRows:
+    """The same rows with some flat token indices as no text: what a module with a norm mask was cached over."""
+    if len(locations) == 0:
+        return rows
+    documents = rows.documents.copy()
+    documents.reshape(-1)[locations] = NO_DOCUMENT
+    return TokenRows(rows.tokens, documents, rows.document_names)
+
+
 def _first_rows(rows: TokenRows, n_rows: int) -> TokenRows:
     return TokenRows(rows.tokens[:n_rows], rows.documents[:n_rows], rows.document_names)
 

@@ -2,16 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
-from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, resolve_path
+from sae_auto_interp.config import RunConfig, resolve_path
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.token_rows import token_rows
 from sae_auto_interp.protocols import Progress
-from sae_auto_interp.types import Document, TokenRows
+from sae_auto_interp.types import CacheManifest
 
 
 def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
@@ -20,12 +20,23 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     if not done.is_file():
         progress.note("loading the subject model and its autoencoders")
         model, attached = _load(config)
-        rows = _token_rows(config, directory, model.tokenizer, _prepend_bos(config, attached))
+        rows = token_rows(config, directory, model.tokenizer, _bos_policies(attached), progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
-        manifests = cache.save_splits(config.cache.n_splits, directory.features)
+        manifests: dict[str, CacheManifest] = cache.save_splits(config.cache.n_splits, directory.features)
+        _note_masked(manifests, progress)
         write_text(done, json.dumps({"modules": sorted(manifests), "fingerprint": directory.fingerprint()}) + "\n")
     shutil.rmtree(directory.unfinished, ignore_errors=True)
+
+
+def _note_masked(manifests: Mapping[str, CacheManifest], progress: Progress) -> None:
+    for path, manifest in manifests.items():
+        mask = manifest.norm_mask
+        if mask is not None:
+            progress.note(
+                f"{path}: {mask.n_positions:,} positions with a norm above {mask.max_norm_multiple:g} times the median "
+                f"of {mask.median_norm:.4g} are left out"
+            )
 
 
 def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
@@ -43,6 +54,13 @@ def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
     return model, attached
 
 
+def _bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
+    """Of each autoencoder: whether it was trained on rows that begin with BOS."""
+    from sae_auto_interp.autoencoders.attach import attached_coder
+
+    return {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
+
+
 def _feature_cache(
     config: RunConfig, directory: RunDirectory, model: Any, attached: dict[str, Any], progress: Progress
 ) -> Any:
@@ -51,46 +69,6 @@ def _feature_cache(
     options = CacheOptions(
         activation_dtype=config.cache.activation_dtype, buffer_mib=config.cache.buffer_mib,
         work_dir=directory.unfinished, data_name=config.data.source, backend=config.cache.backend,
+        max_norm_multiple=config.cache.max_norm_multiple, median_norms=config.cache.median_norms,
     )  # fmt: skip
     return FeatureCache(model, attached, config.cache.batch_size, options=options, progress=progress)
-
-
-def _token_rows(config: RunConfig, directory: RunDirectory, tokenizer: Any, prepend_bos: bool) -> TokenRows:
-    """The run's rows: made once, then read back, so that a resumed run sees the same text whatever Python runs it."""
-    if directory.tokens.is_file():
-        return directory.load_tokens()
-    from sae_auto_interp.data.rows import build_token_rows
-
-    data = config.data
-    rows = build_token_rows(
-        _documents(config), tokenizer, ctx_len=data.ctx_len, n_tokens=data.n_tokens, prepend_bos=prepend_bos
-    )
-    directory.save_tokens(rows)
-    return rows
-
-
-def _documents(config: RunConfig) -> Iterator[Document]:
-    from sae_auto_interp.data.files import documents_from
-    from sae_auto_interp.data.standard_library import standard_library_documents
-
-    limit = config.data.max_chars_per_document
-    if config.data.source == STANDARD_LIBRARY:
-        yield from standard_library_documents(limit)
-    else:
-        for document in documents_from(Path(config.data.source)):
-            yield Document(document.name, document.text[:limit])
-
-
-def _prepend_bos(config: RunConfig, attached: dict[str, Any]) -> bool:
-    """What the configuration says, else what the autoencoders were trained with, if they agree."""
-    if config.data.prepend_bos is not None:
-        return config.data.prepend_bos
-    from sae_auto_interp.autoencoders.attach import attached_coder
-
-    policies = {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
-    if len(set(policies.values())) > 1:
-        listed = ", ".join(f"{path}: {'with' if bos else 'without'}" for path, bos in policies.items())
-        raise ConfigError(
-            f"the autoencoders disagree on a BOS token in front ({listed}); set data.prepend_bos, or run them apart"
-        )
-    return next(iter(policies.values()))

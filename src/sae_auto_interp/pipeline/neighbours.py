@@ -24,6 +24,7 @@ from sae_auto_interp.features.cooccurrence import (
 )
 from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
 from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
+from sae_auto_interp.features.token_input import without_positions
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import Array, CacheManifest, FeatureId
@@ -159,7 +160,8 @@ def _n_units(manifest: CacheManifest, dataset: FeatureDataset, unit_tokens: int)
             f"{dataset.raw_dir} keeps no tokens, and without the number of text tokens there is no PMI; "
             "use --kind jaccard, or pmi_neighbours with the number given"
         )
-    return n_text_units(rows.documents[: manifest.n_rows], unit_tokens)
+    read = without_positions(rows, dataset.masked_positions(manifest.module_path))
+    return n_text_units(read.documents[: manifest.n_rows], unit_tokens)
 
 
 def _weight_places(run: RunDirectory) -> list[Path]:

@@ -1,11 +1,12 @@
 """The run directory: where each file lies, and the refusal to mix two configurations in one.
 
-    config.yaml  manifest.json  tokens.safetensors  features/<module>/...  results.sqlite  report/
+    config.yaml  manifest.json  tokens.safetensors  data.json  features/<module>/...  results.sqlite  report/
 
 The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
 Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
 """
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,10 +16,21 @@ from typing import Any, cast
 
 from sae_auto_interp.cache.layout import MANIFEST, TOKENS, write_text
 from sae_auto_interp.cache.tokens import load_tokens, save_tokens
-from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, dump_config, fingerprint, resolve_path
+from sae_auto_interp.config import (
+    DATASET_PREFIX,
+    STANDARD_LIBRARY,
+    DataConfig,
+    RunConfig,
+    dump_config,
+    fingerprint,
+    resolve_path,
+)
 from sae_auto_interp.errors import CacheError, RunDirectoryError
 from sae_auto_interp.types import TokenRows
 
+DATA = "data.json"
+FIRST_DATA = ("n_tokens", "ctx_len", "max_chars_per_document", "prepend_bos")
+"""Settings of `data` that every manifest names."""
 WHOLE_FILE_LIMIT = 256 << 20
 """Files beyond this are fingerprinted by name, size and their first and last MiB."""
 
@@ -38,6 +50,11 @@ class RunDirectory:
     @property
     def tokens(self) -> Path:
         return self.root / TOKENS
+
+    @property
+    def data(self) -> Path:
+        """What the rows in `tokens` were made from: enough to make them again."""
+        return self.root / DATA
 
     @property
     def features(self) -> Path:
@@ -117,14 +134,28 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
         mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders"}
     )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
+    if config.cache.max_norm_multiple is not None:
+        settings["cache"] |= config.cache.model_dump(mode="json", include={"max_norm_multiple", "median_norms"})
     settings["autoencoders"] = [autoencoder.module_paths for autoencoder in config.autoencoders]
     refs = {"model": config.model, "data.source": config.data.source}
     refs |= {f"autoencoders[{i}]": autoencoder.path for i, autoencoder in enumerate(config.autoencoders)}
-    del settings["data"]["source"], settings["features"]["workers"]
+    settings["data"] = _data_settings(config.data)
+    del settings["features"]["workers"]
     if config.dtype == "auto":  # as it was before there was a choice: older runs go on
         del settings["dtype"]
     files = {name: {"path": ref, "digest": path_digest(resolve_path(ref))} for name, ref in refs.items()}
+    files |= {
+        f"data.data_files[{i}]": {"path": pattern, "digest": pattern_digest(pattern)}
+        for i, pattern in enumerate(config.data.data_files)
+    }
     return json.loads(json.dumps({"settings": settings, "files": files}))
+
+
+def _data_settings(data: DataConfig) -> dict[str, Any]:
+    """All but the files; of what was no setting at first only what is not its default: older runs go on."""
+    settings = data.model_dump(mode="json", exclude={"source", "data_files"})
+    defaults = DataConfig().model_dump(mode="json")
+    return {name: value for name, value in settings.items() if name in FIRST_DATA or value != defaults[name]}
 
 
 def _is_same_file(found: Mapping[str, str | None] | None, wanted: Mapping[str, str | None]) -> bool:
@@ -138,7 +169,7 @@ def _is_same_file(found: Mapping[str, str | None] | None, wanted: Mapping[str, s
 
 def path_digest(ref: str) -> str | None:
     """Digest of a local file or directory; None for what is not local (its name and revision stand for it)."""
-    path = Path(ref)
+    path = Path(ref.removeprefix(DATASET_PREFIX))
     if ref == STANDARD_LIBRARY or not path.exists():
         return None
     digest = hashlib.sha256()
@@ -146,6 +177,13 @@ def path_digest(ref: str) -> str | None:
         digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}".encode())
         digest.update(_content_digest(file))
     return digest.hexdigest()
+
+
+def pattern_digest(pattern: str) -> str | None:
+    """Digest of all local files that a pattern fits; None where it fits none."""
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+    digests = [[Path(file).name, path_digest(file)] for file in found]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if found else None
 
 
 def _content_digest(file: Path) -> bytes:
