@@ -34,6 +34,7 @@ model_of = cache(tiny_model)
         ("gpt2", "h.1.attn:out#1", "transformer.h.1.attn:out#1"),
         ("gpt2", "h.2", "transformer.h.2:out"),
         ("gpt2", "h.2 (centred)", "transformer.h.2:out (centred)"),
+        ("gpt2", "blocks.2.hook_resid_pre (centred)", "transformer.h.2:in (centred)"),
         ("gpt2", "wte", "transformer.wte:out"),
         ("llama", "layers.1.mlp", "model.layers.1.mlp:out"),
         ("llama", "embed_tokens", "model.embed_tokens:out"),
