@@ -12,7 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders import (
+    circuit_tracer,
+    crosscoder,
+    dictionary_learning,
+    gemma_scope,
+    gemma_scope_2,
+    goodfire,
+    llama_scope,
+    openai,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.errors import InputError
@@ -30,7 +42,19 @@ class Family(Protocol):
     def coders_in(self, model: Any, root: Path, chosen: Sequence[str] | None, /) -> Mapping[Any, Coder]: ...
 
 
-FAMILIES: dict[str, Family] = {"openai": openai, "sparsify": sparsify, "saelens": saelens}
+FAMILIES: dict[str, Family] = {
+    "openai": openai,
+    "sparsify": sparsify,
+    "saelens": saelens,
+    "dictionary_learning": dictionary_learning,
+    "gemma_scope": gemma_scope,
+    "gemma_scope_2": gemma_scope_2,
+    "llama_scope": llama_scope,
+    "qwen_scope": qwen_scope,
+    "goodfire": goodfire,
+    "circuit_tracer": circuit_tracer,
+    "crosscoder": crosscoder,
+}
 
 
 def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
