@@ -46,7 +46,7 @@ def recognise(root: Path) -> str | None:
     """What gives the family away."""
     for file in files_below(root, _WEIGHTS):
         if len(torch_file_shapes(file).get("W_enc", ())) == 3:
-            return f"it holds {file.relative_to(root)} with W_enc of three dimensions"
+            return f"it holds {file.name} with W_enc of three dimensions"
     return None
 
 
@@ -92,8 +92,8 @@ def placement(model: Any, directory: Path, hooks: Sequence[str] | None = None) -
     hooks = _hooks(directory) if hooks is None else list(hooks)
     if len(hooks) == 1 and n > 1:
         raise InputError(
-            f"{directory} was trained on {n} models, which all read {hooks[0]}; a crosscoder over several models is not "
-            "read. If it is over several places of one model, name them: load_crosscoder(model, [hook, ...], directory)"
+            f"{directory} was trained on {n} models, which all read {hooks[0]}; a crosscoder over several models "
+            "is not read. If they are several places of one model, name them: load_crosscoder(model, [...], directory)"
         )
     if len(hooks) != n:
         raise InputError(f"{directory} reads {n} places, but {len(hooks)} are named: {', '.join(hooks)}")

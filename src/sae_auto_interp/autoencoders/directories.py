@@ -12,7 +12,12 @@ DEPTH = 3
 
 
 def files_below(root: Path, *patterns: str) -> list[Path]:
-    """Files that fit one of the patterns, in `root` or up to DEPTH directories below it, in order of their paths."""
+    """Files that fit one of the patterns, in `root` or up to DEPTH directories below it, in order of their paths.
+
+    When `root` is such a file, it alone.
+    """
+    if root.is_file():
+        return [root] if any(root.match(pattern) for pattern in patterns) else []
     found = {path for n in range(DEPTH + 1) for pattern in patterns for path in root.glob("*/" * n + pattern)}
     return sorted(path for path in found if path.is_file())
 

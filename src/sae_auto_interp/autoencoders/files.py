@@ -100,7 +100,7 @@ def sum_over_middle(path: Path, name: str) -> Float[Tensor, "n d"]:
 def read_npz(path: Path) -> dict[str, Tensor]:
     """Every array of a `.npz` file; pickled objects in it are refused."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except ValueError as error:
         raise WeightsError(f"{path}: refused as an npz file: it holds pickled objects, or is damaged") from error

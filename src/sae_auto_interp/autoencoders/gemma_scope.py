@@ -55,7 +55,7 @@ def recognise(root: Path) -> str | None:
     """What gives the family away."""
     for file in files_below(root, "params.npz"):
         if npz_names(file) >= _ARRAYS:
-            return f"it holds {file.relative_to(root)} with {', '.join(sorted(_ARRAYS))}"
+            return f"it holds {file.name} with {', '.join(sorted(_ARRAYS))}"
     return None
 
 

@@ -65,14 +65,14 @@ def recognise(root: Path) -> str | None:
     """What gives the family away."""
     for file in files_below(root, *_FILES):
         if safetensors_shapes(file).keys() >= _TENSORS:
-            return f"it holds {file.relative_to(root)} with {', '.join(sorted(_TENSORS))}"
+            return f"it holds {file.name} with {', '.join(sorted(_TENSORS))}"
     return None
 
 
 def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
     """`chosen` are directories below `root`, or files without their ending."""
-    if not root.is_dir():
-        raise InputError(f"Gemma Scope 2 autoencoders: there is no directory {root}")
+    if not root.exists():
+        raise InputError(f"Gemma Scope 2 autoencoders: there is no {root}")
     found = {_name(root, file): file for file in files_below(root, *_FILES)}
     files = chosen_of(found, chosen, "Gemma Scope 2", root)
 
@@ -109,6 +109,8 @@ def placement(model: Any, file: Path) -> Placement:
 
 
 def _name(root: Path, file: Path) -> str:
+    if root.is_file():
+        return root.name
     named = file.parent if file.name == "params.safetensors" else file.with_suffix("")
     return named.relative_to(root).as_posix() if named != root else root.name
 

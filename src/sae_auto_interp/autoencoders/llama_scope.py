@@ -13,8 +13,8 @@ The threshold rule. R1 and v2 save a logarithm per feature, in the scale of trai
 compares after it has rescaled the weights to raw activations: there a pre-activation is p / s_in and a decoder norm
 |W_D| · s_in / s_out, so with the decoder norm included a feature fires where p · |W_D| / s_out > threshold, and
 without it where p / s_in > threshold. For autoencoders with decoder rows of norm 1, as published, that is SAELens'
-rule, threshold times s. Thresholds on record agree: times s_out they are all about 2 (layer 8: 0.202 · 10.1, layer 24: 0.754 · 2.2; the
-transcoder of layer 8: 0.104 · 18.9), whatever the scale of the layer.
+rule, threshold times s. Published thresholds agree: times s_out they are all about 2 (layer 8: 0.202 · 10.1, layer 24:
+0.754 · 2.2, the transcoder of layer 8: 0.104 · 18.9), whatever the scale of the layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,11 +65,11 @@ def recognise(root: Path) -> str | None:
     """What gives the family away: SAELens' weights are called as those of v2, so their tensors are looked at."""
     for file in files_below(root, _V1[1]):
         if (file.parents[1] / _V1[0]).is_file():
-            return f"it holds {file.relative_to(root)} and {_V1[0]}"
+            return f"it holds {file.name} and {_V1[0]}"
     for file in files_below(root, _V2[1]):
         marks = {"W_E", *_LOG_THRESHOLDS} & safetensors_shapes(file).keys()
         if marks:
-            return f"it holds {file.relative_to(root)} with {min(marks)}"
+            return f"it holds {file.name} with {min(marks)}"
     return None
 
 

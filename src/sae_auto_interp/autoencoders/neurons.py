@@ -2,8 +2,8 @@
 
 In: what a site holds, such as the neurons of an MLP after their activation function. Out: the neuron's value where it
 fires, by the top k of a position or above a threshold. Neurons also go below zero; as with autoencoders, what counts
-is above. Rotated neurons are the same in a random orthogonal basis, in which nothing is special: a control for the neuron
-basis (Elhage et al. 2023, "Privileged Bases in the Transformer Residual Stream").
+is above. Rotated neurons are the same in a random orthogonal basis, in which nothing is special: a control for the
+neuron basis (Elhage et al. 2023, "Privileged Bases in the Transformer Residual Stream").
 
 Plain neurons are selected as they are: there is no product with an identity matrix, and no matrix.
 """

@@ -3,8 +3,8 @@
 Autoencoders are not all trained on what a module of the Hugging Face model gives. Some read the residual stream before
 a norm's gain is applied (`ln2.hook_normalized` of TransformerLens), some read it with each vector's mean taken off
 (models loaded with `center_writing_weights`). Some are functions of the tokens: what the embedding reads, [batch, seq]
-whole numbers, is handed over as vectors of one dimension. Such a transform belongs to the place, not to the autoencoder:
-every consumer of a site sees the same tensor, whichever backend reads it.
+whole numbers, is handed over as vectors of one dimension. Such a transform belongs to the place, not to the
+autoencoder: every consumer of a site sees the same tensor, whichever backend reads it.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Autoencoders that were never trained, as a control: what explanations and scores are worth without any learning.
 
 Weights are those of a freshly initialised autoencoder of dictionary_learning or sparsify: decoder rows drawn uniformly
-from the unit sphere, the encoder their transpose, biases zero. The places and their vectors stay the model's own: what is
-random is only the directions.
+from the unit sphere, the encoder their transpose, biases zero. The vectors they read stay the model's own; only the
+directions are random.
 """
 
 from collections.abc import Sequence
