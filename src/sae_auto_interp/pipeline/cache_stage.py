@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
-from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, resolve_path
+from sae_auto_interp.config import STANDARD_LIBRARY, AutoencoderConfig, MadeCoderConfig, RunConfig, resolve_path
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
+from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Document, TokenRows
 
 
@@ -29,18 +30,33 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
 
 
 def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
-    from sae_auto_interp.autoencoders import load_autoencoders
     from sae_auto_interp.models.subject import load_subject_model
 
     model = load_subject_model(resolve_path(config.model), config.device, config.dtype)
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
-        found = load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
+        found = _attach(config, autoencoder, model)
         twice = sorted(set(found) & set(attached))
         if twice:
             raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
         attached |= found
     return model, attached
+
+
+def _attach(config: RunConfig, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any) -> dict[str, Any]:
+    """Load an entry of the run file, or make it; what is drawn depends on the seed and the entry's places alone."""
+    from sae_auto_interp.autoencoders import attach, load_autoencoders
+    from sae_auto_interp.autoencoders.neurons import neuron_coders
+    from sae_auto_interp.autoencoders.random_weights import random_coders
+
+    if isinstance(autoencoder, AutoencoderConfig):
+        return load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
+    rng = derived_rng(config.seed, f"autoencoders.{autoencoder.label}")
+    paths, k = autoencoder.module_paths, autoencoder.k
+    if autoencoder.width is not None:
+        return attach(model, random_coders(model, paths, autoencoder.width, rng, k=k))
+    rotation = rng if autoencoder.rotated else None
+    return attach(model, neuron_coders(model, paths, k=k, threshold=autoencoder.threshold, rotation=rotation))
 
 
 def _feature_cache(
@@ -87,10 +103,11 @@ def _prepend_bos(config: RunConfig, attached: dict[str, Any]) -> bool:
         return config.data.prepend_bos
     from sae_auto_interp.autoencoders.attach import attached_coder
 
-    policies = {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
+    wanted = {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
+    policies = {path: bos for path, bos in wanted.items() if bos is not None}
     if len(set(policies.values())) > 1:
         listed = ", ".join(f"{path}: {'with' if bos else 'without'}" for path, bos in policies.items())
         raise ConfigError(
             f"the autoencoders disagree on a BOS token in front ({listed}); set data.prepend_bos, or run them apart"
         )
-    return next(iter(policies.values()))
+    return next(iter(policies.values()), False)

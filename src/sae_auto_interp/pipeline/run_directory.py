@@ -15,7 +15,14 @@ from typing import Any, cast
 
 from sae_auto_interp.cache.layout import MANIFEST, TOKENS, write_text
 from sae_auto_interp.cache.tokens import load_tokens, save_tokens
-from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, dump_config, fingerprint, resolve_path
+from sae_auto_interp.config import (
+    STANDARD_LIBRARY,
+    AutoencoderConfig,
+    RunConfig,
+    dump_config,
+    fingerprint,
+    resolve_path,
+)
 from sae_auto_interp.errors import CacheError, RunDirectoryError
 from sae_auto_interp.types import TokenRows
 
@@ -117,9 +124,16 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
         mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders"}
     )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
-    settings["autoencoders"] = [autoencoder.module_paths for autoencoder in config.autoencoders]
+    settings["autoencoders"] = [
+        coder.module_paths if isinstance(coder, AutoencoderConfig) else coder.model_dump(mode="json")
+        for coder in config.autoencoders
+    ]
     refs = {"model": config.model, "data.source": config.data.source}
-    refs |= {f"autoencoders[{i}]": autoencoder.path for i, autoencoder in enumerate(config.autoencoders)}
+    refs |= {
+        f"autoencoders[{i}]": coder.path
+        for i, coder in enumerate(config.autoencoders)
+        if isinstance(coder, AutoencoderConfig)
+    }
     del settings["data"]["source"], settings["features"]["workers"]
     if config.dtype == "auto":  # as it was before there was a choice: older runs go on
         del settings["dtype"]
