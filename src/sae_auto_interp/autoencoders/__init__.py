@@ -2,14 +2,13 @@
 
 `load_autoencoders` finds the format from the files; `load_oai_autoencoders`, `load_eai_autoencoders`,
 `load_sam_autoencoders` and the others read one format each. All attach coders to a model and return {module path:
-submodule}. `NeuronCoder`, `random_coder` and `CallableCoder` have no files: attach them with `attach`. Nothing here
-knows about caches, features or language-model clients.
+submodule}. `NeuronCoder`, `random_coder` and `CallableCoder` have no files: attach them with `attach.attach`. Nothing
+here knows about caches, features or language-model clients.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sae_auto_interp.autoencoders.attach import attach
     from sae_auto_interp.autoencoders.callable_coder import CallableCoder
     from sae_auto_interp.autoencoders.circuit_tracer import load_circuit_tracer_transcoders
     from sae_auto_interp.autoencoders.coder import Coder
@@ -33,7 +32,6 @@ __all__ = [
     "Coder",
     "NeuronCoder",
     "SparseCoder",
-    "attach",
     "load_autoencoders",
     "load_circuit_tracer_transcoders",
     "load_crosscoder",
@@ -54,7 +52,6 @@ _HOMES = {
     "Coder": "coder",
     "NeuronCoder": "neurons",
     "SparseCoder": "sparse_coder",
-    "attach": "attach",
     "load_autoencoders": "detect",
     "load_circuit_tracer_transcoders": "circuit_tracer",
     "load_crosscoder": "crosscoder",

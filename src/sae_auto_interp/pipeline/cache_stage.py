@@ -45,7 +45,8 @@ def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
 
 def _attach(config: RunConfig, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any) -> dict[str, Any]:
     """Load an entry of the run file, or make it; what is drawn depends on the seed and the entry's places alone."""
-    from sae_auto_interp.autoencoders import attach, load_autoencoders
+    from sae_auto_interp.autoencoders import load_autoencoders
+    from sae_auto_interp.autoencoders.attach import attach
     from sae_auto_interp.autoencoders.neurons import neuron_coders
     from sae_auto_interp.autoencoders.random_weights import random_coders
 
