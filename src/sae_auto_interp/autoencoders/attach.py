@@ -16,7 +16,6 @@ from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.module_paths import resolve_module_path, submodule
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site, transformed
-from sae_auto_interp.models.site_width import known_width
 
 
 def attach(model: Any, coders: Mapping[Any, Coder]) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def _check_alone(placed: list[tuple[Placement, Coder]], named: list[Any]) -> Non
 
 
 def _check_dimensions(model: nn.Module, placement: Placement, coder: Coder) -> None:
-    found = [known_width(model, site) for site in placement.sites]
+    found = [_dimensions(model, site) for site in placement.sites]
     known = [n for n in found if n is not None]
     if len(known) < len(found) or coder.d_in == sum(known):
         return
@@ -99,6 +98,23 @@ def _check_dimensions(model: nn.Module, placement: Placement, coder: Coder) -> N
         f"{coder.settings.source or 'the autoencoder'} reads {coder.d_in} dimensions, but {places} of this model has "
         f"{sum(known)}: these weights belong to another model or another place"
     )
+
+
+def _dimensions(model: nn.Module, site: Site) -> int | None:
+    """Width of what a module reads or writes. A linear layer knows it; others with weights are as wide as the model.
+
+    None where it cannot be told without running it: an activation function is as wide as what it is given.
+    """
+    if site.transform == "token_ids":
+        return 1
+    module = model.get_submodule(site.module_path)
+    for name in ("in_features", "nx") if site.side == "input" else ("out_features", "nf", "embedding_dim"):
+        width = getattr(module, name, None)
+        if isinstance(width, int):
+            return width
+    has_weights = next(module.parameters(), None) is not None
+    width = getattr(getattr(model, "config", None), "hidden_size", None)
+    return width if has_weights and isinstance(width, int) else None
 
 
 def _device(model: nn.Module, path: str) -> torch.device:
