@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.config import (
+    AutoencoderConfig,
     ClientConfig,
+    MadeCoderConfig,
     dump_config,
     fingerprint,
     load_config,
@@ -16,6 +18,7 @@ from sae_auto_interp.config import (
 )
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 
+RANDOM: dict[str, Any] = {"kind": "random", "module_paths": ["h.1"], "width": 64}
 LEAST: dict[str, Any] = {"model": "embedded:language_model", "autoencoders": ["embedded:sparse_coders/openai"]}
 
 
@@ -29,7 +32,7 @@ def test_defaults_survive_the_disk(tmp_path: Path) -> None:
 
 def test_bare_names_and_single_values_will_do() -> None:
     config = parse_config(LEAST | {"autoencoders": "a/b", "explainers": "lexical", "scorers": ["detection"]})
-    assert [a.path for a in config.autoencoders] == ["a/b"]
+    assert [a.label for a in config.autoencoders] == ["a/b"]
     assert [e.judge_name for e in config.explainers] == ["lexical"]
     assert [s.name for s in config.scorers] == ["detection"]
 
@@ -46,6 +49,8 @@ def test_other_explainers_are_judged_by_the_language_model() -> None:
         ({"dat": {}}, "unknown setting in configuration 'dat'; did you mean 'data'?"),
         ({"data": {"ctx_length": 3}}, "'data.ctx_length'; did you mean 'data.ctx_len'?"),
         ({"client": {"base_url": "x", "modle": "m"}}, "'client.modle'; did you mean 'client.model'?"),
+        ({"autoencoders": [{"path": "a", "module_path": "b"}]}, "did you mean 'autoencoders.0.module_paths'?"),
+        ({"autoencoders": [{**RANDOM, "wide": 3}]}, "did you mean 'autoencoders.0.width'?"),
     ],
 )
 def test_unknown_keys_name_the_nearest(wrong: dict[str, Any], expected: str) -> None:
@@ -69,7 +74,7 @@ def test_relative_paths_hold_from_any_working_directory(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     config = load_config(Path("run.yaml"))
     assert config.model == "some/hub-model"
-    assert config.autoencoders[0].path == str(tmp_path / "coders")
+    assert config.autoencoders[0].label == str(tmp_path / "coders")
 
 
 def test_files_that_are_no_run_files(tmp_path: Path) -> None:
@@ -102,3 +107,38 @@ def test_no_key_is_part_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> N
     assert config.client == ClientConfig(base_url="https://api.openai.com/v1", model="m")
     monkeypatch.delenv("OPENAI_API_KEY")
     assert openai_endpoint() is None
+
+
+MADE: list[dict[str, Any]] = [
+    {"kind": "neurons", "module_paths": ["h.0.mlp.c_proj:in"], "k": 32},
+    {"kind": "neurons", "module_paths": ["h.0.mlp.c_proj:in"], "threshold": 0.5, "rotated": True},
+    {"kind": "random", "module_paths": ["h.1", "h.2"], "width": 4096, "k": 32},
+    {"kind": "random", "module_paths": ["h.1"], "width": 4096},
+]
+
+
+def test_coders_without_files_survive_the_disk_beside_those_with(tmp_path: Path) -> None:
+    config = parse_config(LEAST | {"autoencoders": ["embedded:sparse_coders/openai", *MADE]})
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "run.yaml") == config
+    assert [type(a) for a in config.autoencoders] == [AutoencoderConfig] + 4 * [MadeCoderConfig]
+    assert config.autoencoders[3].label == "random at h.1, h.2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"kind": "neurons", "k": None, "width": None}, "either k or threshold"),
+        ({"kind": "neurons", "width": None, "threshold": 1.0}, "either k or threshold"),
+        ({"kind": "neurons"}, "no width of their own"),
+        ({"width": None}, "need a width"),
+        ({"rotated": True}, "neither threshold nor rotation"),
+        ({"k": 0}, "greater than or equal to 1"),
+        ({"kind": "neuron"}, "'neurons' or 'random'"),
+        ({"module_paths": []}, "at least 1"),
+    ],
+)
+def test_impossible_coders_without_files_are_refused(changes: dict[str, Any], problem: str) -> None:
+    made = {"kind": "random", "module_paths": ["h.1"], "width": 64, "k": 4} | changes
+    with pytest.raises(ConfigError, match=problem):
+        parse_config(LEAST | {"autoencoders": [made]})

@@ -1,7 +1,7 @@
 """The run file: YAML <-> settings, every key checked, and the fingerprints of what changes results.
 
 model: path or hub id
-autoencoders: [directory, ...]
+autoencoders: [directory, ..., {kind: neurons, module_paths: [h.0.mlp.c_proj:in], k: 32}]
 data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
 features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
@@ -14,10 +14,19 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 
@@ -71,6 +80,52 @@ class AutoencoderConfig(_Section):
     @classmethod
     def _bare_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
+
+    @property
+    def label(self) -> str:
+        return self.path
+
+
+class MadeCoderConfig(_Section):
+    """Coders that have no files: a model's own neurons, or an autoencoder that was never trained.
+
+    - {kind: neurons, module_paths: [blocks.0.mlp.hook_post], k: 32}
+    - {kind: random, module_paths: [h.1], width: 4096, k: 32}
+    """
+
+    kind: Literal["neurons", "random"]
+    module_paths: tuple[str, ...] = Field(min_length=1)
+    """Where; also hook names and addresses (`h.0.mlp.c_proj:in`)."""
+    k: int | None = Field(default=None, ge=1)
+    """Entries kept of each position. Of `random` without it: ReLU."""
+    threshold: float | None = Field(default=None, ge=0)
+    """Of neurons, instead of `k`: those above it fire."""
+    rotated: bool = False
+    """Of neurons: in a random orthogonal basis, drawn from the run's seed."""
+    width: int | None = Field(default=None, ge=1)
+    """Of `random`: its number of features."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "MadeCoderConfig":
+        if self.kind == "neurons" and ((self.k is None) == (self.threshold is None) or self.width is not None):
+            raise ValueError("neurons need either k or threshold, and have no width of their own")
+        if self.kind == "random" and (self.width is None or self.threshold is not None or self.rotated):
+            raise ValueError("random coders need a width, and have neither threshold nor rotation")
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} at {', '.join(self.module_paths)}"
+
+
+def _has_files(value: Any) -> str:
+    is_made = "kind" in value if isinstance(value, dict) else isinstance(value, MadeCoderConfig)
+    return "made" if is_made else "files"
+
+
+CoderConfig = Annotated[
+    Annotated[AutoencoderConfig, Tag("files")] | Annotated[MadeCoderConfig, Tag("made")], Discriminator(_has_files)
+]
 
 
 class DataConfig(_Section):
@@ -172,7 +227,7 @@ class RunConfig(_Section):
     """A torch device, "auto" (a GPU if there is one), "balanced" over several, or {module path: device}."""
     dtype: str = "auto"
     """Of the subject model: float32, bfloat16, float16, or "auto", as its files say. Coders encode in float32."""
-    autoencoders: tuple[AutoencoderConfig, ...] = Field(min_length=1)
+    autoencoders: tuple[CoderConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()
     cache: CacheConfig = CacheConfig()
     features: FeaturesConfig = FeaturesConfig()
@@ -243,7 +298,10 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute_pattern(ref: str) -> str:
         return str(Path(ref).absolute()) if "://" not in ref and glob.glob(ref, recursive=True) else ref  # noqa: PTH207
 
-    autoencoders = tuple(a.model_copy(update={"path": absolute(a.path)}) for a in config.autoencoders)
+    autoencoders = tuple(
+        a.model_copy(update={"path": absolute(a.path)}) if isinstance(a, AutoencoderConfig) else a
+        for a in config.autoencoders
+    )
     prefix = DATASET_PREFIX if config.data.source.startswith(DATASET_PREFIX) else ""
     source = prefix + absolute(config.data.source.removeprefix(prefix))
     data_files = tuple(absolute_pattern(pattern) for pattern in config.data.data_files)
@@ -253,12 +311,12 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
+    location = tuple(part for part in problem["loc"] if part not in ("files", "made"))
+    place = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         section = _section_at(problem["loc"][:-1])
-        return UnknownNameError(
-            f"setting in {where}", place, [".".join([*map(str, problem["loc"][:-1]), n]) for n in section]
-        )
+        above = ".".join(map(str, location[:-1]))
+        return UnknownNameError(f"setting in {where}", place, [f"{above}.{name}".lstrip(".") for name in section])
     return ConfigError(f"{where}: {place}: {problem['msg']} (got {problem.get('input')!r})"[:400])
 
 
@@ -268,4 +326,5 @@ def _section_at(location: tuple[int | str, ...]) -> list[str]:
         "autoencoders": AutoencoderConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
+    model = MadeCoderConfig if "made" in location else model
     return list(model.model_fields)

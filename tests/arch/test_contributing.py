@@ -98,19 +98,25 @@ def test_client(load: Any) -> None:
     assert (response.text, response.usage.n_requests) == ("cats", 1)
 
 
-def test_loader(tmp_path: Path) -> None:
+def test_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    (tmp_path / "goodfire.py").write_text(BLOCKS["autoencoders/goodfire.py"])
-    encoder, decoder = torch.nn.Linear(6, 24), torch.nn.Linear(24, 6)
-    state = {f"encoder_linear.{k}": v for k, v in encoder.state_dict().items()}
-    state |= {f"decoder_linear.{k}": v for k, v in decoder.state_dict().items()}
-    torch.save(state, tmp_path / "weights.pt")
-    coder = import_file(tmp_path / "goodfire.py").read(tmp_path / "weights.pt")
-    x = torch.randn(8, 6)
+    from sae_auto_interp.autoencoders import detect
+    from sae_auto_interp.autoencoders.attach import attached_coder
+    from tests.support.records import D_MODEL, tiny_gpt2
+
+    (tmp_path / "lab.py").write_text(BLOCKS["autoencoders/lab.py"])
+    monkeypatch.setitem(detect.FAMILIES, "lab", import_file(tmp_path / "lab.py"))
+    encoder, decoder = torch.nn.Linear(D_MODEL, 24), torch.nn.Linear(24, D_MODEL, bias=False)
+    arrays = {"encoder": encoder.weight, "bias": encoder.bias, "decoder": decoder.weight.T}
+    np.savez(tmp_path / "h.1.npz", **{name: value.detach().numpy() for name, value in arrays.items()})
+    (coder,) = map(attached_coder, detect.load_autoencoders(tiny_gpt2(), tmp_path).values())
+    x = torch.randn(8, D_MODEL)
     codes = torch.relu(encoder(x))
     torch.testing.assert_close(coder(x), codes)
-    torch.testing.assert_close(coder.decode(codes), decoder(codes))
+    torch.testing.assert_close(coder.reconstruct(x), decoder(codes))
+    assert coder.placement is not None
+    assert coder.placement.home == "transformer.h.1"
 
 
 def import_file(path: Path) -> Any:

@@ -1,33 +1,70 @@
-"""Sparse autoencoders: one file per public weight format, all read into one form, `SparseCoder`.
+"""Sparse autoencoders: one file per public weight format, nearly all read into one form, `SparseCoder`.
 
-`load_oai_autoencoders`, `load_eai_autoencoders` and `load_saelens_autoencoders` each attach coders to a
-model that NNsight wraps and return {module path: submodule}; `load_autoencoders` finds the format from
-the files. Nothing here knows about caches, features or language-model clients.
+`load_autoencoders` finds the format from the files; `load_oai_autoencoders`, `load_eai_autoencoders`,
+`load_sam_autoencoders` and the others read one format each. All attach coders to a model and return {module path:
+submodule}. `NeuronCoder`, `random_coder` and `CallableCoder` have no files: attach them with `attach.attach`. Nothing
+here knows about caches, features or language-model clients.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sae_auto_interp.autoencoders.callable_coder import CallableCoder
+    from sae_auto_interp.autoencoders.circuit_tracer import load_circuit_tracer_transcoders
+    from sae_auto_interp.autoencoders.coder import Coder
+    from sae_auto_interp.autoencoders.crosscoder import load_crosscoder
     from sae_auto_interp.autoencoders.detect import load_autoencoders
+    from sae_auto_interp.autoencoders.dictionary_learning import load_sam_autoencoders
+    from sae_auto_interp.autoencoders.gemma_scope import load_gemma_scope_autoencoders
+    from sae_auto_interp.autoencoders.gemma_scope_2 import load_gemma_scope_2_autoencoders
+    from sae_auto_interp.autoencoders.goodfire import load_goodfire_autoencoder
+    from sae_auto_interp.autoencoders.llama_scope import load_llama_scope_autoencoders
+    from sae_auto_interp.autoencoders.neurons import NeuronCoder
     from sae_auto_interp.autoencoders.openai import load_oai_autoencoders
+    from sae_auto_interp.autoencoders.qwen_scope import load_qwen_scope_autoencoders
+    from sae_auto_interp.autoencoders.random_weights import random_coder
     from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
     from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
     from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
 
 __all__ = [
+    "CallableCoder",
+    "Coder",
+    "NeuronCoder",
     "SparseCoder",
     "load_autoencoders",
+    "load_circuit_tracer_transcoders",
+    "load_crosscoder",
     "load_eai_autoencoders",
+    "load_gemma_scope_2_autoencoders",
+    "load_gemma_scope_autoencoders",
+    "load_goodfire_autoencoder",
+    "load_llama_scope_autoencoders",
     "load_oai_autoencoders",
+    "load_qwen_scope_autoencoders",
     "load_saelens_autoencoders",
+    "load_sam_autoencoders",
+    "random_coder",
 ]
 
 _HOMES = {
+    "CallableCoder": "callable_coder",
+    "Coder": "coder",
+    "NeuronCoder": "neurons",
     "SparseCoder": "sparse_coder",
     "load_autoencoders": "detect",
+    "load_circuit_tracer_transcoders": "circuit_tracer",
+    "load_crosscoder": "crosscoder",
     "load_eai_autoencoders": "sparsify",
+    "load_gemma_scope_2_autoencoders": "gemma_scope_2",
+    "load_gemma_scope_autoencoders": "gemma_scope",
+    "load_goodfire_autoencoder": "goodfire",
+    "load_llama_scope_autoencoders": "llama_scope",
     "load_oai_autoencoders": "openai",
+    "load_qwen_scope_autoencoders": "qwen_scope",
     "load_saelens_autoencoders": "saelens",
+    "load_sam_autoencoders": "dictionary_learning",
+    "random_coder": "random_weights",
 }
 
 

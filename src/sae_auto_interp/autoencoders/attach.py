@@ -108,6 +108,8 @@ def _dimensions(model: nn.Module, site: Site) -> int | None:
 
     None where it cannot be told without running it: an activation function is as wide as what it is given.
     """
+    if site.transform == "token_ids":
+        return 1
     module = model.get_submodule(site.module_path)
     for name in ("in_features", "nx") if site.side == "input" else ("out_features", "nf", "embedding_dim"):
         width = getattr(module, name, None)

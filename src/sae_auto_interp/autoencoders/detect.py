@@ -1,10 +1,11 @@
 """Find the weight format from the files, never from a name, and say which was taken and why.
 
-A family is a module of this folder with two functions, listed in FAMILIES:
+A family is a module of this folder with three functions, listed in FAMILIES:
 
 - `recognise(root) -> str | None`: what among the files of a directory (or of a single file) gives the family away.
 - `coders_in(model, root, chosen) -> dict`: the coders there by where they belong, as `attach` takes them; `chosen`
   names some of them in the family's own words, None takes all.
+- `read(path)`: one coder, from what its settings call their `source`.
 """
 
 import logging
@@ -12,16 +13,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders import (
+    circuit_tracer,
+    crosscoder,
+    dictionary_learning,
+    gemma_scope,
+    gemma_scope_2,
+    goodfire,
+    llama_scope,
+    openai,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
 class Family(Protocol):
-    """The two functions of a family's module."""
+    """The three functions of a family's module."""
 
     __name__: str
 
@@ -29,8 +43,22 @@ class Family(Protocol):
 
     def coders_in(self, model: Any, root: Path, chosen: Sequence[str] | None, /) -> Mapping[Any, Coder]: ...
 
+    def read(self, path: Path, /) -> SparseCoder: ...
 
-FAMILIES: dict[str, Family] = {"openai": openai, "sparsify": sparsify, "saelens": saelens}
+
+FAMILIES: dict[str, Family] = {
+    "openai": openai,
+    "sparsify": sparsify,
+    "saelens": saelens,
+    "dictionary_learning": dictionary_learning,
+    "gemma_scope": gemma_scope,
+    "gemma_scope_2": gemma_scope_2,
+    "llama_scope": llama_scope,
+    "qwen_scope": qwen_scope,
+    "goodfire": goodfire,
+    "circuit_tracer": circuit_tracer,
+    "crosscoder": crosscoder,
+}
 
 
 def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:

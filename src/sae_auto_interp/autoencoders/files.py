@@ -4,13 +4,16 @@ import hashlib
 import json
 import pickle
 import struct
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sae_auto_interp.errors import InputError, WeightsError
@@ -20,6 +23,10 @@ _DAMAGED = (
     ArithmeticError, MemoryError, struct.error,
 )  # fmt: skip
 """What torch.load was seen to raise on cut and altered files."""
+
+
+SUMMED_AT_ONCE = 1024
+"""Rows of a tensor that `sum_over_middle` holds at a time."""
 
 
 def required_file(path: Path, what: str) -> Path:
@@ -49,12 +56,65 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in state.items()}
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a `.safetensors` file, which can hold nothing else."""
+def torch_file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors of a `.pt` file by name, without reading their values; none if it is refused or damaged."""
     try:
-        return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, *_DAMAGED):
+        return {}
+    return (
+        {str(k): tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
+    )
+
+
+def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors of a `.safetensors` file by name, from its header alone; none if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return {}
+
+
+def read_safetensors(path: Path, *, leave_out: Container[str] = ()) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, which can hold nothing else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name not in leave_out}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: cannot be read as safetensors ({_first_line(error)}); is it truncated?") from error
+
+
+def sum_over_middle(path: Path, name: str) -> Float[Tensor, "n d"]:
+    """The tensor `name`, of shape [n, layers, d], summed over its layers; a piece of it is in memory at a time."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = file.get_slice(name)
+            n = stored.get_shape()[0]
+            starts = range(0, n, SUMMED_AT_ONCE)
+            return torch.cat([stored[first : first + SUMMED_AT_ONCE].float().sum(dim=1) for first in starts])
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: cannot be read as safetensors ({_first_line(error)}); is it truncated?") from error
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """Every array of a `.npz` file; pickled objects in it are refused."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except ValueError as error:
+        raise WeightsError(f"{path}: refused as an npz file: it holds pickled objects, or is damaged") from error
+    except (zipfile.BadZipFile, zlib.error, *_DAMAGED) as error:
+        raise WeightsError(f"{path}: cannot be read as npz ({_first_line(error)}); is it truncated?") from error
+
+
+def npz_names(path: Path) -> set[str]:
+    """The names of a `.npz` file's arrays, without reading them; none if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError):
+        return set()
 
 
 def read_json(path: Path) -> dict[str, Any]:

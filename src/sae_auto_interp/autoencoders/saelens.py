@@ -55,8 +55,8 @@ def load_saelens_autoencoders(model: Any, directories: Sequence[str] | None, wei
 def recognise(root: Path) -> str | None:
     """What gives the family away."""
     for pattern in ("sae_weights.safetensors", "*/sae_weights.safetensors"):
-        if next(root.glob(pattern), None):
-            return f"it holds {pattern}"
+        if any((file.parent / "cfg.json").is_file() for file in root.glob(pattern)):
+            return f"it holds {pattern} and cfg.json"
     return None
 
 

@@ -35,11 +35,14 @@ class CoderSettings:
     normalisation: Normalisation = "none"
     side: Side = "output"
     """Where it reads when it is attached to a bare module path."""
-    prepend_bos: bool = False
+    prepend_bos: bool | None = False
+    """Whether rows began with the BOS token in training; None: either will do."""
     family: str = "unknown"
     source: str = ""
     """File or directory that the weights were read from, for messages and manifests."""
     claims: CoderClaims = CoderClaims()
+    reconstructs: bool = True
+    """False where decoder rows are only to be looked at (one layer of a cross-layer transcoder), or there are none."""
 
     @property
     def is_signed(self) -> bool:

@@ -40,6 +40,14 @@ def input_device(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def embedding_path(model: nn.Module) -> str:
+    """Where token ids enter. Raises `InputError` for a model that does not say."""
+    path, _ = _embedding(model)
+    if not path:
+        raise InputError(f"{type(model).__name__} does not say which module reads its token ids")
+    return path
+
+
 def stored_value(model: nn.Module, name: str, value: Tensor) -> Tensor:
     """The values of the parameter or buffer `name` of `model`, from where accelerate keeps them if it is offloaded.
 

@@ -2,8 +2,9 @@
 
 Autoencoders are not all trained on what a module of the Hugging Face model gives. Some read the residual stream before
 a norm's gain is applied (`ln2.hook_normalized` of TransformerLens), some read it with each vector's mean taken off
-(models loaded with `center_writing_weights`). Such a transform belongs to the place, not to the autoencoder: every
-consumer of a site sees the same tensor, whichever backend reads it.
+(models loaded with `center_writing_weights`). Some are functions of the tokens: what the embedding reads, [batch, seq]
+whole numbers, is handed over as vectors of one dimension. Such a transform belongs to the place, not to the
+autoencoder: every consumer of a site sees the same tensor, whichever backend reads it.
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Side = Literal["input", "output"]
-Transform = Literal["none", "centred", "rms_norm", "layer_norm"]
+Transform = Literal["none", "centred", "rms_norm", "layer_norm", "token_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,15 @@ def as_sites(sites: Mapping[str, Site | Side]) -> dict[str, Site]:
     return {name: site if isinstance(site, Site) else Site(name, site) for name, site in sites.items()}
 
 
-def transformed(site: Site, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-    """What a reader of `site` sees of the module's own `x`; float32 where anything is computed, else `x` itself."""
+def transformed(site: Site, x: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch d"]:
+    """What a reader of `site` sees of the module's own `x`; float32 where anything is computed, else `x` itself.
+
+    Of `token_ids`, `x` is [*batch] whole numbers: exact in float32 up to 2^24, more than any vocabulary has.
+    """
     if site.transform == "none":
         return x
+    if site.transform == "token_ids":
+        return x[..., None].float()
     x = x.float()
     if site.transform == "rms_norm":
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + site.epsilon)

@@ -38,12 +38,16 @@ class SiteReader:
         site = self._waiting.get(name)
         if site is None:
             return
-        item = site.item if site.side == "output" else 0
-        vectors = _vectors(_tensor(value, item, site.module_path), site.module_path, self._shape)
-        self._read(name, transformed(site, vectors))
+        self._read(name, transformed(site, self._checked(site, value)))
         del self._waiting[name]
         if not self._waiting:
             raise StopForward
+
+    def _checked(self, site: Site, value: Any) -> Tensor:
+        if site.transform == "token_ids":
+            return _token_ids(value, site.module_path, self._shape)
+        item = site.item if site.side == "output" else 0
+        return _vectors(_tensor(value, item, site.module_path), site.module_path, self._shape)
 
     def check_all_read(self) -> None:
         """Raise `InputError` with the sites that the forward pass never reached."""
@@ -103,6 +107,12 @@ def _tensor(value: Any, item: int, path: str) -> Tensor:
         which = f"item {item} of " if item else ""
         raise InputError(f"{which}{path} does not give activations but {given}; attach to another module")
     return found
+
+
+def _token_ids(value: Any, path: str, shape: torch.Size) -> Int[Tensor, "batch seq"]:
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != shape:
+        raise InputError(f"{path} does not read token ids; they are what the model's token embedding reads")
+    return value
 
 
 def _vectors(value: Tensor, path: str, shape: torch.Size) -> Float[Tensor, "batch seq d"]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
-from sae_auto_interp.config import RunConfig, resolve_path
+from sae_auto_interp.config import AutoencoderConfig, MadeCoderConfig, RunConfig, resolve_path
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.token_rows import token_rows
 from sae_auto_interp.protocols import Progress
+from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import CacheManifest
 
 
@@ -40,13 +41,12 @@ def _note_masked(manifests: Mapping[str, CacheManifest], progress: Progress) -> 
 
 
 def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
-    from sae_auto_interp.autoencoders import load_autoencoders
     from sae_auto_interp.models.subject import load_subject_model
 
     model = load_subject_model(resolve_path(config.model), config.device, config.dtype)
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
-        found = load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
+        found = _attach(config, autoencoder, model)
         twice = sorted(set(found) & set(attached))
         if twice:
             raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
@@ -59,6 +59,23 @@ def _bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
     from sae_auto_interp.autoencoders.attach import attached_coder
 
     return {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
+
+
+def _attach(config: RunConfig, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any) -> dict[str, Any]:
+    """Load an entry of the run file, or make it; what is drawn depends on the seed and the entry's places alone."""
+    from sae_auto_interp.autoencoders import load_autoencoders
+    from sae_auto_interp.autoencoders.attach import attach
+    from sae_auto_interp.autoencoders.neurons import neuron_coders
+    from sae_auto_interp.autoencoders.random_weights import random_coders
+
+    if isinstance(autoencoder, AutoencoderConfig):
+        return load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
+    rng = derived_rng(config.seed, f"autoencoders.{autoencoder.label}")
+    paths, k = autoencoder.module_paths, autoencoder.k
+    if autoencoder.width is not None:
+        return attach(model, random_coders(model, paths, autoencoder.width, rng, k=k))
+    rotation = rng if autoencoder.rotated else None
+    return attach(model, neuron_coders(model, paths, k=k, threshold=autoencoder.threshold, rotation=rotation))
 
 
 def _feature_cache(

@@ -6,14 +6,13 @@ so that no subject model need be loaded.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float32, Int64
 
 from sae_auto_interp.cache.opening import Reader
-from sae_auto_interp.config import load_config, resolve_path
+from sae_auto_interp.config import AutoencoderConfig, load_config, resolve_path
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
 from sae_auto_interp.features import FeatureDataset
 from sae_auto_interp.features.cooccurrence import (
@@ -170,16 +169,17 @@ def _weight_places(run: RunDirectory) -> list[Path]:
         raise InputError(
             f"{run.root} has no run file that names the autoencoders' weights; give their directory (--weights)"
         )
-    return [Path(resolve_path(autoencoder.path)) for autoencoder in load_config(run.config).autoencoders]
+    autoencoders = load_config(run.config).autoencoders
+    return [Path(resolve_path(each.path)) for each in autoencoders if isinstance(each, AutoencoderConfig)]
 
 
 def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
     """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says."""
-    from sae_auto_interp.autoencoders.detect import Family
+    from sae_auto_interp.autoencoders.detect import FAMILIES
     from sae_auto_interp.models.identity import weights_sha256
 
     family, _, name = manifest.autoencoder.partition(":")
-    if family not in get_args(Family) or not manifest.weights_sha256:
+    if family not in FAMILIES or not manifest.weights_sha256:
         raise CacheError(
             f"the cache of {manifest.module_path} does not say which weights it was made with "
             f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
@@ -189,7 +189,7 @@ def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
     if not paths:
         raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
     for path in paths:
-        coder = import_module(f"sae_auto_interp.autoencoders.{family}").read(path)
+        coder = FAMILIES[family].read(path)
         if weights_sha256(coder) == manifest.weights_sha256:
             return coder
     raise InputError(

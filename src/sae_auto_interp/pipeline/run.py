@@ -75,7 +75,7 @@ def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, cl
     """Facts about the run for its report."""
     facts = {
         "model": config.model,
-        "autoencoders": ", ".join(autoencoder.path for autoencoder in config.autoencoders),
+        "autoencoders": ", ".join(autoencoder.label for autoencoder in config.autoencoders),
         "data": config.data.source,
         "seed": str(config.seed),
         "version": __version__,

@@ -19,6 +19,7 @@ from sae_auto_interp.cache.tokens import load_tokens, save_tokens
 from sae_auto_interp.config import (
     DATASET_PREFIX,
     STANDARD_LIBRARY,
+    AutoencoderConfig,
     DataConfig,
     RunConfig,
     dump_config,
@@ -136,9 +137,16 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
     if config.cache.max_norm_multiple is not None:
         settings["cache"] |= config.cache.model_dump(mode="json", include={"max_norm_multiple", "median_norms"})
-    settings["autoencoders"] = [autoencoder.module_paths for autoencoder in config.autoencoders]
+    settings["autoencoders"] = [
+        coder.module_paths if isinstance(coder, AutoencoderConfig) else coder.model_dump(mode="json")
+        for coder in config.autoencoders
+    ]
     refs = {"model": config.model, "data.source": config.data.source}
-    refs |= {f"autoencoders[{i}]": autoencoder.path for i, autoencoder in enumerate(config.autoencoders)}
+    refs |= {
+        f"autoencoders[{i}]": coder.path
+        for i, coder in enumerate(config.autoencoders)
+        if isinstance(coder, AutoencoderConfig)
+    }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
     if config.dtype == "auto":  # as it was before there was a choice: older runs go on
