@@ -111,16 +111,12 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class NormMask:
-    """Positions of one module left out of its cache because their activation's norm is an outlier."""
+    """Which positions of a module were left unread for their norm; `n_positions`, in a file with checksum `sha256`."""
 
     max_norm_multiple: float
-    """Of `median_norm`: positions beyond it are masked."""
     median_norm: float
-    """Of the module's activations at text positions of the first rows."""
     n_positions: int = 0
-    """How many are masked."""
     sha256: str = ""
-    """Checksum of the file that lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +146,6 @@ class CacheManifest:
     """Hash of the rows' tokens; that of two caches' rows together follows from theirs."""
     statistics_sha256: str = ""
     norm_mask: NormMask | None = None
-    """None: every text position was read."""
 
     @property
     def n_positions(self) -> int:
@@ -158,9 +153,7 @@ class CacheManifest:
         return self.n_rows * self.ctx_len
 
     def to_json(self) -> str:
-        fields = asdict(self)
-        if self.norm_mask is None:  # a field that most caches have no use for
-            del fields["norm_mask"]
+        fields = {name: value for name, value in asdict(self).items() if name != "norm_mask" or value is not None}
         return json.dumps({**fields, "sha256": _sha256_of_json(fields)}, indent=2, sort_keys=True) + "\n"
 
     @classmethod
