@@ -18,6 +18,8 @@ from sae_auto_interp import __version__
 from sae_auto_interp.errors import SaeAutoInterpError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sae_auto_interp.config import ClientConfig, RunConfig
 
 app = typer.Typer(
@@ -122,6 +124,41 @@ def report(run_dir: RunDir) -> None:
     """Print the table of a run directory and write its self-contained HTML page. Calls no model."""
     _print_summary(run_dir)
     _write_report(run_dir)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
+    run_b: Annotated[Path, typer.Argument(help="Run directory over the same features.", show_default=False)],
+    metric: Annotated[
+        str,
+        typer.Option("--metric", help="balanced_accuracy, tpr, tnr, precision, f1, mcc, auroc, ev_correlation, ..."),
+    ] = "balanced_accuracy",
+) -> None:
+    """Compare two runs feature by feature: difference with interval, effect size, p-value. Calls no model."""
+    from sae_auto_interp.report import compare_runs, comparison_table
+
+    _console().print(comparison_table(compare_runs(run_a, run_b, metric), str(run_a), str(run_b)))
+
+
+@app.command()
+def power(
+    difference: Annotated[
+        list[float] | None, typer.Option("--difference", help="To be found; may be repeated [0.01, 0.02, 0.05].")
+    ] = None,
+    n: Annotated[
+        list[int] | None, typer.Option("--n", help="Features; may be repeated [50, 100, 300, 500, 1000].")
+    ] = None,
+    sd: Annotated[
+        float | None, typer.Option("--sd", help="Standard deviation of scores between features [0.141].")
+    ] = None,
+    power: Annotated[float, typer.Option("--power", help="Probability to find the difference.")] = 0.8,
+    alpha: Annotated[float, typer.Option("--alpha", help="Level of the two-sided test.")] = 0.05,
+) -> None:
+    """Plan a run: how many features a difference needs, and what a number of features can tell."""
+    from sae_auto_interp.report import power_tables
+
+    _console().print(power_tables(difference, n, sd, power, alpha))
 
 
 @app.command()
@@ -291,14 +328,19 @@ def _run(config: "RunConfig", out: Path, until: Literal["cache", "explain", "sco
 
 
 def _print_summary(run_dir: Path) -> None:
-    from rich.console import Console
-
     from sae_auto_interp.report import run_table, summarise
+
+    _console().print(run_table(summarise(run_dir)))
+
+
+def _console() -> "Console":
+    """Standard output as wide as its terminal, or as a file should be."""
+    from rich.console import Console
 
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=FILE_WIDTH)
-    console.print(run_table(summarise(run_dir)))
+        return Console(width=FILE_WIDTH)
+    return console
 
 
 def _write_report(run_dir: Path) -> None:

@@ -8,11 +8,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
+
+from sae_auto_interp.client_types import Message as Message
+from sae_auto_interp.client_types import Request as Request
+from sae_auto_interp.client_types import Response as Response
+from sae_auto_interp.client_types import Sampling as Sampling
+from sae_auto_interp.client_types import TokenLogprob as TokenLogprob
+from sae_auto_interp.client_types import Usage as Usage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +29,7 @@ else:
     Array = np.ndarray
 
 ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token"]
-ScoreKind: TypeAlias = Literal["classification", "regression"]
+ScoreKind: TypeAlias = Literal["classification", "simulation"]
 NO_DOCUMENT = -1
 """Document id of a position that carries no text: padding, BOS or another special token."""
 
@@ -255,22 +262,6 @@ class FeatureRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What requests cost, as the server counted it."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    n_requests: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.n_requests + other.n_requests,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """Work that gave no result, as a value. It is never scored and never a number."""
 
@@ -326,6 +317,20 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class SimulationTrial:
+    """One window whose activations were predicted from an explanation, with the true ones beside them."""
+
+    true: tuple[float, ...]
+    """One activation per token."""
+    predicted: tuple[float, ...] | None
+    """One value per token, in any unit; None exactly when `failure` is set."""
+    source: ExampleSource
+    quantile: int | None
+    document: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The trials of one explanation under one scorer. Metrics are computed from it, elsewhere."""
 
@@ -333,8 +338,10 @@ class Score:
     scorer: str
     explanation_id: str
     kind: ScoreKind
+    """Which of the two lists of trials is filled, and so which metrics apply."""
     trials: tuple[Trial, ...]
     usage: Usage = Usage()
+    simulations: tuple[SimulationTrial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,48 +360,3 @@ class Estimate:
     n: int
     n_failed: int
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    temperature: float = 0.0
-    max_tokens: int = 500
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One call to a language model. Immutable; `canonical_json` is what a response cache is keyed by."""
-
-    messages: tuple[Message, ...]
-    sampling: Sampling = Sampling()
-    schema: str | None = None
-    """JSON schema of the answer, as JSON text; None leaves the answer free."""
-    top_logprobs: int = 0
-
-    def canonical_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A generated token with its natural-log probability and the alternatives at its position."""
-
-    token: str
-    logprob: float
-    alternatives: Mapping[str, float] = field(default_factory=lambda: {})
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    text: str
-    usage: Usage
-    finish_reason: str
-    model: str
-    logprobs: tuple[TokenLogprob, ...] | None = None

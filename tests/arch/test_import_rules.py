@@ -26,7 +26,8 @@ STAGES = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "types": set(),
+    "client_types": set(),
+    "types": {"client_types"},
     "errors": set(),
     "protocols": {"types"},
     "registry": {"errors"},

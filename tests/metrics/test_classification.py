@@ -1,6 +1,6 @@
 """Metrics of one score against hand-worked goldens, scikit-learn, and their own edge cases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,36 +18,13 @@ from sae_auto_interp.metrics import (
     precision,
     recall,
     tnr,
+    tnr_by_source,
     tpr,
     tpr_by_quantile,
 )
 from sae_auto_interp.metrics.ranking import mann_whitney, newcombe_interval
-from sae_auto_interp.types import Estimate, Failure, FeatureId, Score, Trial
-
-FEATURE = FeatureId("transformer.h.0", 17)
-BROKEN = Failure("score", "unparsable", "no list in the reply", raw="sure!")
-
-
-def make_score(
-    targets: Sequence[int],
-    answers: Sequence[int | None],
-    confidences: Sequence[float | None] | None = None,
-    quantiles: Sequence[int | None] | None = None,
-) -> Score:
-    trials = [
-        Trial(
-            target=bool(target),
-            prediction=None if answer is None else bool(answer),
-            confidence=None if confidences is None else confidences[i],
-            source="activating" if target else "random",
-            quantile=None if quantiles is None else quantiles[i],
-            document=i,
-            failure=BROKEN if answer is None else None,
-        )
-        for i, (target, answer) in enumerate(zip(targets, answers, strict=True))
-    ]
-    return Score(FEATURE, "detection", f"lexical/{FEATURE}", "classification", tuple(trials))
-
+from sae_auto_interp.types import Estimate, Score
+from tests.metrics.scores import FEATURE, make_score
 
 GOLDEN = make_score([1, 1, 1, 0, 0], [1, 1, 0, 0, 1])
 
@@ -198,6 +175,20 @@ def test_tpr_by_quantile_counts_positives_only() -> None:
     assert (rates[1].value, rates[1].n, rates[1].n_failed) == (0.0, 1, 1)
 
 
+def test_tnr_by_source_shows_what_an_over_broad_explanation_loses() -> None:
+    score = make_score(
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 0, 0, 1, 1, 0, None],
+        sources=["activating", "random", "random", "neighbour", "neighbour", "neighbour", "similar"],
+    )
+    rates = tnr_by_source(score)
+    assert list(rates) == ["neighbour", "random", "similar"]
+    assert (rates["random"].value, rates["random"].n) == (1.0, 2)
+    assert rates["neighbour"].value == pytest.approx(1 / 3)
+    assert (rates["similar"].value, rates["similar"].n_failed) == (None, 1)
+    assert tnr_by_source(make_score([1], [1])) == {}
+
+
 def test_the_order_of_trials_changes_nothing() -> None:
     score = make_score([1, 0, 1, 0, 1, 0], [1, 0, None, 1, 0, 0], [0.9, 0.2, None, 0.8, 0.4, 0.1])
     turned = Score(score.feature, score.scorer, score.explanation_id, score.kind, score.trials[::-1])
@@ -212,5 +203,5 @@ def test_swapping_the_classes_swaps_the_rates() -> None:
 
 
 def test_a_regression_score_is_a_mistake() -> None:
-    with pytest.raises(InputError, match="regression"):
-        confusion(Score(FEATURE, "simulation", "x", "regression", ()))
+    with pytest.raises(InputError, match="simulation"):
+        confusion(Score(FEATURE, "simulation", "x", "simulation", ()))

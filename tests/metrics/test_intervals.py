@@ -1,11 +1,21 @@
 """Intervals against scipy, against exact coverage, and in simulation."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from sae_auto_interp.metrics import Interval, bootstrap_mean, mover_mean_of_two, square_and_add, wilson
-from sae_auto_interp.metrics.intervals import resampled_means
+from sae_auto_interp.metrics import (
+    Interval,
+    bootstrap_mean,
+    clopper_pearson,
+    mover_mean_of_two,
+    square_and_add,
+    upper_bound,
+    wilson,
+)
+from sae_auto_interp.metrics.bootstrap import resampled_means
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
@@ -19,6 +29,46 @@ def test_wilson_equals_scipy(successes: int, n: int, level: float) -> None:
 
 def test_wilson_without_trials_says_nothing() -> None:
     assert wilson(0, 0) == Interval(0.0, 1.0)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 50), (10, 10), (3, 7), (50, 100), (1, 1000)])
+def test_clopper_pearson_equals_scipy(successes: int, n: int, level: float) -> None:
+    expected = stats.binomtest(successes, n).proportion_ci(confidence_level=level, method="exact")
+    interval = clopper_pearson(successes, n, level)
+    assert interval.low == pytest.approx(expected.low, abs=1e-9)
+    assert interval.high == pytest.approx(expected.high, abs=1e-9)
+
+
+def test_upper_bounds_of_a_false_positive_rate() -> None:
+    """METHODS: 0 of 50 leaves up to .058, 0 of 1000 up to .003."""
+    assert upper_bound(0, 50) == pytest.approx(0.058, abs=5e-4)
+    assert upper_bound(0, 1000) == pytest.approx(0.003, abs=5e-5)
+    assert upper_bound(0, 50) == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert upper_bound(0, 0) == upper_bound(3, 3) == 1.0
+    assert clopper_pearson(0, 0) == Interval(0.0, 1.0)
+
+
+RATES = np.linspace(0.01, 0.99, 99)
+
+
+def exact_coverage(interval: Callable[[int, int], Interval], n: int) -> np.ndarray:
+    """Probability that the interval of a binomial(n, p) count holds p, for each p of RATES."""
+    bounds = [interval(k, n) for k in range(n + 1)]
+    low, high = np.array([b.low for b in bounds]), np.array([b.high for b in bounds])
+    holds = (low[:, None] <= RATES) & (high[:, None] >= RATES)
+    return (holds * stats.binom.pmf(np.arange(n + 1)[:, None], n, RATES)).sum(axis=0)
+
+
+@pytest.mark.parametrize("n", [10, 25, 50, 100])
+def test_clopper_pearson_never_covers_less_than_it_says(n: int) -> None:
+    assert exact_coverage(clopper_pearson, n).min() >= 0.95
+
+
+@pytest.mark.parametrize("n", [10, 25, 50, 100])
+def test_wilson_covers_at_its_nominal_rate_on_average(n: int) -> None:
+    """Exact. At a single rate counts are too coarse for any interval to hit 95 %; on average over rates it does."""
+    assert 0.93 <= exact_coverage(wilson, n).mean() <= 0.97
 
 
 def test_mover_of_symmetric_intervals_is_the_sum_in_quadrature() -> None:
@@ -73,7 +123,7 @@ def test_bootstrap_agrees_with_the_normal_theory_of_a_large_sample() -> None:
 def test_bootstrap_does_not_depend_on_the_size_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = np.random.default_rng(1).normal(size=(7, 2))
     whole = resampled_means(columns, np.random.default_rng(5), 100)
-    monkeypatch.setattr("sae_auto_interp.metrics.intervals._DRAWS_PER_CHUNK", 21)
+    monkeypatch.setattr("sae_auto_interp.metrics.bootstrap._DRAWS_PER_CHUNK", 21)
     chunked = resampled_means(columns, np.random.default_rng(5), 100)
     np.testing.assert_array_equal(whole, chunked)
 

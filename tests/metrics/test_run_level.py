@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from sae_auto_interp.metrics import mean_over_features, paired_difference, skill
+from sae_auto_interp.metrics import compare_paired, mean_over_features, paired_difference, skill
+from sae_auto_interp.metrics.bootstrap import BootstrapMethod
 from sae_auto_interp.types import Estimate, FeatureId
+from tests.metrics.scores import known
 
 
 def feature(index: int) -> FeatureId:
@@ -103,3 +105,20 @@ def test_skill_over_a_perfect_control_is_undefined() -> None:
 def test_no_metric_is_ever_nan() -> None:
     run = mean_over_features({feature(i): estimate(0.5) for i in range(5)}, rng())
     assert all(math.isfinite(x) for x in (run.estimate.value, run.estimate.low, run.estimate.high) if x is not None)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_resampling_within_modules_leaves_out_their_differences(method: BootstrapMethod) -> None:
+    """Two modules of 20 features at .6 and .8, with a spread of .05 within each."""
+    spread = np.random.default_rng(1).normal(0.0, 0.05, 40)
+    scores = {
+        FeatureId(f"h.{i % 2}", i): estimate(0.6 + 0.2 * (i % 2) + float(noise)) for i, noise in enumerate(spread)
+    }
+    plain = mean_over_features(scores, rng(), method=method).estimate
+    within = mean_over_features(scores, rng(), method=method, by_module=True).estimate
+    assert within.value == pytest.approx(plain.value)
+    assert known(within).high - known(within).low == pytest.approx(3.92 * 0.05 / np.sqrt(40), rel=0.4)
+    assert known(plain).high - known(plain).low > 1.5 * (known(within).high - known(within).low)
+    assert "stratified" in within.method
+    same = compare_paired(scores, scores, rng(), by_module=True, method=method)
+    assert same.difference.value == 0.0

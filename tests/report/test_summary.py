@@ -175,7 +175,7 @@ def test_a_score_whose_explanation_is_not_stored_is_attributed_by_its_id(tmp_pat
     with ResultStore.open(tmp_path / RESULTS_FILE) as store:
         score = Score(feature, "detection", f"package.module:Mine/{feature}", "classification", trials_of(3, 1))
         store.add_score(score, "llm")
-        store.add_score(replace(score, scorer="simulation", kind="regression"), "llm")
+        store.add_score(replace(score, scorer="simulation", kind="simulation"), "llm")
     summary = summarise(tmp_path, n_resamples=50)
     assert [row.variant for row in summary.variants] == [Variant("package.module:Mine", "detection", "llm")]
 

@@ -16,6 +16,7 @@ from sae_auto_interp.types import (
     FeatureStats,
     NonActivating,
     Score,
+    SimulationTrial,
     Trial,
     Usage,
 )
@@ -95,10 +96,36 @@ def test_score_round_trip() -> None:
     score = make_score(make_record(1), "fuzzing", "lexical/x:1", 0.8)
     assert codec.decode_score(codec.encode_score(score)) == score
     odd = Trial(True, None, None, "token", None, -1, Failure("score", "x", "\ud800", None))
-    bare = Score(FEATURE, "s", "e", "regression", (odd, Trial(False, False, 1.0, "similar", 3, 0)))
+    bare = Score(FEATURE, "s", "e", "simulation", (odd, Trial(False, False, 1.0, "similar", 3, 0)))
     assert codec.decode_score(codec.encode_score(bare)) == bare
+    simulation = Score(
+        FEATURE,
+        "s",
+        "e",
+        "simulation",
+        (),
+        simulations=(
+            SimulationTrial((0.0, 1 / 3, 1e-300), (0.1 + 0.2, 0.0, -7.0), "activating", 3, 0),
+            SimulationTrial((1.0,), None, "random", None, -1, Failure("score", "x", "\ud800", None)),
+            SimulationTrial((), (), "random", None, 5),
+        ),
+    )
+    assert codec.decode_score(codec.encode_score(simulation)) == simulation
     nothing = Score(FEATURE, "s", "e", "classification", ())
     assert codec.decode_score(codec.encode_score(nothing)) == nothing
+
+
+def test_a_store_from_before_simulations_reads_and_resumes() -> None:
+    """The same bytes as then, so that adding a score again to an old store is still no conflict."""
+    trial = Trial(True, None, None, "token", None, -1, Failure("score", "x", "y", None))
+    score = Score(FEATURE, "s", "e", "classification", (trial,), Usage(1, 2, 3))
+    written_then = (
+        b'{"explanation_id":"e","feature":"transformer.h.10/mlp:131071","kind":"classification","scorer":"s",'
+        b'"trials":[[true,null,null,"token",null,-1,{"kind":"x","message":"y","raw":null,"stage":"score"}]],'
+        b'"usage":{"completion_tokens":2,"n_requests":3,"prompt_tokens":1}}'
+    )
+    assert zlib.decompress(codec.encode_score(score)) == written_then
+    assert codec.decode_score(zlib.compress(written_then)) == score
 
 
 def test_sameness_does_not_depend_on_the_compression() -> None:

@@ -11,20 +11,16 @@ Precision, F1 and MCC depend on the share of positives in the test set, which is
 and far above the rate at which the feature fires; balanced accuracy does not, and is the headline.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
 
-from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, mover_mean_of_two, square_and_add, wilson
+from sae_auto_interp.metrics.judged import NEVER_YES, NO_NEGATIVES, NO_POSITIVES, check_classification
 from sae_auto_interp.metrics.ranking import auroc
-from sae_auto_interp.types import Array, Estimate, Score, Trial
-
-_NO_POSITIVES = "no judged trial is positive"
-_NO_NEGATIVES = "no judged trial is negative"
+from sae_auto_interp.metrics.rates import f1_of_rates, mcc_of_rates
+from sae_auto_interp.types import Array, Estimate, ExampleSource, Score, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +54,8 @@ class Confusion:
     def missing_class(self) -> str | None:
         """Why a metric that needs both classes is undefined, if it is."""
         if self.n_positive == 0:
-            return _NO_POSITIVES
-        return _NO_NEGATIVES if self.n_negative == 0 else None
+            return NO_POSITIVES
+        return NO_NEGATIVES if self.n_negative == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +88,7 @@ def classification_metrics(score: Score, level: float = DEFAULT_LEVEL) -> Classi
 
 def confusion(score: Score) -> Confusion:
     """Count the trials of a classification score."""
-    if score.kind != "classification":
-        raise InputError(f"score of {score.feature} by {score.scorer!r} is of kind {score.kind!r}, not classification")
+    check_classification(score)
     return _count(score.trials)
 
 
@@ -121,8 +116,7 @@ recall = tpr
 
 def tnr(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """Share of negatives that the judge rejected; `n` and `n_failed` count negatives."""
-    counts = confusion(score)
-    return _proportion(counts.tn, counts.n_negative, counts.n_failed_negative, _NO_NEGATIVES, level)
+    return _tnr(confusion(score), level)
 
 
 def balanced_accuracy(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
@@ -139,14 +133,14 @@ def precision(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """Share of the judge's yes that was right, at the test set's share of positives."""
     counts = confusion(score)
     n_yes = counts.tp + counts.fp
-    reason = counts.missing_class or "the judge never answered yes"
+    reason = counts.missing_class or NEVER_YES
     n_used = 0 if counts.missing_class else n_yes
     return _proportion(counts.tp, n_used, counts.n_failed, reason, level)
 
 
 def f1(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """Harmonic mean of precision and recall, at the test set's share of positives."""
-    return _of_both_rates(score, _f1_of_rates, level)
+    return _of_both_rates(score, f1_of_rates, level)
 
 
 def mcc(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
@@ -155,7 +149,7 @@ def mcc(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     A judge that gives one verdict throughout has MCC 0, the limit (Chicco and Jurman, BMC Genomics 21 (2020) 6):
     leaving such features out would drop the worst ones from a mean.
     """
-    return _of_both_rates(score, _mcc_of_rates, level)
+    return _of_both_rates(score, mcc_of_rates, level)
 
 
 def tpr_by_quantile(score: Score, level: float = DEFAULT_LEVEL) -> dict[int, Estimate]:
@@ -164,8 +158,21 @@ def tpr_by_quantile(score: Score, level: float = DEFAULT_LEVEL) -> dict[int, Est
     return {q: _tpr(_count(t for t in score.trials if t.target and t.quantile == q), level) for q in quantiles}
 
 
+def tnr_by_source(score: Score, level: float = DEFAULT_LEVEL) -> dict[ExampleSource, Estimate]:
+    """TNR of the negatives of each kind, e.g. random and neighbour; kinds that were not asked about are absent.
+
+    An over-broad explanation keeps its TNR on random windows and loses it on near ones.
+    """
+    sources: list[ExampleSource] = sorted({t.source for t in score.trials if not t.target})
+    return {s: _tnr(_count(t for t in score.trials if not t.target and t.source == s), level) for s in sources}
+
+
+def _tnr(counts: Confusion, level: float) -> Estimate:
+    return _proportion(counts.tn, counts.n_negative, counts.n_failed_negative, NO_NEGATIVES, level)
+
+
 def _tpr(counts: Confusion, level: float) -> Estimate:
-    return _proportion(counts.tp, counts.n_positive, counts.n_failed_positive, _NO_POSITIVES, level)
+    return _proportion(counts.tp, counts.n_positive, counts.n_failed_positive, NO_POSITIVES, level)
 
 
 def _proportion(successes: int, n: int, n_failed: int, reason: str, level: float) -> Estimate:
@@ -197,23 +204,6 @@ def _of_both_rates(score: Score, combine: Callable[[Array, Array, float], Array]
     value = float(combine(np.array([rates[0]]), np.array([rates[2]]), share)[0])
     interval = square_and_add(lambda first, second: combine(first, second, share), *rates)
     return _estimate(value, interval, method, counts, level)
-
-
-def _f1_of_rates(
-    true_positive: Float64[Array, " k"], true_negative: Float64[Array, " k"], share: float
-) -> Float64[Array, " k"]:
-    hits = share * true_positive
-    return 2 * hits / (hits + share + (1 - share) * (1 - true_negative))
-
-
-def _mcc_of_rates(
-    true_positive: Float64[Array, " k"], true_negative: Float64[Array, " k"], share: float
-) -> Float64[Array, " k"]:
-    """0 where every verdict is the same."""
-    yes = share * true_positive + (1 - share) * (1 - true_negative)
-    spread = np.sqrt(np.clip(yes * (1 - yes), 0.0, None))
-    covariance = math.sqrt(share * (1 - share)) * (true_positive + true_negative - 1)
-    return np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 1e-12)
 
 
 def _estimate(value: float, interval: Interval, method: str, counts: Confusion, level: float) -> Estimate:

@@ -6,13 +6,13 @@ half. Interval: the score form of the Hanley-McNeil variance, method 5 of R. G. 
 plain Hanley-McNeil or DeLong interval is a point. It treats trials as independent.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float64
 
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, normal_quantile
+from sae_auto_interp.metrics.judged import judged_trials
 from sae_auto_interp.types import Array, Estimate, Score
 
 _METHOD = "Newcombe's score interval for the Mann-Whitney statistic"
@@ -21,27 +21,14 @@ _N_HALVINGS = 40
 
 def auroc(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """Area under the ROC curve of the confidences; undefined unless every judged trial has one."""
-    judged = [t for t in score.trials if t.failure is None and t.prediction is not None]
-    n_failed = len(score.trials) - len(judged)
-    confidences = [t.confidence for t in judged if t.confidence is not None and math.isfinite(t.confidence)]
-    reason = _why_undefined(len(confidences), [t.target for t in judged])
+    trials = judged_trials(score)
+    reason = trials.missing_class or trials.missing_confidence
     if reason is not None:
-        return Estimate(None, None, None, level, _METHOD, len(judged), n_failed, reason)
-    targets = np.array([t.target for t in judged])
-    values = np.array(confidences, dtype=np.float64)
-    area = mann_whitney(values[targets], values[~targets])
-    interval = newcombe_interval(area, int(targets.sum()), int((~targets).sum()), level)
-    return Estimate(area, interval.low, interval.high, level, _METHOD, len(judged), n_failed)
-
-
-def _why_undefined(n_confidences: int, targets: list[bool]) -> str | None:
-    if not any(targets):
-        return "no judged trial is positive"
-    if all(targets):
-        return "no judged trial is negative"
-    if n_confidences < len(targets):
-        return f"{len(targets) - n_confidences} of {len(targets)} judged trials have no confidence"
-    return None
+        return Estimate(None, None, None, level, _METHOD, trials.n, trials.n_failed, reason)
+    positive, negative = trials.confidences[trials.targets], trials.confidences[~trials.targets]
+    area = mann_whitney(positive, negative)
+    interval = newcombe_interval(area, len(positive), len(negative), level)
+    return Estimate(area, interval.low, interval.high, level, _METHOD, trials.n, trials.n_failed)
 
 
 def mann_whitney(positive: Float64[Array, " n_positive"], negative: Float64[Array, " n_negative"]) -> float:

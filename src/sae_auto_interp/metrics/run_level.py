@@ -14,15 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from sae_auto_interp.metrics.intervals import (
-    DEFAULT_LEVEL,
+from sae_auto_interp.metrics.bootstrap import (
+    DEFAULT_RESAMPLES,
+    BootstrapMethod,
+    Resampling,
+    bootstrap_estimate,
     bootstrap_mean,
     percentile_interval,
     resampled_means,
 )
+from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.metrics.weighted import mean_statistic
 from sae_auto_interp.types import Array, Estimate, FeatureId
 
-DEFAULT_RESAMPLES = 10_000
 _METHOD = "percentile bootstrap over features"
 _ONE_FEATURE = "one feature gives no interval"
 
@@ -44,14 +48,30 @@ def mean_over_features(
     rng: np.random.Generator,
     level: float = DEFAULT_LEVEL,
     n_resamples: int = DEFAULT_RESAMPLES,
+    method: BootstrapMethod = "percentile",
+    by_module: bool = False,
 ) -> RunMetric:
-    """Mean of the defined values; undefined features are left out and counted."""
+    """Mean of the defined values; undefined features are left out and counted.
+
+    `by_module` resamples within modules: for when the modules were chosen and only the features are a sample.
+    """
     values = {feature: e.value for feature, e in estimates.items() if e.value is not None}
     reasons = Counter(e.reason or "undefined" for e in estimates.values() if e.value is None)
     n_failed = sum(e.n_failed for e in estimates.values())
     n_undefined = sum(reasons.values())
     empty = f"none of {len(estimates)} features has a value" if estimates else "no feature was scored"
-    estimate = _mean(_column(values, sorted(values)), rng, level, n_resamples, n_failed, empty)
+    features = sorted(values)
+    column = _column(values, features)
+    if by_module or method != "percentile":
+        strata = np.array([feature.module_path for feature in features]) if by_module else None
+        resampling = Resampling(
+            n_units=len(features), unit="features", strata=strata, level=level, n_resamples=n_resamples, method=method
+        )
+        estimate = bootstrap_estimate(
+            mean_statistic(column), resampling, rng, n=len(features), n_failed=n_failed, undefined=empty
+        )
+    else:
+        estimate = _mean(column, rng, level, n_resamples, n_failed, empty)
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return RunMetric(estimate, n_undefined, tuple(ordered))
 

@@ -8,7 +8,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae_auto_interp.report.compare import ComparedVariant, RunComparison, compare_runs, comparison_table
     from sae_auto_interp.report.html import write_report
+    from sae_auto_interp.report.power_table import power_tables
     from sae_auto_interp.report.summary import summarise, summarise_store
     from sae_auto_interp.report.table import run_table
     from sae_auto_interp.report.values import (
@@ -16,19 +18,26 @@ if TYPE_CHECKING:
         FailureGroup,
         FeatureScore,
         FeatureSummary,
+        FurtherMetrics,
         RunSummary,
         Variant,
         VariantSummary,
     )
 
 _HOME_OF = {
+    "ComparedVariant": "compare",
     "ExplainerSummary": "values",
     "FailureGroup": "values",
     "FeatureScore": "values",
     "FeatureSummary": "values",
+    "FurtherMetrics": "values",
+    "RunComparison": "compare",
     "RunSummary": "values",
     "Variant": "values",
     "VariantSummary": "values",
+    "compare_runs": "compare",
+    "comparison_table": "compare",
+    "power_tables": "power_table",
     "run_table": "table",
     "summarise": "summary",
     "summarise_store": "summary",
@@ -36,13 +45,19 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "ComparedVariant",
     "ExplainerSummary",
     "FailureGroup",
     "FeatureScore",
     "FeatureSummary",
+    "FurtherMetrics",
+    "RunComparison",
     "RunSummary",
     "Variant",
     "VariantSummary",
+    "compare_runs",
+    "comparison_table",
+    "power_tables",
     "run_table",
     "summarise",
     "summarise_store",

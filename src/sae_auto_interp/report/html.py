@@ -13,8 +13,8 @@ from pathlib import Path
 
 import jinja2
 
+from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.metrics.run_level import DEFAULT_RESAMPLES
 from sae_auto_interp.report import display
 from sae_auto_interp.report.examples import Section, sections
 from sae_auto_interp.report.summary import LEXICAL, summarise_store

@@ -21,14 +21,16 @@ from sae_auto_interp.metrics import (
     balanced_accuracy,
     mean_over_features,
     paired_difference,
+    precision_at_density,
     skill,
     tnr,
     tpr,
     tpr_by_quantile,
 )
+from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.metrics.run_level import DEFAULT_RESAMPLES
 from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
+from sae_auto_interp.report.further import FURTHER_RESAMPLES, further_metrics
 from sae_auto_interp.report.values import (
     ExplainerSummary,
     FeatureScore,
@@ -38,7 +40,7 @@ from sae_auto_interp.report.values import (
     VariantSummary,
 )
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Score, Usage
+from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Score, ScoreKind, Usage
 
 CONTROL_PREFIX = "shuffled:"
 LEXICAL = "lexical"
@@ -51,6 +53,9 @@ ScoresByVariant = Mapping[Variant, Mapping[FeatureId, Score]]
 class _Judged:
     """All classification scores of the run, controls included, with their balanced accuracies."""
 
+    stats: Mapping[FeatureId, FeatureStats]
+    densities: Mapping[FeatureId, float]
+    """Share of windows in which each feature fires, where that was counted."""
     scores: ScoresByVariant
     accuracies: Mapping[Variant, Mapping[FeatureId, Estimate]]
     level: float
@@ -58,7 +63,7 @@ class _Judged:
     @property
     def matched(self) -> list[Variant]:
         """The variants that are no controls, in reading order."""
-        return sorted((v for v in self.scores if not is_control(v.explainer)), key=_reading_order)
+        return sorted((v for v in self.scores if not is_control(v.explainer)), key=reading_order)
 
 
 def summarise(run_dir: Path, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES) -> RunSummary:
@@ -75,15 +80,17 @@ def summarise_store(
     explanations = [explanation for _, explanation in stored]
     scores = scores_by_variant(store.scores(), {name: e.explainer for name, e in stored})
     accuracies = {v: {f: balanced_accuracy(s, level) for f, s in of.items()} for v, of in scores.items()}
-    judged = _Judged(scores, accuracies, level)
-    primary = _primary(judged.matched, [e.explainer for e in explanations])
+    stats = {record.feature: record.stats for record in store.records()}
+    densities = {f: s.n_active_windows / s.n_windows for f, s in stats.items() if s.n_windows > 0}
+    judged = _Judged(stats, densities, scores, accuracies, level)
+    primary = primary_variant(judged.matched, [e.explainer for e in explanations])
     return RunSummary(
         info=info,
         level=level,
         primary=primary,
-        variants=tuple(_variant_summary(v, judged, _seed(info), n_resamples) for v in judged.matched),
+        variants=tuple(_variant_summary(v, judged, run_seed(info), n_resamples) for v in judged.matched),
         explainers=_explainers(explanations, failures, primary),
-        features=_features(store, explanations, failures, judged, primary),
+        features=_features(explanations, failures, judged, primary),
         failures=group_failures(failures, (s for of in scores.values() for s in of.values())),
         usage=_total_usage([e.usage for e in explanations], scores),
     )
@@ -94,24 +101,26 @@ def is_control(explainer: str) -> bool:
     return explainer.startswith(CONTROL_PREFIX)
 
 
-def scores_by_variant(scores: Iterable[tuple[str, Score]], explainer_of: Mapping[str, str]) -> ScoresByVariant:
-    """Classification scores by variant and feature; an unknown explanation is attributed by the form of its id."""
+def scores_by_variant(
+    scores: Iterable[tuple[str, Score]], explainer_of: Mapping[str, str], kind: ScoreKind = "classification"
+) -> ScoresByVariant:
+    """Scores of one kind by variant and feature; an unknown explanation is attributed by the form of its id."""
     found: dict[Variant, dict[FeatureId, Score]] = defaultdict(dict)
     for judge, score in scores:
-        if score.kind == "classification":
+        if score.kind == kind:
             by_form = score.explanation_id.removesuffix(f"/{score.feature}")
             explainer = explainer_of.get(score.explanation_id, by_form)
             found[Variant(explainer, score.scorer, judge)][score.feature] = score
     return found
 
 
-def _reading_order(variant: Variant) -> tuple[bool, str, str, bool, str]:
-    """Language models before the lexical baseline, detection before fuzzing."""
+def reading_order(variant: Variant) -> tuple[bool, str, str, bool, str]:
+    """Sort key: language models before the lexical baseline, detection before fuzzing."""
     is_lexical = variant.explainer == LEXICAL
     return is_lexical, variant.explainer, variant.judge, variant.scorer not in HEADLINE_SCORERS, variant.scorer
 
 
-def _primary(matched: list[Variant], explainers: list[str]) -> Variant | None:
+def primary_variant(matched: list[Variant], explainers: list[str]) -> Variant | None:
     """The first variant of the first explainer that is no baseline, and of its first judge that is none."""
     names = {v.explainer for v in matched} or {name for name in explainers if not is_control(name)}
     if not names:
@@ -124,12 +133,13 @@ def _primary(matched: list[Variant], explainers: list[str]) -> Variant | None:
     return next(v for v in own if v.judge == judge)
 
 
-def _seed(info: Mapping[str, str]) -> int:
+def run_seed(info: Mapping[str, str]) -> int:
+    """The seed that the run recorded; 0 where it recorded none."""
     text = info.get("seed", "0")
     return int(text) if text.isdecimal() else 0
 
 
-def _generator(seed: int, what: str, variant: Variant) -> np.random.Generator:
+def report_generator(seed: int, what: str, variant: Variant) -> np.random.Generator:
     """Random numbers that depend on the run's seed and on what they are for, and on nothing else."""
     label = "/".join(("report", what, variant.explainer, variant.scorer, variant.judge))
     return np.random.default_rng([seed, zlib.crc32(label.encode("utf-8", "surrogatepass"))])
@@ -143,15 +153,22 @@ def _variant_summary(variant: Variant, judged: _Judged, seed: int, n_resamples: 
     trials = [trial for score in judged.scores[variant].values() for trial in score.trials]
     return VariantSummary(
         variant=variant,
-        balanced_accuracy=mean_over_features(own, _generator(seed, "mean", variant), level, n_resamples),
-        shuffled=mean_over_features(other, _generator(seed, "mean", control), level, n_resamples),
+        balanced_accuracy=mean_over_features(own, report_generator(seed, "mean", variant), level, n_resamples),
+        shuffled=mean_over_features(other, report_generator(seed, "mean", control), level, n_resamples),
         difference=paired_difference(
-            values, control_values, _generator(seed, "difference", variant), level, n_resamples, n_failed
+            values, control_values, report_generator(seed, "difference", variant), level, n_resamples, n_failed
         ),
-        skill=skill(values, control_values, _generator(seed, "skill", variant), level, n_resamples, n_failed),
+        skill=skill(values, control_values, report_generator(seed, "skill", variant), level, n_resamples, n_failed),
         n_features=len(own),
         n_trials=len(trials),
         failed_trials=count_kinds(t.failure for t in trials if t.failure is not None),
+        further=further_metrics(
+            judged.scores[variant],
+            judged.densities,
+            lambda what: report_generator(seed, what, variant),
+            level,
+            min(n_resamples, FURTHER_RESAMPLES),
+        ),
     )
 
 
@@ -176,14 +193,13 @@ def _explainers(
 
 
 def _features(
-    store: ResultStore,
     explanations: list[Explanation],
     failures: list[tuple[str, Failure]],
     judged: _Judged,
     primary: Variant | None,
 ) -> tuple[FeatureSummary, ...]:
     """Every feature that the run knows anything about, best first."""
-    stats: dict[FeatureId, FeatureStats] = {record.feature: record.stats for record in store.records()}
+    stats = judged.stats
     explained: dict[FeatureId, list[Explanation]] = defaultdict(list)
     for explanation in explanations:
         if not is_control(explanation.explainer):
@@ -221,9 +237,15 @@ def _feature_score(feature: FeatureId, score: Score, variant: Variant, judged: _
         tpr=tpr(score, judged.level),
         tnr=tnr(score, judged.level),
         auroc=auroc(score, judged.level),
+        precision_in_text=_precision_in_text(score, judged),
         tpr_by_quantile=tuple(tpr_by_quantile(score, judged.level).items()),
         shuffled=judged.accuracies.get(_control_of(variant), {}).get(feature),
     )
+
+
+def _precision_in_text(score: Score, judged: _Judged) -> Estimate | None:
+    density = judged.densities.get(score.feature)
+    return None if density is None else precision_at_density(score, density, judged.level)
 
 
 def _sort_value(feature: FeatureId, judged: _Judged, primary: Variant | None) -> float | None:

@@ -20,6 +20,19 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherMetrics:
+    """What else a variant's trials say, as means over features."""
+
+    metrics: tuple[tuple[str, RunMetric], ...]
+    """(name as shown, mean), in reading order; what no feature has is left out."""
+    tpr_by_quantile: tuple[tuple[int, RunMetric], ...]
+    """The decile curve: mean share of firing windows found, from the strongest quantile (0) to the weakest."""
+    if_all_wrong: Estimate
+    """Mean balanced accuracy had every failed trial been wrong."""
+    if_all_right: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class VariantSummary:
     """A variant over all its features, beside the same with shuffled explanations."""
 
@@ -35,6 +48,7 @@ class VariantSummary:
     n_trials: int
     """Trials put to the judge, failed ones included; the control's are not counted."""
     failed_trials: KindCounts
+    further: FurtherMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,8 @@ class FeatureScore:
     tpr: Estimate
     tnr: Estimate
     auroc: Estimate
+    precision_in_text: Estimate | None
+    """Precision at the feature's window density; None where that was not counted."""
     tpr_by_quantile: tuple[tuple[int, Estimate], ...]
     shuffled: Estimate | None
     """Balanced accuracy with another feature's explanation; None where that was not scored."""

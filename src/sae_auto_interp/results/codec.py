@@ -23,6 +23,7 @@ from sae_auto_interp.types import (
     FeatureStats,
     NonActivating,
     Score,
+    SimulationTrial,
     Trial,
     Usage,
 )
@@ -61,7 +62,11 @@ def decode_record(content: bytes) -> FeatureRecord:
 
 
 def encode_score(score: Score) -> bytes:
-    """A score with all its trials as compressed JSON."""
+    """A score with all its trials as compressed JSON. Simulations are written only where there are some.
+
+    So a score without them has the bytes that it had before they existed.
+    """
+    simulations = [_simulation_to_json(s) for s in score.simulations]
     return _compressed(
         {
             "feature": str(score.feature),
@@ -71,6 +76,7 @@ def encode_score(score: Score) -> bytes:
             "trials": [_trial_to_json(t) for t in score.trials],
             "usage": asdict(score.usage),
         }
+        | ({"simulations": simulations} if simulations else {})
     )
 
 
@@ -84,6 +90,7 @@ def decode_score(content: bytes) -> Score:
         kind=fields["kind"],
         trials=tuple(_trial_from_json(t) for t in fields["trials"]),
         usage=Usage(**fields["usage"]),
+        simulations=tuple(_simulation_from_json(s) for s in fields.get("simulations", [])),
     )
 
 
@@ -168,6 +175,32 @@ def _trial_to_json(trial: Trial) -> list[Any]:
 def _trial_from_json(fields: list[Any]) -> Trial:
     *values, failure = fields
     return Trial(*values, failure=None if failure is None else Failure(**failure))
+
+
+def _simulation_to_json(simulation: SimulationTrial) -> list[Any]:
+    """In the order of the fields. Numbers keep all their digits: a score is decided by them."""
+    failure = None if simulation.failure is None else asdict(simulation.failure)
+    predicted = None if simulation.predicted is None else list(simulation.predicted)
+    return [
+        list(simulation.true),
+        predicted,
+        simulation.source,
+        simulation.quantile,
+        simulation.document,
+        failure,
+    ]
+
+
+def _simulation_from_json(fields: list[Any]) -> SimulationTrial:
+    true, predicted, source, quantile, document, failure = fields
+    return SimulationTrial(
+        true=tuple(true),
+        predicted=None if predicted is None else tuple(predicted),
+        source=source,
+        quantile=quantile,
+        document=document,
+        failure=None if failure is None else Failure(**failure),
+    )
 
 
 def _round(value: float) -> float | int:

@@ -1,0 +1,67 @@
+"""What goes to a language model and comes back; `types` re-exports it, which is where to import it from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What requests cost, as the server counted it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    n_requests: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.n_requests + other.n_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    temperature: float = 0.0
+    max_tokens: int = 500
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call to a language model. Immutable; `canonical_json` is what a response cache is keyed by."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    schema: str | None = None
+    """JSON schema of the answer, as JSON text; None leaves the answer free."""
+    top_logprobs: int = 0
+
+    def canonical_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token with its natural-log probability and the alternatives at its position."""
+
+    token: str
+    logprob: float
+    alternatives: Mapping[str, float] = field(default_factory=lambda: {})
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    text: str
+    usage: Usage
+    finish_reason: str
+    model: str
+    logprobs: tuple[TokenLogprob, ...] | None = None

@@ -1,0 +1,105 @@
+"""Do two judges agree, and does one judge agree with itself?
+
+In: verdicts on the same windows. Out: kappa, the agreement beyond what the rates of yes would give by chance: 1 is
+perfect, 0 is chance. Intervals: cluster bootstrap over documents. Verdicts that failed in any column are left out and
+counted.
+
+Two judges: J. Cohen, Educational and Psychological Measurement 20 (1960) 37; each keeps its own rate of yes. One judge
+asked again (a language model at temperature 0 is not deterministic behind most servers): J. L. Fleiss, Psychological
+Bulletin 76 (1971) 378; the repeats share one rate.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from sae_auto_interp.metrics.bootstrap import Resampling, Statistic, bootstrap_estimate
+from sae_auto_interp.metrics.document_bootstrap import DOCUMENT_RESAMPLES, by_cluster
+from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.metrics.judged import clusters_of
+from sae_auto_interp.metrics.rates import ratio
+from sae_auto_interp.types import Array, Estimate
+
+Verdicts = Sequence[bool | None]
+"""One per window; None where the judge failed."""
+_CONSTANT = "every verdict is the same: there is no agreement beyond chance to measure"
+
+
+def cohen_kappa(
+    first: Verdicts,
+    second: Verdicts,
+    documents: Sequence[int],
+    rng: np.random.Generator,
+    level: float = DEFAULT_LEVEL,
+    n_resamples: int = DOCUMENT_RESAMPLES,
+) -> Estimate:
+    """(p_o - p_e) / (1 - p_e) with p_e from each judge's own rate of yes."""
+    verdicts, clusters, n_failed = _complete([first, second], documents)
+    return _estimate(_cohen(verdicts), clusters, n_failed, rng, level, n_resamples)
+
+
+def retest_kappa(
+    repeats: Sequence[Verdicts],
+    documents: Sequence[int],
+    rng: np.random.Generator,
+    level: float = DEFAULT_LEVEL,
+    n_resamples: int = DOCUMENT_RESAMPLES,
+) -> Estimate:
+    """Fleiss' kappa of one judge's repeats, two or more: agreement of two random repeats of a window."""
+    assert len(repeats) >= 2, len(repeats)
+    verdicts, clusters, n_failed = _complete(repeats, documents)
+    return _estimate(_fleiss(verdicts), clusters, n_failed, rng, level, n_resamples)
+
+
+def _complete(
+    columns: Sequence[Verdicts], documents: Sequence[int]
+) -> tuple[Bool[Array, "n k"], Int64[Array, " n"], int]:
+    rows = list(zip(*columns, documents, strict=True))
+    kept = [row for row in rows if all(verdict is not None for verdict in row[:-1])]
+    verdicts = np.array([row[:-1] for row in kept], dtype=np.bool_).reshape(len(kept), len(columns))
+    return verdicts, clusters_of([int(row[-1]) for row in kept if row[-1] is not None]), len(rows) - len(kept)
+
+
+def _estimate(
+    statistic: Statistic,
+    clusters: Int64[Array, " n"],
+    n_failed: int,
+    rng: np.random.Generator,
+    level: float,
+    n_resamples: int,
+) -> Estimate:
+    n_units = int(clusters.max()) + 1 if len(clusters) else 0
+    resampling = Resampling(n_units=n_units, unit="documents", level=level, n_resamples=n_resamples)
+    reason = _CONSTANT if n_units else "no window has every verdict"
+    return bootstrap_estimate(
+        by_cluster(statistic, clusters), resampling, rng, n=len(clusters), n_failed=n_failed, undefined=reason
+    )
+
+
+def _cohen(verdicts: Bool[Array, "n 2"]) -> Statistic:
+    first, second = verdicts.T.astype(np.float64)
+    agree = (first == second).astype(np.float64)
+
+    def statistic(weights: Array) -> Array:
+        n = weights.sum(axis=1)
+        a, b, observed = weights @ first / n, weights @ second / n, weights @ agree / n
+        return _beyond_chance(observed, a * b + (1 - a) * (1 - b))
+
+    return statistic
+
+
+def _fleiss(verdicts: Bool[Array, "n k"]) -> Statistic:
+    k, yes = verdicts.shape[1], verdicts.sum(axis=1).astype(np.float64)
+    agree = (yes * (yes - 1) + (k - yes) * (k - yes - 1)) / (k * (k - 1))
+
+    def statistic(weights: Array) -> Array:
+        n = weights.sum(axis=1)
+        rate, observed = weights @ yes / (n * k), weights @ agree / n
+        return _beyond_chance(observed, rate**2 + (1 - rate) ** 2)
+
+    return statistic
+
+
+def _beyond_chance(observed: Array, expected: Array) -> Array:
+    return ratio(observed - expected, np.where(1 - expected > 1e-12, 1 - expected, 0.0))
