@@ -135,6 +135,8 @@ class CacheManifest:
     rows: str = ""
     """Hash of the rows' tokens; that of two caches' rows together follows from theirs."""
     statistics_sha256: str = ""
+    autoencoder_source: str = ""
+    """Address on the hub, with the commit, that the weights came from; empty for local files."""
 
     @property
     def n_positions(self) -> int:

@@ -194,7 +194,7 @@ class FeatureCache:
             format_version=FORMAT_VERSION,
             module_path=path,
             model=model_name(self._torch_model),
-            autoencoder=f"{coder.settings.family}:{Path(coder.settings.source).name}",
+            autoencoder=f"{coder.settings.family}:{coder.settings.source_name}",
             weights_sha256=self._weights[path],
             data=self._options.data_name,
             n_rows=work.rows.n_rows,
@@ -206,6 +206,7 @@ class FeatureCache:
             fingerprint=work.fingerprint,
             configuration=work.configuration,
             rows=work.rows_digest,
+            autoencoder_source=coder.settings.hub_source,
         )
         return merge_into_cache(work.spool.sources(path), directory, ranges, description)
 

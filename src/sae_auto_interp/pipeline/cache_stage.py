@@ -19,7 +19,7 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     done = directory.features / MANIFEST
     if not done.is_file():
         progress.note("loading the subject model and its autoencoders")
-        model, attached = _load(config)
+        model, attached = _load(config, directory)
         rows = _token_rows(config, directory, model.tokenizer, _prepend_bos(config, attached))
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
@@ -28,14 +28,15 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     shutil.rmtree(directory.unfinished, ignore_errors=True)
 
 
-def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
+def _load(config: RunConfig, directory: RunDirectory) -> tuple[Any, dict[str, Any]]:
     from sae_auto_interp.autoencoders import load_autoencoders
     from sae_auto_interp.models.subject import load_subject_model
 
-    model = load_subject_model(resolve_path(config.model), config.device, config.dtype)
+    model = load_subject_model(directory.pinned(resolve_path(config.model)), config.device, config.dtype)
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
-        found = load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
+        ref = directory.pinned(resolve_path(autoencoder.path))
+        found = load_autoencoders(model, ref, autoencoder.module_paths)
         twice = sorted(set(found) & set(attached))
         if twice:
             raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
