@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         load_eai_autoencoders,
         load_oai_autoencoders,
         load_saelens_autoencoders,
+        save_autoencoder,
     )
     from sae_auto_interp.clients import OpenAIClient, ScriptedClient
     from sae_auto_interp.explainers import LexicalExplainer, SimpleExplainer
@@ -44,6 +45,7 @@ __all__ = [
     "load_eai_autoencoders",
     "load_oai_autoencoders",
     "load_saelens_autoencoders",
+    "save_autoencoder",
 ]
 
 _HOME_OF = {
@@ -68,6 +70,7 @@ _HOME_OF = {
     "load_eai_autoencoders": "autoencoders",
     "load_oai_autoencoders": "autoencoders",
     "load_saelens_autoencoders": "autoencoders",
+    "save_autoencoder": "autoencoders",
 }
 
 

@@ -2,7 +2,8 @@
 
 `load_oai_autoencoders`, `load_eai_autoencoders` and `load_saelens_autoencoders` each attach coders to a
 model that NNsight wraps and return {module path: submodule}; `load_autoencoders` finds the format from
-the files. Nothing here knows about caches, features or language-model clients.
+the files, here or on the hub. `save_autoencoder` writes a coder of any format in our own. Nothing here knows
+about caches, features or language-model clients.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sae_auto_interp.autoencoders.detect import load_autoencoders
     from sae_auto_interp.autoencoders.openai import load_oai_autoencoders
+    from sae_auto_interp.autoencoders.own_format import save_autoencoder
     from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
     from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
     from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
@@ -20,6 +22,7 @@ __all__ = [
     "load_eai_autoencoders",
     "load_oai_autoencoders",
     "load_saelens_autoencoders",
+    "save_autoencoder",
 ]
 
 _HOMES = {
@@ -28,6 +31,7 @@ _HOMES = {
     "load_eai_autoencoders": "sparsify",
     "load_oai_autoencoders": "openai",
     "load_saelens_autoencoders": "saelens",
+    "save_autoencoder": "own_format",
 }
 
 

@@ -12,7 +12,7 @@ From the hub, the needed files are fetched first (`hub_files`), and looked at th
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from sae_auto_interp.autoencoders import openai, own_format, saelens, sparsify
@@ -84,6 +84,7 @@ def _coders(model: Any, root: Path, chosen: Sequence[str] | None) -> Mapping[Any
 
 
 def _source_on_hub(source: str, root: Path, address: HubRef) -> str:
-    """The hub address of what a coder was read from, in the local copy of `address`."""
-    parts = [part for part in (address.path, *Path(source).relative_to(root).parts) if part]
-    return str(replace(address, path="/".join(parts)))
+    """The hub address of what a coder was read from; `root` is the local copy of `address`."""
+    depth = len(PurePosixPath(address.path).parts)
+    repository = root.parents[depth - 1] if depth else root
+    return str(replace(address, path=Path(source).relative_to(repository).as_posix()))

@@ -111,14 +111,16 @@ def hub_errors(ref: HubRef) -> Generator[None]:
 
 
 def _cached_commit(ref: HubRef) -> str:
-    """The commit that a branch or tag meant when it was last fetched."""
-    file = _cache_folder(ref) / "refs" / ref.revision
-    if not file.is_file():
-        raise InputError(
-            f"{ref}: HF_HUB_OFFLINE is set, and this revision was never fetched into {_cache_folder(ref).parent}; "
-            "unset it, or give the directory of the files"
-        )
-    return file.read_text().strip()
+    """The commit that a branch or tag meant when it was last fetched under that name."""
+    folder = _cache_folder(ref)
+    file = folder / "refs" / ref.revision
+    if file.is_file():
+        return file.read_text().strip()
+    commits = ", ".join(sorted(p.name for p in (folder / "snapshots").glob("*"))) or "none"
+    raise InputError(
+        f"{ref}: HF_HUB_OFFLINE is set, and what commit {ref.revision!r} is, is not known in {folder.parent}; "
+        f"unset it, or name one of the commits that were fetched ({commits}) after the @"
+    )
 
 
 def _cache_folder(ref: HubRef) -> Path:
