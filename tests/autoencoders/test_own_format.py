@@ -15,7 +15,7 @@ from sae_auto_interp.autoencoders.attach import attach, attached_coder
 from sae_auto_interp.autoencoders.own_format import read
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
-from sae_auto_interp.errors import InputError, WeightsError
+from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.site import Placement, Site
 from tests.autoencoders import families, test_conformance
 from tests.autoencoders.families import ALL, random_weights
@@ -53,7 +53,8 @@ def test_coders_of_the_families_own_packages(directory: Path, tmp_path: Path) ->
 def small_coder(**settings: Any) -> SparseCoder:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(families, "D_IN", D_MODEL)
-        return SparseCoder(canonical(), CoderSettings(**{"activation": "jumprelu", "family": "mine"} | settings))
+        changed: dict[str, Any] = {"activation": "jumprelu", "family": "mine", **settings}
+        return SparseCoder(canonical(), CoderSettings(**changed))
 
 
 def test_the_place_and_the_claims_come_back(tmp_path: Path) -> None:
@@ -79,6 +80,14 @@ def test_a_coder_that_was_never_attached_belongs_where_its_directory_says(tmp_pa
     attached = load_autoencoders(model, tmp_path / "h.1" / "coder.safetensors")
     placement = attached_coder(attached["transformer.h.1"]).placement
     assert placement == Placement((Site("transformer.h.1", "input"),))
+
+
+def test_a_place_that_the_model_lacks_is_named(tmp_path: Path) -> None:
+    coder = small_coder()
+    attach(nnsight.NNsight(tiny_gpt2()), {"h.1.mlp": coder})
+    save_autoencoder(coder, tmp_path)
+    with pytest.raises(UnknownNameError, match=r"unknown module path 'transformer\.h\.1\.mlp'"):
+        load_autoencoders(nnsight.NNsight(tiny_gpt2(n_layers=1)), tmp_path)
 
 
 def test_two_coders_of_one_place_are_not_chosen_between(tmp_path: Path) -> None:

@@ -169,6 +169,17 @@ def test_a_saelens_transcoder_has_a_target(weights: Weights, tmp_path: Path) -> 
     assert placement == Placement((Site("transformer.h.1.mlp", "input"),), Site("transformer.h.1.mlp"))
 
 
+def test_the_module_of_the_hugging_face_model_goes_first_where_it_is_named(weights: Weights, tmp_path: Path) -> None:
+    metadata = {
+        "hook_name_out": "blocks.1.hook_mlp_out", "hf_hook_name": "transformer.h.1.ln_2.output",
+        "hf_hook_name_out": "transformer.h.1.mlp.output",
+    }  # fmt: skip
+    saelens_at(tmp_path, weights, "blocks.1.hook_mlp_in", architecture="transcoder", metadata=metadata)
+    attached = load_autoencoders(model(), tmp_path)
+    assert only_placement(attached) == Placement((Site("transformer.h.1.ln_2"),), Site("transformer.h.1.mlp"))
+    assert only_coder(attached).settings.claims.hook == "blocks.1.hook_mlp_in"
+
+
 CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
 
 

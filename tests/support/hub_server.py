@@ -6,7 +6,7 @@ Repositories are directories below `root`, `owner/name`; each has one commit, al
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +32,7 @@ class Hub:
 
 
 @contextmanager
-def hub_server(root: Path, cache: Path) -> Iterator[Hub]:
+def hub_server(root: Path, cache: Path) -> Generator[Hub]:
     """Serve `root`, and let huggingface_hub go there, with an empty local cache at `cache`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(root))
     hub = server.hub = Hub(f"http://127.0.0.1:{server.server_port}")  # pyright: ignore[reportAttributeAccessIssue]
@@ -61,7 +61,7 @@ def point_at(patch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None:
 
 def _handler(root: Path) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Silence."""
 
         @property

@@ -32,6 +32,9 @@ def resolve_site(model: Any, name: str) -> Site:
     """The site that `name` means in `model`. Raises `UnknownNameError` with the nearest matches."""
     match = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", name)
     if match is None:
+        for ending, side in ((".input", ":in"), (".output", ":out")):
+            if name.endswith(ending):
+                return site_names.resolve_site(model, name.removesuffix(ending) + side)
         return site_names.resolve_site(model, name)
     model_type = str(getattr(getattr(torch_model(model), "config", None), "model_type", "unknown"))
     if model_type not in _BY_TYPE:

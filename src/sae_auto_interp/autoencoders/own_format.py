@@ -56,7 +56,10 @@ def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Plac
     coders: dict[Placement, SparseCoder] = {}
     for directory in _directories(root, chosen):
         coder = read(directory)
-        where = coder.placement or _named_place(model, directory, coder.settings)
+        if coder.placement is None:
+            where = _named_place(model, directory, coder.settings)
+        else:
+            where = _in_model(model, coder.placement)
         if where in coders:
             raise InputError(f"{root}: several coders are for {where.home}; choose one by its directory's name")
         coders[where] = coder
@@ -106,6 +109,16 @@ def _directories(root: Path, chosen: Sequence[str] | None) -> list[Path]:
     if chosen is not None:
         return [root / name for name in chosen]
     return sorted(p.parent for p in root.rglob(WEIGHTS_FILE))
+
+
+def _in_model(model: Any, placement: Placement) -> Placement:
+    """The same place in `model`, whose module paths may be those of a base model or of one around it."""
+
+    def resolved(site: Site) -> Site:
+        return replace(site, module_path=resolve_module_path(model, site.module_path))
+
+    target = None if placement.target is None else resolved(placement.target)
+    return Placement(tuple(map(resolved, placement.sites)), target)
 
 
 def _named_place(model: Any, directory: Path, settings: CoderSettings) -> Placement:

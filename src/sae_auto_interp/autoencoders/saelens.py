@@ -84,8 +84,8 @@ def read(directory: Path, overrides: Overrides | None = None) -> SparseCoder:
 
 def placement(model: Any, config: SaelensConfig) -> Placement:
     """Where in `model` a coder reads and what it reconstructs."""
-    target = None if config.hook_out is None else _site(model, config.hook_out, config)
-    return Placement((_site(model, config.hook, config),), target)
+    target = None if config.place_out is None else _site(model, config.place_out, config)
+    return Placement((_site(model, config.place, config),), target)
 
 
 def save_jumprelu(directory: Path, weights: CoderWeights, metadata: dict[str, Any]) -> None:
@@ -147,12 +147,9 @@ def _l0(directory: Path, config: SaelensConfig) -> float | None:
     return None if log_frequency is None else float((10.0 ** log_frequency.double()).sum())
 
 
-def _site(model: Any, hook: str, config: SaelensConfig) -> Site:
+def _site(model: Any, place: str, config: SaelensConfig) -> Site:
     """Centring is TransformerLens' for layer norms only, and means nothing where a norm was applied already."""
-    site = resolve_site(model, hook)
+    site = resolve_site(model, place)
     uses_rms_norm = hasattr(getattr(torch_model(model), "config", None), "rms_norm_eps")
-    return (
-        replace(site, transform="centred")
-        if config.centred and site.transform == "none" and not uses_rms_norm
-        else site
-    )
+    is_centred = config.centred and site.transform == "none" and not uses_rms_norm
+    return replace(site, transform="centred") if is_centred else site

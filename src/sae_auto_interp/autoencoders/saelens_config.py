@@ -63,7 +63,11 @@ class SaelensConfig:
     rescales_by_decoder_norm: bool
     is_finetuned: bool
     hook: str
-    hook_out: str | None
+    """As SAELens calls it."""
+    place: str
+    """The same, by its module in the Hugging Face model where the file says that too: the name of the hook does not
+    always tell the two sides of a norm apart."""
+    place_out: str | None
     """Of transcoders."""
     centred: bool
     value_bias_folded: bool
@@ -110,7 +114,8 @@ def read_config(directory: Path, overrides: Overrides | None = None) -> SaelensC
         normalisation=normalisation, norm_scaling_factor=factor,
         rescales_by_decoder_norm=has_k and bool(config.get("rescale_acts_by_decoder_norm")),
         is_finetuned=bool(config.get("finetuning_scaling_factor")), hook=hook,
-        hook_out=metadata.get("hook_name_out") if is_transcoder else None, centred=centred, value_bias_folded=folded,
+        place=str(metadata.get("hf_hook_name") or hook), place_out=_place_out(metadata) if is_transcoder else None,
+        centred=centred, value_bias_folded=folded,
         prepend_bos=metadata.get("prepend_bos") is not False, model=metadata.get("model_name"),
         ctx_len=metadata.get("context_size"), dataset=metadata.get("dataset_path"),
     )  # fmt: skip
@@ -129,6 +134,10 @@ def _lifted(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config.get("normalize_activations"), bool):
         config["normalize_activations"] = "expected_average_only_in" if config["normalize_activations"] else "none"
     return config | {"metadata": {name: config[name] for name in _IN_METADATA if name in config}}
+
+
+def _place_out(metadata: Mapping[str, Any]) -> str | None:
+    return metadata.get("hf_hook_name_out") or metadata.get("hook_name_out")
 
 
 def _architecture(config: Mapping[str, Any], file: Path) -> str:

@@ -12,6 +12,7 @@ equal to each other, 0 or a threshold.
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from sae_lens import SAE  # pyright: ignore[reportMissingImports]
@@ -88,15 +89,21 @@ def write_expected(directory: Path, generator: torch.Generator, whole: bool) -> 
     save_file({"x": x, "out": out.contiguous(), **entries(codes)}, directory / "expected.safetensors")
 
 
-def metadata(name: str) -> dict[str, object]:
+def metadata(name: str) -> dict[str, Any]:
     hook = "blocks.1.attn.hook_z" if name == "hook_z" else "blocks.1.hook_resid_post"
-    found = {"model_name": "tiny", "hook_name": hook, "prepend_bos": False, "context_size": 64, "dataset_path": "texts"}
+    found: dict[str, Any] = {
+        "model_name": "tiny",
+        "hook_name": hook,
+        "prepend_bos": False,
+        "context_size": 64,
+        "dataset_path": "texts",
+    }
     if name.endswith("transcoder"):
         found |= {"hook_name": "blocks.1.hook_mlp_in", "hook_name_out": "blocks.1.hook_mlp_out"}
     return found
 
 
-def fill(sae: torch.nn.Module, generator: torch.Generator, whole: bool) -> None:
+def fill(sae: Any, generator: torch.Generator, whole: bool) -> None:
     for value in sae.parameters():
         value.data = drawn(generator, tuple(value.shape), whole)
     if whole and hasattr(sae, "r_mag"):  # its exponential would not be exact
