@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         load_oai_autoencoders,
         load_saelens_autoencoders,
         load_sam_autoencoders,
+        save_autoencoder,
     )
     from sae_auto_interp.clients import OpenAIClient, ScriptedClient
     from sae_auto_interp.explainers import LexicalExplainer, SimpleExplainer
@@ -46,6 +47,7 @@ __all__ = [
     "load_oai_autoencoders",
     "load_saelens_autoencoders",
     "load_sam_autoencoders",
+    "save_autoencoder",
 ]
 
 _HOME_OF = {
@@ -71,6 +73,7 @@ _HOME_OF = {
     "load_oai_autoencoders": "autoencoders",
     "load_saelens_autoencoders": "autoencoders",
     "load_sam_autoencoders": "autoencoders",
+    "save_autoencoder": "autoencoders",
 }
 
 

@@ -1,7 +1,7 @@
 """The run file: YAML <-> settings, every key checked, and the fingerprints of what changes results.
 
-model: path or hub id
-autoencoders: [directory, ..., {kind: neurons, module_paths: [h.0.mlp.c_proj:in], k: 32}]
+model: path, hub id, or hf:owner/repo@revision
+autoencoders: [directory or hf:owner/repo/path@revision, ..., {kind: neurons, module_paths: [h.0.mlp.c_proj:in], k: 32}]
 data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
 features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
@@ -71,9 +71,10 @@ class ExplainerConfig(ComponentConfig):
 
 
 class AutoencoderConfig(_Section):
-    """A directory of weights; `module_paths` chooses among them in the family's own words, None takes all."""
+    """Weights; `module_paths` chooses among them in the family's own words, None takes all."""
 
     path: str
+    """A directory, a file, or `hf:owner/repo[/path][@revision]` on the hub."""
     module_paths: tuple[str, ...] | None = None
 
     @model_validator(mode="before")

@@ -153,6 +153,8 @@ class CacheManifest:
     """Hash of the rows' tokens; that of two caches' rows together follows from theirs."""
     statistics_sha256: str = ""
     norm_mask: NormMask | None = None
+    autoencoder_source: str = ""
+    """Address on the hub, with the commit, that the weights came from; empty for local files."""
 
     @property
     def n_positions(self) -> int:

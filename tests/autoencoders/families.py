@@ -71,7 +71,7 @@ def top_k(pre: Array, k: int) -> Array:
 
 
 def normalised(x: Array) -> tuple[Array, Array, Array]:
-    """OpenAI's layer norm: unbiased standard deviation, 1e-5 added to it."""
+    """OpenAI's layer norm: unbiased standard deviation, 1e-5 added to it; decoding multiplies with it as it is."""
     x = x.astype(np.float64)
     mean = x.mean(axis=1, keepdims=True)
     deviation = np.sqrt(((x - mean) ** 2).sum(axis=1, keepdims=True) / (x.shape[1] - 1))
@@ -85,7 +85,7 @@ def plain_decode(w: Weights) -> Callable[[Array, Array], Array]:
 def scaled_decode(w: Weights) -> Callable[[Array, Array], Array]:
     def decode(codes: Array, x: Array) -> Array:
         _, mean, deviation = normalised(x)
-        return plain_decode(w)(codes, x) * (deviation + 1e-5) + mean
+        return plain_decode(w)(codes, x) * deviation + mean
 
     return decode
 
@@ -120,7 +120,7 @@ def sparsify(folder: Path, w: Weights) -> Written:
     directory.mkdir()
     config = {
         "activation": "topk", "expansion_factor": 32, "normalize_decoder": True, "num_latents": WIDTH, "k": K,
-        "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": D_IN, "a_later_field": 1,
+        "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": w.w_enc.shape[1], "a_later_field": 1,
     }  # fmt: skip
     (directory / "cfg.json").write_text(json.dumps(config))
     tensors = {"encoder.weight": w.w_enc, "encoder.bias": w.b_enc, "W_dec": w.w_dec, "b_dec": w.b_dec}

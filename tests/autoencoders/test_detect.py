@@ -6,6 +6,7 @@ from typing import Any
 
 import nnsight
 import pytest
+import torch
 
 from sae_auto_interp.autoencoders import load_autoencoders
 from sae_auto_interp.autoencoders.attach import attached_coder
@@ -69,27 +70,44 @@ def test_the_right_loader_is_taken(
 def test_several_families_in_one_directory_are_not_guessed(weights: Weights, tmp_path: Path) -> None:
     families.openai_topk(tmp_path, weights)
     families.sparsify(tmp_path, weights)
-    with pytest.raises(InputError, match=r"\{layer\}\.pt \(openai\) and it holds \*/sae\.safetensors \(sparsify\)"):
+    with pytest.raises(InputError, match=r"\{layer\}\.pt \(openai\) and it holds h\.1/sae\.safetensors \(sparsify\)"):
         detect_family(tmp_path)
 
 
 def test_an_unknown_directory_is_answered_with_what_is_known(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds nothing\. Known: openai, "):
+    with pytest.raises(InputError, match=r"holds nothing\. Known: own, openai, "):
         detect_family(tmp_path)
     (tmp_path / "weights.npz").write_bytes(b"")
     with pytest.raises(InputError, match=r"of no known family; it holds weights\.npz"):
         detect_family(tmp_path)
 
 
-def test_weights_deeper_down_are_pointed_at(weights: Weights, tmp_path: Path) -> None:
+def test_weights_deeper_down_are_found(weights: Weights, tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     families.sparsify(tmp_path / "a" / "b", weights)
-    with pytest.raises(InputError, match=r"There is a/b/h\.1/sae\.safetensors: give a directory nearer to it"):
-        detect_family(tmp_path)
+    assert detect_family(tmp_path) == ("sparsify", "it holds a/b/h.1/sae.safetensors")
+    assert list(load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path)) == ["transformer.h.1"]
+
+
+@pytest.mark.parametrize("family", BY_FAMILY)
+def test_a_single_file_is_known_as_well(family: str, weights: Weights, tmp_path: Path) -> None:
+    path = BY_FAMILY[family](tmp_path, weights).path
+    if family == "openai":
+        path = path.rename(tmp_path / "1.pt")
+    file = path if path.is_file() else next(path.glob("*.safetensors"))
+    assert detect_family(file)[0] == family
+    assert list(load_autoencoders(nnsight.NNsight(tiny_gpt2()), file)) == ["transformer.h.1"]
+
+
+def test_other_torch_files_are_not_openais(tmp_path: Path) -> None:
+    torch.save({"encoder.weight": torch.zeros(2, 2)}, tmp_path / "3.pt")
+    for root in (tmp_path, tmp_path / "3.pt"):
+        with pytest.raises(InputError, match="of no known family"):
+            detect_family(root)
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no directory .*nowhere"):
+    with pytest.raises(InputError, match=r"there is no file or directory .*nowhere"):
         load_autoencoders(None, tmp_path / "nowhere")
 
 

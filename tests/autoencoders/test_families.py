@@ -10,7 +10,7 @@ import torch
 
 from sae_auto_interp.autoencoders import openai, saelens
 from sae_auto_interp.autoencoders import sparsify as sparsify_files
-from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import WeightsError
 from tests.autoencoders import families
@@ -158,9 +158,9 @@ def test_saelens_weights_are_read_as_they_were_saved(tmp_path: Path) -> None:
     coder = saelens.read(tmp_path / "mlp_0")
     assert_same(coder, weights)
     assert coder.settings == CoderSettings(
-        activation="jumprelu", family="saelens", source=str(tmp_path / "mlp_0"), prepend_bos=False
-    )
-    assert saelens.module_path(tmp_path / "mlp_0", "gpt2") == "h.0.mlp"
+        activation="jumprelu", family="saelens", source=str(tmp_path / "mlp_0"), prepend_bos=False,
+        claims=CoderClaims(hook="blocks.0.hook_mlp_out"),
+    )  # fmt: skip
     with pytest.raises(WeightsError, match="needs thresholds"):
         saelens.save_jumprelu(
             tmp_path / "x", CoderWeights(weights.w_enc, weights.b_enc, weights.w_dec, weights.b_dec), {}

@@ -51,14 +51,16 @@ def test_openai_weights_are_attached_by_layer(model: Any, tmp_path: Path) -> Non
 
 def test_sparsify_weights_are_attached_where_their_directory_says(model: Any, tmp_path: Path) -> None:
     families.sparsify(tmp_path, weights_for())
+    (tmp_path / "empty").mkdir()
     assert list(load_eai_autoencoders(model, None, tmp_path)) == [BLOCK]
+    assert list(load_eai_autoencoders(model, None, tmp_path / "h.1")) == [BLOCK], "the directory itself"
     assert list(load_eai_autoencoders(model, ["h.1"], str(tmp_path))) == [BLOCK]
     with pytest.raises(InputError, match="sparsify autoencoder: there is no directory"):
         load_eai_autoencoders(model, ["h.0"], tmp_path)
     with pytest.raises(InputError, match="there is no directory"):
         load_eai_autoencoders(model, None, tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no directory with a cfg\.json"):
-        load_eai_autoencoders(model, None, tmp_path / "h.1")
+    with pytest.raises(InputError, match=r"holds no directory with a cfg\.json and a sae\.safetensors"):
+        load_eai_autoencoders(model, None, tmp_path / "empty")
 
 
 def test_saelens_weights_are_attached_where_their_hook_says(model: Any, tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_saelens_weights_are_attached_where_their_hook_says(model: Any, tmp_path
     assert list(load_saelens_autoencoders(model, ["my_sae"], str(tmp_path))) == [BLOCK]
     standard.rename(tmp_path / "first")
     families.saelens_jumprelu(tmp_path, weights_for())
-    with pytest.raises(InputError, match=r"first and my_sae are both for h\.1; choose one"):
+    with pytest.raises(InputError, match=r"first and my_sae are both for transformer\.h\.1; choose one"):
         load_saelens_autoencoders(model, None, tmp_path)
     assert list(load_saelens_autoencoders(model, ["my_sae"], tmp_path)) == [BLOCK]
     (tmp_path / "empty").mkdir()

@@ -1,5 +1,8 @@
 """What FeatureCache writes equals a dense encode, whatever the batches, buffers and forms of its arguments."""
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from sae_auto_interp.autoencoders.attach import attached_coder
 from sae_auto_interp.cache.layout import MANIFEST
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.features import CacheOptions, FeatureCache, FeatureDataset
-from sae_auto_interp.types import NO_DOCUMENT, FeatureId, TokenRows
+from sae_auto_interp.types import NO_DOCUMENT, CacheManifest, FeatureId, TokenRows
 from tests.support.records import (
     WIDTH,
     Entry,
@@ -175,6 +179,24 @@ def test_buffers_change_no_byte(
     cached(world, rows, tmp_path / "a", batch_size=2)
     cached(world, rows, tmp_path / "b", batch_size=2, options=CacheOptions(buffer_mib=buffer_mib))
     assert directory_bytes(tmp_path / "a") == directory_bytes(tmp_path / "b")
+
+
+def test_the_manifest_names_the_commit_of_weights_from_the_hub(
+    world: tuple[Any, dict[str, Any]], rows: TokenRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, attached = world
+    coder = attached_coder(attached["transformer.h.0"])
+    source = "hf:someone/saes/many/h.0@0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setattr(coder, "settings", replace(coder.settings, source=source, family="sparsify"))
+    cache = FeatureCache(model, {"transformer.h.0": attached["transformer.h.0"]})
+    cache.run(tokens=rows)
+    manifest = cache.save_splits(1, tmp_path)["transformer.h.0"]
+    assert (manifest.autoencoder, manifest.autoencoder_source) == ("sparsify:h.0", source)
+    assert CacheReader(tmp_path / "transformer.h.0").manifest == manifest
+    fields = json.loads(manifest.to_json())  # as written before there was the field
+    del fields["autoencoder_source"], fields["sha256"]
+    fields["sha256"] = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    assert CacheManifest.from_json(json.dumps(fields)) == replace(manifest, autoencoder_source="")
 
 
 def test_the_manifest_says_what_was_cached(world: tuple[Any, dict[str, Any]], rows: TokenRows, tmp_path: Path) -> None:

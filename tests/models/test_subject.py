@@ -21,6 +21,7 @@ from sae_auto_interp.models.identity import (
 from sae_auto_interp.models.site import Side
 from sae_auto_interp.models.subject import load_subject_model
 from sae_auto_interp.types import TokenRows
+from tests.support.hub_server import hub_server
 from tests.support.records import byte_level_tokenizer, dense_entries, read_entries, tiny_coders, tiny_gpt2
 
 TEXTS = ["the cat sat on the mat with the hat", "naïve café 🎉 東京"]
@@ -195,3 +196,18 @@ def test_ids_without_an_embedding_are_refused() -> None:
     check_token_ids(torch.nn.Identity(), np.array([[0, 10**9]]))
     with pytest.raises(InputError, match="ids from -1 to 5; must not be negative"):
         check_token_ids(torch.nn.Identity(), np.array([[-1, 5]]))
+
+
+def test_a_subject_model_comes_from_the_hub_at_a_revision(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "served" / "someone").mkdir(parents=True)
+    (tmp_path / "served" / "someone" / "tiny").symlink_to(directory)
+    with hub_server(tmp_path / "served", tmp_path / "cache") as hub:
+        model = load_subject_model("hf:someone/tiny@v1", device="cpu")
+        assert "someone/tiny/model.safetensors" in hub.fetched
+        with pytest.raises(InputError, match="has no branch, tag or commit 'v9'"):
+            load_subject_model("hf:someone/tiny@v9", device="cpu")
+        with pytest.raises(InputError, match="names a directory within a repository"):
+            load_subject_model("hf:someone/tiny/sub", device="cpu")
+    local = load_subject_model(str(directory), device="cpu")
+    assert sampled_sha256(model._module) == sampled_sha256(local._module)
+    assert model.tokenizer(TEXTS[0]).input_ids == local.tokenizer(TEXTS[0]).input_ids

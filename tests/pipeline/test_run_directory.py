@@ -11,6 +11,7 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import CacheError, RunDirectoryError
 from sae_auto_interp.pipeline.run_directory import RunDirectory, path_digest
 from sae_auto_interp.types import TokenRows
+from tests.support.hub_server import COMMIT, hub_server
 
 
 def config_of(folder: Path, **settings: Any) -> RunConfig:
@@ -84,6 +85,22 @@ def test_foreign_and_damaged_directories(tmp_path: Path) -> None:
     directory.manifest.write_text('{"fingerprint": "x"')
     with pytest.raises(RunDirectoryError, match="is damaged"):
         directory.claim(config)
+
+
+def test_hub_addresses_are_pinned_once(tmp_path: Path) -> None:
+    """What `main` means when the run begins is what it means until the run is done, hub or no hub."""
+    (tmp_path / "served" / "a" / "b").mkdir(parents=True)
+    config = parse_config({"model": "hf:a/b@v1", "autoencoders": ["hf:a/b/sub"]})
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(config)
+    with hub_server(tmp_path / "served", tmp_path / "cache"):
+        assert directory.pinned("hf:a/b/sub") == f"hf:a/b/sub@{COMMIT}"
+        assert directory.pinned("hf:a/b@v1") == f"hf:a/b@{COMMIT}"
+    assert directory.pinned("hf:a/b/sub") == f"hf:a/b/sub@{COMMIT}", "the hub is gone"
+    assert directory.pinned("a/model") == "a/model"
+    directory.claim(config)
+    with pytest.raises(RunDirectoryError, match=r"autoencoders\[0\] changed"):
+        directory.claim(parse_config({"model": "hf:a/b@v1", "autoencoders": ["hf:a/b/sub@v2"]}))
 
 
 def test_tokens_come_back_as_they_were(tmp_path: Path) -> None:

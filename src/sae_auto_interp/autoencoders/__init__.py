@@ -1,9 +1,10 @@
 """Sparse autoencoders: one file per public weight format, nearly all read into one form, `SparseCoder`.
 
-`load_autoencoders` finds the format from the files; `load_oai_autoencoders`, `load_eai_autoencoders`,
-`load_sam_autoencoders` and the others read one format each. All attach coders to a model and return {module path:
-submodule}. `NeuronCoder`, `random_coder` and `CallableCoder` have no files: attach them with `attach.attach`. Nothing
-here knows about caches, features or language-model clients.
+`load_autoencoders` finds the format from the files, here or on the hub; `load_oai_autoencoders`,
+`load_eai_autoencoders`, `load_sam_autoencoders` and the others read one format each. All attach coders to a model and
+return {module path: submodule}. `NeuronCoder`, `random_coder` and `CallableCoder` have no files: attach them with
+`attach.attach`. `save_autoencoder` writes a coder of any format in our own. Nothing here knows about caches, features
+or language-model clients.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.autoencoders.llama_scope import load_llama_scope_autoencoders
     from sae_auto_interp.autoencoders.neurons import NeuronCoder
     from sae_auto_interp.autoencoders.openai import load_oai_autoencoders
+    from sae_auto_interp.autoencoders.own_format import save_autoencoder
     from sae_auto_interp.autoencoders.qwen_scope import load_qwen_scope_autoencoders
     from sae_auto_interp.autoencoders.random_weights import random_coder
     from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
@@ -45,6 +47,7 @@ __all__ = [
     "load_saelens_autoencoders",
     "load_sam_autoencoders",
     "random_coder",
+    "save_autoencoder",
 ]
 
 _HOMES = {
@@ -65,6 +68,7 @@ _HOMES = {
     "load_saelens_autoencoders": "saelens",
     "load_sam_autoencoders": "dictionary_learning",
     "random_coder": "random_weights",
+    "save_autoencoder": "own_format",
 }
 
 

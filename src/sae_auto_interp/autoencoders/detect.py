@@ -6,11 +6,14 @@ A family is a module of this folder with three functions, listed in FAMILIES:
 - `coders_in(model, root, chosen) -> dict`: the coders there by where they belong, as `attach` takes them; `chosen`
   names some of them in the family's own words, None takes all.
 - `read(path)`: one coder, from what its settings call their `source`.
+
+From the hub, the needed files are fetched first (`hub_files`), and looked at then.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from sae_auto_interp.autoencoders import (
@@ -22,14 +25,17 @@ from sae_auto_interp.autoencoders import (
     goodfire,
     llama_scope,
     openai,
+    own_format,
     qwen_scope,
     saelens,
     sparsify,
 )
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.hub_files import fetch
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.models.hub import HubRef, parse_hub_ref, pinned
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,7 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {
+    "own": own_format,
     "openai": openai,
     "sparsify": sparsify,
     "saelens": saelens,
@@ -62,33 +69,47 @@ FAMILIES: dict[str, Family] = {
 
 
 def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
-    """Attach the coders in the directory `ref`; returns {module path: submodule}.
+    """Attach the coders at `ref`; returns {module path: submodule}.
 
-    `module_paths` chooses among them in the family's own words: layer numbers (OpenAI), module paths (sparsify),
-    directory names (SAELens); None takes all. Raises `InputError` when the files are of no known family.
+    `ref` is a directory, a file, or an address on the hub, `hf:owner/repo[/path][@revision]`, of which only what is
+    needed is fetched; the coders' `settings.source` then names the commit. `module_paths` chooses among them in the
+    family's own words: layer numbers (OpenAI), module paths (sparsify), directory names (SAELens, and what
+    `save_autoencoder` wrote); None takes all. Raises `InputError` when the files are of no known family, or the hub has
+    no such thing.
     """
-    root = Path(ref)
-    family, reason = detect_family(root)
-    logger.info("%s holds %s autoencoders: %s", root, family, reason)
-    return attach(model, FAMILIES[family].coders_in(model, root, module_paths))
+    address = parse_hub_ref(str(ref))
+    if address is None:
+        return attach(model, _coders(model, Path(ref).expanduser(), module_paths))
+    address = pinned(address)
+    root = fetch(address, module_paths)
+    coders = _coders(model, root, module_paths)
+    for coder in coders.values():
+        coder.settings = replace(coder.settings, source=_source_on_hub(coder.settings.source, root, address))
+    return attach(model, coders)
 
 
 def detect_family(root: Path) -> tuple[str, str]:
     """The family, and the files that say so."""
     if not root.exists():
-        raise InputError(f"autoencoders: there is no directory {root}")
+        raise InputError(f"autoencoders: there is no file or directory {root}")
     reasons = {name: reason for name, family in FAMILIES.items() if (reason := family.recognise(root))}
     if len(reasons) == 1:
         return next(iter(reasons.items()))
     if reasons:
         families = " and ".join(f"{reason} ({name})" for name, reason in reasons.items())
         raise InputError(f"autoencoders: {root} looks like several families: {families}; give each its own directory")
-    listed = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-    known = ", ".join(FAMILIES)
-    raise InputError(f"autoencoders: {root} is of no known family; it holds {listed}. Known: {known}{_deeper(root)}")
+    listed = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing" if root.is_dir() else "no known weights"
+    raise InputError(f"autoencoders: {root} is of no known family; it holds {listed}. Known: {', '.join(FAMILIES)}")
 
 
-def _deeper(root: Path) -> str:
-    """Where in the directories below the files would be found, if they are there."""
-    weights = next((p for name in ("sae.safetensors", "sae_weights.safetensors") for p in root.rglob(name)), None)
-    return "" if weights is None else f". There is {weights.relative_to(root)}: give a directory nearer to it"
+def _coders(model: Any, root: Path, chosen: Sequence[str] | None) -> Mapping[Any, Coder]:
+    family, reason = detect_family(root)
+    logger.info("%s holds %s autoencoders: %s", root, family, reason)
+    return FAMILIES[family].coders_in(model, root, chosen)
+
+
+def _source_on_hub(source: str, root: Path, address: HubRef) -> str:
+    """The hub address of what a coder was read from; `root` is the local copy of `address`."""
+    depth = len(PurePosixPath(address.path).parts)
+    repository = root.parents[depth - 1] if depth else root
+    return str(replace(address, path=Path(source).relative_to(repository).as_posix()))

@@ -68,6 +68,10 @@ class Encoder:
     features: Int64[Tensor, " columns"] | None
     """The feature of each column; None when column j is feature j."""
     scratch: Scratch
+    scale: Float32[Tensor, " columns"] | None = None
+    """Multiplied with the pre-activations before anything is decided on them."""
+    relu_first: bool = False
+    """Whether the k largest are looked for after a ReLU; see `select_topk`."""
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
@@ -90,8 +94,10 @@ class Encoder:
         n, width = len(x), len(self.w_enc)
         block = self.scratch.block(n, width, x.device)
         torch.addmm(self.b_enc, x, self.w_enc.t(), out=block[:, :width])
+        if self.scale is not None:
+            block[:, :width].mul_(self.scale)
         if self.k is not None:
-            return select_topk(block, width, self.k)
+            return select_topk(block, width, self.k, self.relu_first)
         return select_above(block[:, :width], self.threshold, self.scratch.marks(n, width, x.device))
 
 

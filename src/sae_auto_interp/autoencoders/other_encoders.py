@@ -82,7 +82,8 @@ def blocks_of_pre_activations(
     prepared = plain.prepare(x)
     rows = max(1, BLOCK_ENTRIES // len(plain.w_enc))
     for first in range(0, len(prepared), rows):
-        yield first, torch.addmm(plain.b_enc, prepared[first : first + rows], plain.w_enc.t())
+        pre = torch.addmm(plain.b_enc, prepared[first : first + rows], plain.w_enc.t())
+        yield first, pre if plain.scale is None else pre.mul_(plain.scale)
 
 
 def entries(

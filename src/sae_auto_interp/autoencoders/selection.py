@@ -47,8 +47,10 @@ def select_above(
     return Selected(rows, columns, block[rows, columns])
 
 
-def select_topk(block: Float32[Tensor, "n padded"], width: int, k: int) -> Selected:
+def select_topk(block: Float32[Tensor, "n padded"], width: int, k: int, relu_first: bool = False) -> Selected:
     """The entries above zero among the k largest of each row; columns from `width` on hold minus infinity.
+
+    `relu_first` looks for the k largest after a ReLU, which decides nothing but which of equal entries are kept.
 
     `padded` is a multiple of PIECE. On another device than a CPU the result has n·k entries, some of them zero:
     to leave those out, the processor would have to wait for the device.
@@ -56,14 +58,14 @@ def select_topk(block: Float32[Tensor, "n padded"], width: int, k: int) -> Selec
     if block.device.type != "cpu":
         return _topk_without_waiting(block[:, :width], k)
     if width // PIECE < 2 * k:
-        return _topk_of_whole_rows(block[:, :width], k)
+        return _topk_of_whole_rows(block[:, :width], k, relu_first)
     bound, maxima = _lower_bound(block, k)
     candidates = _entries_reaching(bound, block, maxima)
     if len(candidates.rows) == 0:
         return candidates
     if len(candidates.rows) > CANDIDATES_PER_K * k * len(block):
-        return _topk_of_whole_rows(block[:, :width], k)
-    return _best(candidates, block[:, :width], k)
+        return _topk_of_whole_rows(block[:, :width], k, relu_first)
+    return _best(candidates, block[:, :width], k, relu_first)
 
 
 def _topk_without_waiting(block: Float32[Tensor, "n width"], k: int) -> Selected:
@@ -72,8 +74,8 @@ def _topk_without_waiting(block: Float32[Tensor, "n width"], k: int) -> Selected
     return Selected(rows.reshape(-1), columns.reshape(-1), values.clamp(min=0).reshape(-1))
 
 
-def _topk_of_whole_rows(block: Float32[Tensor, "n width"], k: int) -> Selected:
-    values, columns = block.topk(k, dim=1)
+def _topk_of_whole_rows(block: Float32[Tensor, "n width"], k: int, relu_first: bool) -> Selected:
+    values, columns = (block.relu() if relu_first else block).topk(k, dim=1)
     fires = values > 0
     return Selected(fires.nonzero()[:, 0], columns[fires], values[fires])
 
@@ -105,7 +107,7 @@ def _entries_reaching(
     return Selected(*map(torch.from_numpy, found))
 
 
-def _best(candidates: Selected, block: Float32[Tensor, "n width"], k: int) -> Selected:
+def _best(candidates: Selected, block: Float32[Tensor, "n width"], k: int, relu_first: bool) -> Selected:
     """The k largest candidates of each row; rows with equal values at the k-th place are left to `torch.topk`."""
     n = len(block)
     counts = torch.bincount(candidates.rows, minlength=n)
@@ -117,6 +119,7 @@ def _best(candidates: Selected, block: Float32[Tensor, "n width"], k: int) -> Se
     columns = candidates.columns[(starts[:, None] + places[:, :k]).clamp_(max=len(candidates.columns) - 1)]
     tied = (values[:, k] == values[:, k - 1]) & (values[:, k] > 0)
     if bool(tied.any()):
-        columns[tied] = block[tied].topk(k, dim=1).indices
+        rows = block[tied].relu_() if relu_first else block[tied]
+        columns[tied] = rows.topk(k, dim=1).indices
     fires = values[:, :k] > 0
     return Selected(fires.nonzero()[:, 0], columns[fires], values[:, :k][fires])

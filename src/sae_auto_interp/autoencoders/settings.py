@@ -1,9 +1,11 @@
 """Everything about an autoencoder that is not a weight: how it encodes, and what it says of itself."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 from sae_auto_interp.autoencoders.normalisation import Normalisation
+from sae_auto_interp.models.hub import PREFIX as HUB_PREFIX
 from sae_auto_interp.models.site import Side
 
 Activation = Literal["topk", "relu", "jumprelu", "gated", "groupmax", "abstopk"]
@@ -31,6 +33,8 @@ class CoderSettings:
     activation: Activation
     k: int | None = None
     """Entries kept by `topk` and `abstopk`; groups of `groupmax`, of which each keeps one."""
+    relu_before_topk: bool = False
+    """Whether a ReLU comes before `topk`: it decides nothing but which of equal pre-activations are kept."""
     subtract_b_dec: bool = True
     normalisation: Normalisation = "none"
     side: Side = "output"
@@ -39,10 +43,22 @@ class CoderSettings:
     """Whether rows began with the BOS token in training; None: either will do."""
     family: str = "unknown"
     source: str = ""
-    """File or directory that the weights were read from, for messages and manifests."""
+    """File, directory or hub address (`hf:owner/repo/path@commit`) that the weights were read from, for messages and
+    manifests."""
     claims: CoderClaims = CoderClaims()
     reconstructs: bool = True
     """False where decoder rows are only to be looked at (one layer of a cross-layer transcoder), or there are none."""
+
+    @property
+    def hub_source(self) -> str:
+        """`source`, if it is an address on the hub, commit included; else empty."""
+        return self.source if self.source.startswith(HUB_PREFIX) else ""
+
+    @property
+    def source_name(self) -> str:
+        """The last part of `source`, without a commit."""
+        path = self.hub_source.rpartition("@")[0] or self.source
+        return PurePath(path).name
 
     @property
     def is_signed(self) -> bool:

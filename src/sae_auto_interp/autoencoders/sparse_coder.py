@@ -1,6 +1,6 @@
 """The one form that nearly every weight format is read into, and how it encodes.
 
-    pre = (normalise(x) - [input bias] b_dec) @ W_enc.T + b_enc
+    pre = ((normalise(x) - [input bias] b_dec) @ W_enc.T + b_enc) [· scale]
     code = activation(pre)          see `settings.Activation`
     reconstruction = denormalise(code @ W_dec + b_dec) [+ x @ W_skip.T]
 
@@ -48,6 +48,8 @@ class CoderWeights:
     """[width], with `offset`: of what fires, the value is ReLU(gain · pre + offset) instead of pre."""
     offset: Float[Tensor, "..."] | None = None
     """[width]"""
+    scale: Float[Tensor, "..."] | None = None
+    """[width]: factor of the pre-activation, before the activation looks at it."""
     w_skip: Float[Tensor, "..."] | None = None
     """[d_out, d_in], of transcoders: the raw input's own way to the output."""
 
@@ -68,6 +70,7 @@ class SparseCoder(Coder):
     threshold: Tensor | None
     gain: Tensor | None
     offset: Tensor | None
+    scale: Tensor | None
     w_skip: Tensor | None
 
     def __init__(self, weights: CoderWeights, settings: CoderSettings) -> None:
@@ -98,6 +101,8 @@ class SparseCoder(Coder):
             self._least(only),
             only,
             scratch or Scratch(),
+            None if self.scale is None else _some(self.scale, only),
+            self.settings.relu_before_topk,
         )
         if activation == "groupmax":
             return GroupMaxEncoder(plain, k or 1)
@@ -191,6 +196,7 @@ def _check_shapes(weights: CoderWeights, where: str) -> None:
         "threshold": (width,),
         "gain": (width,),
         "offset": (width,),
+        "scale": (width,),
         "w_skip": (weights.b_dec.numel(), weights.w_enc.shape[1]),
     }
     for name, shape in expected.items():

@@ -214,7 +214,7 @@ class FeatureCache:
             format_version=FORMAT_VERSION,
             module_path=path,
             model=model_name(self._torch_model),
-            autoencoder=f"{coder.settings.family}:{Path(coder.settings.source).name}",
+            autoencoder=f"{coder.settings.family}:{coder.settings.source_name}",
             weights_sha256=self._weights[path],
             data=self._options.data_name,
             n_rows=work.rows.n_rows,
@@ -227,6 +227,7 @@ class FeatureCache:
             configuration=work.configuration,
             rows=work.rows_digest,
             norm_mask=None if work.limits is None else work.limits.mask(path),
+            autoencoder_source=coder.settings.hub_source,
         )
         masked = None if work.limits is None else work.spool.locations(_masked(path), 0)
         return merge_into_cache(work.spool.sources(path), directory, ranges, description, masked)

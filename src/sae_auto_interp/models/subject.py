@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.models.hub import parse_hub_ref, pinned
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -25,19 +26,21 @@ Device = str | Mapping[str, str | int]
 def load_subject_model(ref: str, device: Device = "auto", dtype: str = "auto") -> Any:
     """A causal language model and its tokenizer as `nnsight.TransformersModel`, weights loaded.
 
-    `ref` is a local directory in Hugging Face format or a hub id. `device` is "auto" (a GPU if there is one), another
-    of `DEVICE_MAPS`, a torch device such as "cuda:1", or a mapping of module paths to devices, "cpu" or "disk". `dtype`
-    is one of `DTYPES`; "auto" is what the checkpoint says. Raises `InputError` when there is no such model, device or
-    dtype, or the model's files cannot be read.
+    `ref` is a local directory in Hugging Face format, a hub id, or `hf:owner/repo@revision`. `device` is "auto" (a GPU
+    if there is one), another of `DEVICE_MAPS`, a torch device such as "cuda:1", or a mapping of module paths to
+    devices, "cpu" or "disk". `dtype` is one of `DTYPES`; "auto" is what the checkpoint says. Raises `InputError` when
+    there is no such model, device or dtype, or the model's files cannot be read.
     """
     from nnsight import TransformersModel
 
     if dtype not in DTYPES:
         raise InputError(f"subject model: there is no dtype {dtype!r}; give one of {', '.join(DTYPES)}")
-    place, device_map = _place(ref), _device_map(device)
+    (place, revision), device_map = _place_and_revision(ref), _device_map(device)
     try:
         with _no_loading_bar():
-            model = TransformersModel(place, task="text-generation", dispatch=True, device_map=device_map, dtype=dtype)
+            model = TransformersModel(
+                place, task="text-generation", dispatch=True, device_map=device_map, dtype=dtype, **revision
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"subject model {ref!r} cannot be loaded: {_reason(error)}") from error
     _check_dtype(model._module, ref, dtype)
@@ -107,6 +110,16 @@ def _no_loading_bar() -> Generator[None, None, None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
+
+
+def _place_and_revision(ref: str) -> tuple[str, dict[str, str]]:
+    """Where the model is, and the revision as a keyword, if one is named."""
+    address = parse_hub_ref(ref)
+    if address is None:
+        return _place(ref), {}
+    if address.path:
+        raise InputError(f"subject model: {ref} names a directory within a repository; give hf:owner/repo@revision")
+    return address.repo, {"revision": pinned(address).revision}
 
 
 def _place(ref: str) -> str:

@@ -20,7 +20,7 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     done = directory.features / MANIFEST
     if not done.is_file():
         progress.note("loading the subject model and its autoencoders")
-        model, attached = _load(config)
+        model, attached = _load(config, directory)
         rows = token_rows(config, directory, model.tokenizer, _bos_policies(attached), progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
@@ -40,13 +40,13 @@ def _note_masked(manifests: Mapping[str, CacheManifest], progress: Progress) -> 
             )
 
 
-def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
+def _load(config: RunConfig, directory: RunDirectory) -> tuple[Any, dict[str, Any]]:
     from sae_auto_interp.models.subject import load_subject_model
 
-    model = load_subject_model(resolve_path(config.model), config.device, config.dtype)
+    model = load_subject_model(directory.pinned(resolve_path(config.model)), config.device, config.dtype)
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
-        found = _attach(config, autoencoder, model)
+        found = _attach(config, directory, autoencoder, model)
         twice = sorted(set(found) & set(attached))
         if twice:
             raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
@@ -61,7 +61,9 @@ def _bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
     return {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
 
 
-def _attach(config: RunConfig, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any) -> dict[str, Any]:
+def _attach(
+    config: RunConfig, directory: RunDirectory, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any
+) -> dict[str, Any]:
     """Load an entry of the run file, or make it; what is drawn depends on the seed and the entry's places alone."""
     from sae_auto_interp.autoencoders import load_autoencoders
     from sae_auto_interp.autoencoders.attach import attach
@@ -69,7 +71,8 @@ def _attach(config: RunConfig, autoencoder: AutoencoderConfig | MadeCoderConfig,
     from sae_auto_interp.autoencoders.random_weights import random_coders
 
     if isinstance(autoencoder, AutoencoderConfig):
-        return load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
+        ref = directory.pinned(resolve_path(autoencoder.path))
+        return load_autoencoders(model, ref, autoencoder.module_paths)
     rng = derived_rng(config.seed, f"autoencoders.{autoencoder.label}")
     paths, k = autoencoder.module_paths, autoencoder.k
     if autoencoder.width is not None:

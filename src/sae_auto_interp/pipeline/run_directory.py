@@ -1,6 +1,7 @@
 """The run directory: where each file lies, and the refusal to mix two configurations in one.
 
-    config.yaml  manifest.json  tokens.safetensors  data.json  features/<module>/...  results.sqlite  report/
+    config.yaml  manifest.json  revisions.json  tokens.safetensors  data.json  features/<module>/...
+    results.sqlite  report/
 
 The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
 Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
@@ -27,6 +28,7 @@ from sae_auto_interp.config import (
     resolve_path,
 )
 from sae_auto_interp.errors import CacheError, RunDirectoryError
+from sae_auto_interp.models.hub import parse_hub_ref, pinned
 from sae_auto_interp.types import TokenRows
 
 DATA = "data.json"
@@ -47,6 +49,11 @@ class RunDirectory:
     @property
     def manifest(self) -> Path:
         return self.root / MANIFEST
+
+    @property
+    def revisions(self) -> Path:
+        """{hub address as configured: the same with its commit}."""
+        return self.root / "revisions.json"
 
     @property
     def tokens(self) -> Path:
@@ -84,6 +91,20 @@ class RunDirectory:
     def save_config(self, config: RunConfig) -> None:
         """Keep the run file: `explain`, `score` and `report` go by it."""
         write_text(self.config, dump_config(config))
+
+    def pinned(self, ref: str) -> str:
+        """A hub address with the commit that it meant when this run first asked; any other reference as it is.
+
+        Noted in `revisions.json`, so that a run that is continued goes on with what it began with.
+        """
+        address = parse_hub_ref(ref)
+        if address is None:
+            return ref
+        known: dict[str, str] = json.loads(self.revisions.read_text()) if self.revisions.is_file() else {}
+        if ref not in known:
+            known[ref] = str(pinned(address))
+            write_text(self.revisions, json.dumps(known, indent=2, sort_keys=True) + "\n")
+        return known[ref]
 
     def fingerprint(self) -> str:
         return str(self._read_manifest()["fingerprint"])

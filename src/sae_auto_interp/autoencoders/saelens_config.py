@@ -1,0 +1,193 @@
+"""SAELens' `cfg.json`, of version 6 and of the flat files before it, as typed settings.
+
+Source: github.com/jbloomAus/SAELens (`handle_pre_6_0_config` has the defaults of the flat files). What is not in these
+files for some early releases, and is wrong if it is left out, the caller may give (`Overrides`): SAELens keeps it in a
+list of releases by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_auto_interp.autoencoders.files import integer_of, read_json, required_file
+from sae_auto_interp.autoencoders.normalisation import Normalisation
+from sae_auto_interp.autoencoders.settings import Activation
+from sae_auto_interp.errors import WeightsError
+
+ACTIVATIONS: dict[str, Activation] = {
+    "standard": "relu",
+    "gated": "gated",
+    "topk": "topk",
+    "abstopk": "abstopk",
+    "jumprelu": "jumprelu",
+    "transcoder": "relu",
+    "skip_transcoder": "relu",
+    "jumprelu_transcoder": "jumprelu",
+    "jumprelu_skip_transcoder": "jumprelu",
+}
+"""Of each architecture. Batch-top-k and matryoshka coders are saved by SAELens as JumpReLU."""
+REFUSED = {
+    "temporal": "its codes depend on the tokens before, so a vector alone has none",
+    "matching_pursuit": "its codes are found by a search, one decoder row after the other, not by an encoder",
+}
+NORMALISATIONS: dict[str, Normalisation] = {
+    "none": "none",
+    "layer_norm": "layer_norm",
+    "constant_norm_rescale": "constant_norm",
+}
+_IN_METADATA = (
+    "model_name", "hook_name", "hook_name_out", "hook_head_index", "prepend_bos", "context_size", "dataset_path",
+    "model_from_pretrained_kwargs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a caller knows and the files may not say; None leaves it to them."""
+
+    processed: bool | None = None
+    """Whether it was trained on a model processed by TransformerLens, where what is written to the residual stream is
+    centred and value biases are folded away."""
+    norm_scaling_factor: float | None = None
+    """What activations were multiplied with in training, under `expected_average_only_in`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaelensConfig:
+    architecture: str
+    k: int | None
+    subtract_b_dec: bool
+    normalisation: Normalisation
+    norm_scaling_factor: float | None
+    rescales_by_decoder_norm: bool
+    is_finetuned: bool
+    hook: str
+    """As SAELens calls it."""
+    place: str
+    """The same, by its module in the Hugging Face model where the file says that too: the name of the hook does not
+    always tell the two sides of a norm apart."""
+    place_out: str | None
+    """Of transcoders."""
+    centred: bool
+    value_bias_folded: bool
+    """Of attention outputs before W_O (`hook_z`) only."""
+    prepend_bos: bool
+    model: str | None
+    ctx_len: int | None
+    dataset: str | None
+
+    @property
+    def activation(self) -> Activation:
+        return ACTIVATIONS[self.architecture]
+
+    @property
+    def is_transcoder(self) -> bool:
+        return self.architecture.endswith("transcoder")
+
+    @property
+    def has_skip(self) -> bool:
+        return self.architecture.endswith("skip_transcoder")
+
+
+def read_config(directory: Path, overrides: Overrides | None = None) -> SaelensConfig:
+    """Raises `WeightsError` for what SAELens can say and is not read here, by name and with the reason."""
+    file = required_file(directory / "cfg.json", "SAELens autoencoder")
+    config = read_json(file)
+    is_flat = not isinstance(config.get("metadata"), dict)
+    if is_flat:
+        config = _lifted(config)
+    metadata: dict[str, Any] = config["metadata"]
+    overrides = overrides or Overrides()
+    architecture = _architecture(config, file)
+    _refuse_single_head(metadata, file)
+    normalisation, factor = _normalisation(config, overrides, file)
+    hook = str(metadata.get("hook_name") or "")
+    centred, folded = _processing(metadata, hook, is_flat, overrides)
+    is_transcoder = architecture.endswith("transcoder")
+    if is_transcoder and normalisation != "none":
+        raise WeightsError(f"{file}: a {architecture} with normalize_activations={normalisation!r} is not read")
+    has_k = ACTIVATIONS[architecture] in ("topk", "abstopk")
+    return SaelensConfig(
+        architecture=architecture, k=integer_of(config, "k", file) if has_k else None,
+        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)) and not is_transcoder,
+        normalisation=normalisation, norm_scaling_factor=factor,
+        rescales_by_decoder_norm=has_k and bool(config.get("rescale_acts_by_decoder_norm")),
+        is_finetuned=bool(config.get("finetuning_scaling_factor")), hook=hook,
+        place=str(metadata.get("hf_hook_name") or hook), place_out=_place_out(metadata) if is_transcoder else None,
+        centred=centred, value_bias_folded=folded,
+        prepend_bos=metadata.get("prepend_bos") is not False, model=metadata.get("model_name"),
+        ctx_len=metadata.get("context_size"), dataset=metadata.get("dataset_path"),
+    )  # fmt: skip
+
+
+def _lifted(config: dict[str, Any]) -> dict[str, Any]:
+    """A flat config in version 6's form."""
+    renamed = {
+        "hook_point": "hook_name",
+        "hook_point_head_index": "hook_head_index",
+        "activation_fn_str": "activation_fn",
+    }
+    config = {renamed.get(name, name): value for name, value in config.items()}
+    if config.get("activation_fn") == "topk":
+        config |= {"architecture": "topk", "k": (config.get("activation_fn_kwargs") or {}).get("k")}
+    if isinstance(config.get("normalize_activations"), bool):
+        config["normalize_activations"] = "expected_average_only_in" if config["normalize_activations"] else "none"
+    return config | {"metadata": {name: config[name] for name in _IN_METADATA if name in config}}
+
+
+def _place_out(metadata: Mapping[str, Any]) -> str | None:
+    return metadata.get("hf_hook_name_out") or metadata.get("hook_name_out")
+
+
+def _architecture(config: Mapping[str, Any], file: Path) -> str:
+    name = str(config.get("architecture") or "standard")
+    if name in REFUSED:
+        raise WeightsError(f"{file}: {name!r} autoencoders are not read: {REFUSED[name]}")
+    if name not in ACTIVATIONS:
+        raise WeightsError(f"{file}: architecture {name!r} is not known; known: {', '.join(ACTIVATIONS)}")
+    return name
+
+
+def _refuse_single_head(metadata: Mapping[str, Any], file: Path) -> None:
+    if metadata.get("hook_head_index") is not None:
+        raise WeightsError(
+            f"{file}: reads a single attention head (hook_head_index={metadata['hook_head_index']}), which is no whole "
+            "tensor of the model"
+        )
+
+
+def _normalisation(config: Mapping[str, Any], overrides: Overrides, file: Path) -> tuple[Normalisation, float | None]:
+    """The normalisation, and a constant factor that stands for one."""
+    name = config.get("normalize_activations") or "none"
+    if name in NORMALISATIONS:
+        return NORMALISATIONS[name], None
+    if name == "covariance_whitening":
+        raise WeightsError(
+            f"{file}: normalize_activations={name!r}: the whitening was not folded into the weights, and is not in the "
+            "file; fold and save it again with SAELens"
+        )
+    if name != "expected_average_only_in":
+        raise WeightsError(f"{file}: normalize_activations={name!r} is not known; known: {', '.join(NORMALISATIONS)}")
+    factor = overrides.norm_scaling_factor or config.get("norm_scaling_factor")
+    if not isinstance(factor, int | float) or factor <= 0:
+        raise WeightsError(
+            f"{file}: normalize_activations={name!r}: activations were multiplied by a factor in training which is not "
+            "in the file; give it as load_saelens_autoencoders(norm_scaling_factor=...), or as norm_scaling_factor in "
+            "cfg.json (SAELens lists it with the release)"
+        )
+    return "none", float(factor)
+
+
+def _processing(metadata: Mapping[str, Any], hook: str, is_flat: bool, overrides: Overrides) -> tuple[bool, bool]:
+    """Whether the vectors were centred, and whether they lacked the value bias.
+
+    Before version 6 models were loaded with all of TransformerLens' processing, or asked for it by centring.
+    """
+    kwargs: Mapping[str, Any] = metadata.get("model_from_pretrained_kwargs") or {}
+    centred = bool(kwargs.get("center_writing_weights"))
+    folded = bool(kwargs.get("fold_value_biases", centred and is_flat))
+    if overrides.processed is not None:
+        centred = folded = overrides.processed
+    is_z = hook.endswith("hook_z")
+    return centred and not is_z, folded and is_z
