@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         square_and_add,
         wilson,
     )
+    from sae_auto_interp.metrics.losses import LossEstimates, loss_estimates, loss_recovered, mean_loss
     from sae_auto_interp.metrics.ranking import auroc
     from sae_auto_interp.metrics.run_level import RunMetric, mean_over_features, paired_difference, skill
 
@@ -37,6 +38,7 @@ _HOME_OF = {
     "ClassificationMetrics": "classification",
     "Confusion": "classification",
     "Interval": "intervals",
+    "LossEstimates": "losses",
     "RunMetric": "run_level",
     "auroc": "ranking",
     "balanced_accuracy": "classification",
@@ -44,7 +46,10 @@ _HOME_OF = {
     "classification_metrics": "classification",
     "confusion": "classification",
     "f1": "classification",
+    "loss_estimates": "losses",
+    "loss_recovered": "losses",
     "mcc": "classification",
+    "mean_loss": "losses",
     "mean_over_features": "run_level",
     "mover_mean_of_two": "intervals",
     "paired_difference": "run_level",
@@ -62,6 +67,7 @@ __all__ = [
     "ClassificationMetrics",
     "Confusion",
     "Interval",
+    "LossEstimates",
     "RunMetric",
     "auroc",
     "balanced_accuracy",
@@ -69,7 +75,10 @@ __all__ = [
     "classification_metrics",
     "confusion",
     "f1",
+    "loss_estimates",
+    "loss_recovered",
     "mcc",
+    "mean_loss",
     "mean_over_features",
     "mover_mean_of_two",
     "paired_difference",

@@ -37,8 +37,7 @@ class SiteReader:
         site = self._waiting.get(name)
         if site is None:
             return
-        item = site.item if site.side == "output" else 0
-        vectors = _vectors(_tensor(value, item, site.module_path), site.module_path, self._shape)
+        vectors = _vectors(site_tensor(site, value), site.module_path, self._shape)
         self._read(name, transformed(site, vectors))
         del self._waiting[name]
         if not self._waiting:
@@ -82,8 +81,12 @@ def evaluation_mode(model: nn.Module) -> Generator[None]:
             module.training = True
 
 
-def _tensor(value: Any, item: int, path: str) -> Tensor:
-    """Attention layers and older blocks give tuples with the hidden states first."""
+def site_tensor(site: Site, value: Any) -> Tensor:
+    """The tensor that is meant among what a module reads or gives; raises `InputError` where it is none.
+
+    Attention layers and older blocks give tuples with the hidden states first.
+    """
+    path, item = site.module_path, site.item if site.side == "output" else 0
     is_tuple = isinstance(value, tuple | list)
     found = value[item] if is_tuple and len(value) > item else None if is_tuple or item else value
     if not isinstance(found, Tensor) or not found.is_floating_point():

@@ -18,14 +18,21 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     """Cache every autoencoder of the run; returns at once when that is already done."""
     done = directory.features / MANIFEST
     if not done.is_file():
-        progress.note("loading the subject model and its autoencoders")
-        model, attached = _load(config)
-        rows = _token_rows(config, directory, model.tokenizer, _prepend_bos(config, attached))
+        model, attached, rows = load_inputs(config, directory, progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
         manifests = cache.save_splits(config.cache.n_splits, directory.features)
         write_text(done, json.dumps({"modules": sorted(manifests), "fingerprint": directory.fingerprint()}) + "\n")
     shutil.rmtree(directory.unfinished, ignore_errors=True)
+
+
+def load_inputs(
+    config: RunConfig, directory: RunDirectory, progress: Progress
+) -> tuple[Any, dict[str, Any], TokenRows]:
+    """The subject model, {module path: submodule with its autoencoder}, and the rows, which `directory` keeps."""
+    progress.note("loading the subject model and its autoencoders")
+    model, attached = _load(config)
+    return model, attached, _token_rows(config, directory, model.tokenizer, _prepend_bos(config, attached))
 
 
 def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
