@@ -4,7 +4,7 @@
 autoencoders by module path. Each autoencoder's edits wait in an invoke of their own, so NNsight serves them when the
 model gets there, whatever the order. The trace runs on the model's modules alone, as when activations are read:
 autoencoders do not run where nothing is edited, and stored edits of the user's are not replayed. Wrapping the modules
-takes some milliseconds; where there are many calls, wrap once (`models.trace.plain_trace`) and pass that.
+takes longer than a small model's pass; where there are many calls, wrap once (`models.trace.plain_trace`) and pass that.
 
 Sampling is by the Gumbel-max rule (Gumbel 1954): the token with the largest log p / temperature + noise, noise from the
 row's own generator. No global generator is touched, and what a row becomes does not depend on the rows beside it.
