@@ -1,6 +1,6 @@
 """The same edits done by plain PyTorch hooks and dense codes: what the library's editing is compared with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def changed(module: nn.Module, change: Change, side: str = "output") -> Iterator[None]:
+def changed(module: nn.Module, change: Change, side: str = "output") -> Generator[None]:
     """Let `module` read or give `change` of what it would."""
 
     def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.editing import edited_logits
-from sae_auto_interp.autoencoders.edits import Edit, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.edits import EVERYWHERE, Edit, FeatureEdit, Positions, Replacement
 from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.models.trace import plain_trace
 from sae_auto_interp.types import FeatureId
@@ -30,7 +30,7 @@ IDS = torch.randint(1, VOCAB, (2, 7), generator=torch.Generator().manual_seed(1)
 BLOCK, MLP, ATTENTION = "transformer.h.1", "transformer.h.0.mlp", "transformer.h.1.attn"
 
 
-def edit(path: str, index: int, kind: Any, value: float | None = None, where: Positions = Positions()) -> FeatureEdit:
+def edit(path: str, index: int, kind: Any, value: float | None = None, where: Positions = EVERYWHERE) -> FeatureEdit:
     return FeatureEdit(FeatureId(path, index), kind, value, where)
 
 
@@ -261,9 +261,9 @@ def test_a_transcoder_is_edited_at_its_target(model: Any, source: str) -> None:
 def test_several_autoencoders_at_once_in_any_order(model: Any) -> None:
     coders = {BLOCK: tiny_coder("relu"), MLP: tiny_coder("topk", seed=1), ATTENTION: tiny_coder("jumprelu", seed=2)}
     attach(model, coders)
-    with changed(model._module.get_submodule(BLOCK), set_to(coders[BLOCK], 1, 4.0)):
-        with changed(model._module.get_submodule(ATTENTION), set_to(coders[ATTENTION], 2, 3.0)):
-            expected = logits_with(model._module, IDS, MLP, reconstruction(coders[MLP]))
+    block, attention = (model._module.get_submodule(path) for path in (BLOCK, ATTENTION))
+    with changed(block, set_to(coders[BLOCK], 1, 4.0)), changed(attention, set_to(coders[ATTENTION], 2, 3.0)):
+        expected = logits_with(model._module, IDS, MLP, reconstruction(coders[MLP]))
     edits = [edit(BLOCK, 1, "clamp", 4.0), Replacement(MLP), edit(ATTENTION, 2, "clamp", 3.0)]
     once = plain_trace(model)
     for order in itertools.permutations(edits):

@@ -88,7 +88,9 @@ def test_every_step_is_edited(model: Any, positions: Positions, first: int, stop
 def test_without_edits_it_is_the_models_own_generation(model: Any) -> None:
     expected = slow_generation(model, lambda x: x, likeliest)
     assert torch.equal(generate_with_edits(model, PROMPTS, [], N_NEW), expected)
-    assert torch.equal(generate_with_edits(model, PROMPTS, [FeatureEdit(FeatureId(MLP, 1), "scale", 1.0)], N_NEW), expected)
+    assert torch.equal(
+        generate_with_edits(model, PROMPTS, [FeatureEdit(FeatureId(MLP, 1), "scale", 1.0)], N_NEW), expected
+    )
 
 
 def test_editing_every_step_is_another_thing_than_editing_the_first_pass(model: Any) -> None:
@@ -97,12 +99,11 @@ def test_editing_every_step_is_another_thing_than_editing_the_first_pass(model: 
 
     def own_trace(n_edited: int) -> Tensor:
         editor = FeatureEditor(model, edits, PROMPTS, n_new_tokens=N_NEW)
-        with torch.inference_mode():
-            with model.trace(PROMPTS, fn="generate", max_new_tokens=N_NEW, do_sample=False, pad_token_id=0) as trace:
-                for _ in trace.iter[:n_edited]:
-                    editor.apply(model)
-                ids = trace.result.save()
-        return ids
+        with model.trace(PROMPTS, fn="generate", max_new_tokens=N_NEW, do_sample=False, pad_token_id=0) as trace:
+            for _ in trace.iter[:n_edited]:
+                editor.apply(model)
+            ids = trace.result.save()
+        return ids  # noqa: RET504, the trace's block ends before it has a value
 
     every, once = own_trace(N_NEW), own_trace(1)
     assert torch.equal(every, generate_with_edits(model, PROMPTS, edits, N_NEW))
@@ -179,11 +180,10 @@ def test_the_attached_code_is_read_at_every_step(model: Any) -> None:
     coder = tiny_coder("jumprelu", seed=5, side="input")
     handle = attach(model, {BLOCK: coder})[BLOCK]
     found: list[Tensor] = []
-    with torch.inference_mode():
-        with model.trace(PROMPTS, fn="generate", max_new_tokens=3, do_sample=False, pad_token_id=0) as trace:
-            for _ in trace.iter[:3]:
-                found += [handle.ae.output.clone(), handle.input.clone()]
-            trace.result.save()
+    with model.trace(PROMPTS, fn="generate", max_new_tokens=3, do_sample=False, pad_token_id=0) as trace:
+        for _ in trace.iter[:3]:
+            found += [handle.ae.output.clone(), handle.input.clone()]
+        trace.result.save()
     assert [tuple(x.shape) for x in found[::2]] == [(2, 5, 40), (2, 1, 40), (2, 1, 40)]
     for code, x in zip(found[::2], found[1::2], strict=True):
         torch.testing.assert_close(code, codes(coder, x))
@@ -217,9 +217,8 @@ def test_models_are_taken_in_every_wrapping(wrap: str, model: Any) -> None:
     editor = FeatureEditor(wrapped, edits, PROMPTS, n_new_tokens=N_NEW)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of transformers, about how its own generation was asked for
-        with torch.inference_mode():
-            with wrapped.generate(PROMPTS, max_new_tokens=N_NEW, do_sample=False, pad_token_id=0) as trace:
-                for _ in trace.iter[:N_NEW]:
-                    editor.apply(wrapped)
-                ids = trace.result.save()
+        with wrapped.generate(PROMPTS, max_new_tokens=N_NEW, do_sample=False, pad_token_id=0) as trace:
+            for _ in trace.iter[:N_NEW]:
+                editor.apply(wrapped)
+            ids = trace.result.save()
     assert torch.equal(ids, expected)

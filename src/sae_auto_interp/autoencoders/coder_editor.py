@@ -19,6 +19,9 @@ from sae_auto_interp.models.module_paths import module_at, resolve_module_path, 
 from sae_auto_interp.models.site import Placement, Site, transformed
 from sae_auto_interp.models.traced_value import replace_traced_value, traced_value
 
+TokenIds = Int[Tensor, "..."]
+"""[batch, seq], or a mask of that shape; they come from the user, so it is `FeatureEditor` that checks."""
+
 
 class CoderEditor:
     """The edits at one autoencoder. Counts the forward passes that it was applied in."""
@@ -77,10 +80,12 @@ class FeatureEditor:
         self,
         model: Any,
         edits: Sequence[Edit],
-        tokens: Int[Tensor, "batch seq"],
-        attention_mask: Int[Tensor, "batch seq"] | None = None,
+        tokens: TokenIds,
+        attention_mask: TokenIds | None = None,
         n_new_tokens: int = 0,
     ) -> None:
+        if tokens.ndim != 2 or 0 in tokens.shape:
+            raise InputError(f"tokens have the shape {list(tokens.shape)}; give at least one row as [batch, seq]")
         n_passes = max(1, n_new_tokens)
         prompt = Piece(0, tokens.shape[1], _ends(tokens, attention_mask))
         lengths = tokens.shape[1] * torch.ones(len(tokens)) if attention_mask is None else attention_mask.sum(1)

@@ -4,7 +4,7 @@
 autoencoders by module path. Each autoencoder's edits wait in an invoke of their own, so NNsight serves them when the
 model gets there, whatever the order. The trace runs on the model's modules alone, as when activations are read:
 autoencoders do not run where nothing is edited, and stored edits of the user's are not replayed. Wrapping the modules
-takes longer than a small model's pass; where there are many calls, wrap once (`models.trace.plain_trace`) and pass that.
+takes longer than a small model's pass: for many calls, wrap once (`models.trace.plain_trace`) and pass that.
 
 Sampling is by the Gumbel-max rule (Gumbel 1954): the token with the largest log p / temperature + noise, noise from the
 row's own generator. No global generator is touched, and what a row becomes does not depend on the rows beside it.
@@ -19,19 +19,17 @@ from jaxtyping import Float, Int
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor, nn
 
-from sae_auto_interp.autoencoders.coder_editor import CoderEditor, FeatureEditor
+from sae_auto_interp.autoencoders.coder_editor import CoderEditor, FeatureEditor, TokenIds
 from sae_auto_interp.autoencoders.edits import Edit
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.placement import input_device, torch_model
 from sae_auto_interp.models.sites import evaluation_mode
 from sae_auto_interp.models.trace import plain_trace
 
-Tokens = Int[Tensor, "batch seq"]
-
 
 @torch.inference_mode()
 def edited_logits(
-    model: Any, tokens: Tokens, edits: Sequence[Edit], *, attention_mask: Tokens | None = None
+    model: Any, tokens: TokenIds, edits: Sequence[Edit], *, attention_mask: TokenIds | None = None
 ) -> Float[Tensor, "batch seq vocab"]:
     """Logits of the next token after each of `tokens`, in the model's dtype, in one forward pass.
 
@@ -49,11 +47,11 @@ def edited_logits(
 @torch.inference_mode()
 def generate_with_edits(
     model: Any,
-    prompts: Tokens,
+    prompts: TokenIds,
     edits: Sequence[Edit],
     n_new_tokens: int,
     *,
-    attention_mask: Tokens | None = None,
+    attention_mask: TokenIds | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
     temperature: float = 1.0,
 ) -> Int[Tensor, "batch longer"]:
@@ -64,8 +62,8 @@ def generate_with_edits(
     `edited_logits` does.
     """
     module = torch_model(model)
-    _check_generation(module, prompts, n_new_tokens, attention_mask, rngs, temperature)
     editor = FeatureEditor(model, edits, prompts, attention_mask, n_new_tokens)
+    _check_generation(module, prompts, n_new_tokens, attention_mask, rngs, temperature)
     device = input_device(module)
     mask = torch.ones_like(prompts) if attention_mask is None else attention_mask
     inputs: dict[str, Any] = {"input_ids": prompts.to(device), "attention_mask": mask.to(device)}
@@ -130,7 +128,7 @@ def _check_generation(
         raise InputError(f"{type(module).__name__} has no `generate`; give a causal language model of transformers")
     if n_new_tokens < 1:
         raise InputError(f"n_new_tokens={n_new_tokens}; give at least 1")
-    if attention_mask is not None and attention_mask.shape == prompts.shape and not bool(attention_mask[:, -1].all()):
+    if attention_mask is not None and not bool(attention_mask[:, -1].all()):
         raise InputError("prompts end in padding; pad them on the left, so that each goes on from its last token")
     if rngs is not None and len(rngs) != len(prompts):
         raise InputError(f"there are {len(rngs)} generators for {len(prompts)} prompts; give each its own")

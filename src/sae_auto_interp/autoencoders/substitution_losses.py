@@ -140,4 +140,4 @@ def _summed(batch: _Batch, losses: Float64[Array, "batch targets"], n_documents:
     """Sum over the counted tokens of each document."""
     documents = batch.documents[:, 1:]
     counts = (documents == batch.documents[:, :-1]) & batch.is_text[:, 1:]
-    return np.bincount(documents[counts], losses[counts], minlength=n_documents)
+    return np.bincount(documents[counts], losses[counts], minlength=n_documents).astype(np.float64)
