@@ -164,8 +164,8 @@ def test_places_without_a_vector_per_token(path: str, message: str) -> None:
     ],
 )
 def test_generations_that_cannot_be(model: Any, arguments: dict[str, Any], message: str) -> None:
+    defaults: dict[str, Any] = {"edits": [], "n_new_tokens": 3}
     with pytest.raises(InputError, match=message):
-        defaults: dict[str, Any] = {"edits": [], "n_new_tokens": 3}
         generate_with_edits(model, IDS, **(defaults | arguments))
 
 

@@ -46,7 +46,8 @@ class CoderEditor:
             )
         sites, target = self._placement.sites, self._placement.reconstructed
         own = [traced_value(submodule(model, site.module_path), site) for site in sites]
-        read = torch.cat([transformed(site, value) for site, value in zip(sites, own, strict=True)], dim=-1)
+        seen = [transformed(site, value).to(self._coder.device) for site, value in zip(sites, own, strict=True)]
+        read = seen[0] if len(seen) == 1 else torch.cat(seen, dim=-1)
         handle = submodule(model, target.module_path)
         value = own[-1] if self._placement.target is None else traced_value(handle, target)
         new = edited(self._coder, target, self._edits, read, value, self._piece(value, target))

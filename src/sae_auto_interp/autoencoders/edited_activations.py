@@ -40,14 +40,16 @@ def edited(
     value: Float[Tensor, "batch seq d_out"],
     piece: Piece,
 ) -> Float[Tensor, "batch seq d_out"]:
-    """`value`, which stands at `target`, with `edits` in it; itself where nothing is edited.
+    """`value`, which stands at `target`, with `edits`, at least one, in it; itself where no position is meant.
 
     `read` is what the coder reads there. Raises `WeightsError` where it reads or writes another number of dimensions.
     """
     marks = [marked(edit.positions, piece, value.shape[1]) for edit in edits]
-    places = torch.stack(marks).any(0).flatten().nonzero()[:, 0] if edits else torch.empty(0, dtype=torch.long)
-    new = value.reshape(-1, value.shape[-1]).clone() if len(places) else value
-    for part in places.split(RECONSTRUCTED_AT_ONCE) if len(places) else ():
+    places = torch.stack(marks).any(0).flatten().nonzero()[:, 0]
+    if len(places) == 0:
+        return value
+    new = value.reshape(-1, value.shape[-1]).clone()
+    for part in places.split(RECONSTRUCTED_AT_ONCE):
         here = [(edit, mark.flatten()[part].to(coder.device)) for edit, mark in zip(edits, marks, strict=True)]
         x = read.flatten(0, 1)[part.to(read.device)].to(coder.device)
         there = part.to(value.device)

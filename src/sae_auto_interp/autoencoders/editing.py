@@ -57,7 +57,8 @@ def generate_with_edits(
 ) -> Int[Tensor, "batch longer"]:
     """`prompts` and up to `n_new_tokens` after them, with the edits in every step; shorter where all rows end in EOS.
 
-    Greedy, or, with a generator for each row, sampled at `temperature`. Prompts of several lengths are padded on the
+    Greedy, whatever the checkpoint says of sampling, beams and repetition; or, with a generator for each row, sampled
+    at `temperature`. Prompts of several lengths are padded on the
     left, with `attention_mask` 0 there; a row that ends before others goes on with the padding token. Raises what
     `edited_logits` does.
     """

@@ -10,14 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_auto_interp.metrics.losses import LossEstimates
-from sae_auto_interp.report.display import visible, with_interval
+from sae_auto_interp.report.display import percent, visible, with_interval
 from sae_auto_interp.types import Estimate
 
 
 def losses_table(estimates: Mapping[str, LossEstimates]) -> Group:
     """One row per autoencoder; below it why a number or its interval is missing, where one is."""
-    n_documents = next((e.clean.n for e in estimates.values()), 0)
-    title = Text(f"Next-token loss in nats, and the fraction recovered; 95 % intervals over {n_documents} documents")
+    over = next((f"; {percent(e.clean.level)} intervals over {e.clean.n} documents" for e in estimates.values()), "")
+    title = Text(f"Next-token loss in nats, and the fraction recovered{over}")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Module", overflow="fold", min_width=15)
     for heading in ("Clean", "Reconstruction", "Mean", "Zero", "Recovered (mean)", "Recovered (zero)"):
