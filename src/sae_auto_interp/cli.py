@@ -248,6 +248,33 @@ def neighbours(
             typer.echo(f"neighbours: {path}")
 
 
+@app.command()
+def loss_recovered(
+    config: Annotated[Path, typer.Argument(help="Run file (YAML).", metavar="CONFIG.yaml", show_default=False)],
+    n_tokens: Annotated[
+        int | None, typer.Option("--n-tokens", min=1, help="Text tokens; by default as many as the run file says.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure how much of the model's next-token loss each autoencoder's reconstruction keeps.
+
+    1: as good as the activation itself; 0: no better than its mean (or zero) in its place. Explains nothing, stores
+    nothing.
+    """
+    from sae_auto_interp.config import load_config
+    from sae_auto_interp.pipeline.loss_recovered import run_loss_recovered
+    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.report.losses import losses_json, losses_table
+
+    settings = load_config(config)
+    with make_progress() as progress:
+        estimates = run_loss_recovered(settings, progress, n_tokens)
+    if as_json:
+        typer.echo(losses_json(estimates))
+    else:
+        _console().print(losses_table(estimates))
+
+
 def main() -> None:
     """Entry point: turns every error of ours into one line and an exit status."""
     try:
@@ -334,13 +361,11 @@ def _print_summary(run_dir: Path) -> None:
 
 
 def _console() -> "Console":
-    """Standard output as wide as its terminal, or as a file should be."""
+    """Standard output, with room for tables where it is no terminal."""
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        return Console(width=FILE_WIDTH)
-    return console
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=FILE_WIDTH)
 
 
 def _write_report(run_dir: Path) -> None:

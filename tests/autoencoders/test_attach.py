@@ -129,6 +129,38 @@ def test_a_second_coder_replaces_the_first(model: Any, sides: tuple[Any, Any]) -
     torch.testing.assert_close(traced(model, attached[BLOCK]), second(seen_by_hook(model, BLOCK, side=sides[1])))
 
 
+def test_however_often_coders_are_attached_the_last_runs_once_per_pass(model: Any) -> None:
+    coders = [tiny_coder("relu", seed=seed) for seed in range(3)]
+    n_runs = [0, 0, 0]
+    for i, coder in enumerate(coders):
+        coder.register_forward_hook(lambda *_, i=i: n_runs.__setitem__(i, n_runs[i] + 1))
+        attached = attach(model, {BLOCK: coder})
+        torch.testing.assert_close(traced(model, attached[BLOCK]), coder(seen_by_hook(model, BLOCK)))
+    assert n_runs == [2, 2, 2], "in the trace, and in the line above"
+    model.clear_edits()
+    attached = attach(model, {BLOCK: coders[0]})
+    assert traced(model, attached[BLOCK]).shape == (2, 5, 40)
+
+
+def test_hidden_states_handed_over_by_name_are_what_is_read() -> None:
+    class Inner(nn.Module):
+        def forward(self, scale: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+            return hidden_states * scale
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(scale=torch.ones(1), hidden_states=x)
+
+    model, coder = nnsight.NNsight(Outer()), coder_of(8, side="input")
+    attached = attach(model, {"inner": coder})
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(traced(model, attached["inner"], x=x), coder(x))
+
+
 def test_attaching_changes_nothing_in_what_the_model_computes(model: Any) -> None:
     with torch.inference_mode():
         before = model._module(input_ids=IDS).logits

@@ -3,8 +3,9 @@
 `load_autoencoders` finds the format from the files, here or on the hub; `load_oai_autoencoders`,
 `load_eai_autoencoders`, `load_sam_autoencoders` and the others read one format each. All attach coders to a model and
 return {module path: submodule}. `NeuronCoder`, `random_coder` and `CallableCoder` have no files: attach them with
-`attach.attach`. `save_autoencoder` writes a coder of any format in our own. Nothing here knows about caches, features
-or language-model clients.
+`attach.attach`. `save_autoencoder` writes a coder of any format in our own. `edited_logits`, `generate_with_edits` and
+`FeatureEditor` run the model with features changed. Nothing here knows about caches, features or language-model
+clients.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     from sae_auto_interp.autoencoders.callable_coder import CallableCoder
     from sae_auto_interp.autoencoders.circuit_tracer import load_circuit_tracer_transcoders
     from sae_auto_interp.autoencoders.coder import Coder
+    from sae_auto_interp.autoencoders.coder_editor import FeatureEditor
     from sae_auto_interp.autoencoders.crosscoder import load_crosscoder
     from sae_auto_interp.autoencoders.detect import load_autoencoders
     from sae_auto_interp.autoencoders.dictionary_learning import load_sam_autoencoders
+    from sae_auto_interp.autoencoders.editing import edited_logits, generate_with_edits
+    from sae_auto_interp.autoencoders.edits import FeatureEdit, Positions, Replacement
     from sae_auto_interp.autoencoders.gemma_scope import load_gemma_scope_autoencoders
     from sae_auto_interp.autoencoders.gemma_scope_2 import load_gemma_scope_2_autoencoders
     from sae_auto_interp.autoencoders.goodfire import load_goodfire_autoencoder
@@ -32,8 +36,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CallableCoder",
     "Coder",
+    "FeatureEdit",
+    "FeatureEditor",
     "NeuronCoder",
+    "Positions",
+    "Replacement",
     "SparseCoder",
+    "edited_logits",
+    "generate_with_edits",
     "load_autoencoders",
     "load_circuit_tracer_transcoders",
     "load_crosscoder",
@@ -53,8 +63,14 @@ __all__ = [
 _HOMES = {
     "CallableCoder": "callable_coder",
     "Coder": "coder",
+    "FeatureEdit": "edits",
+    "FeatureEditor": "coder_editor",
     "NeuronCoder": "neurons",
+    "Positions": "edits",
+    "Replacement": "edits",
     "SparseCoder": "sparse_coder",
+    "edited_logits": "editing",
+    "generate_with_edits": "editing",
     "load_autoencoders": "detect",
     "load_circuit_tracer_transcoders": "circuit_tracer",
     "load_crosscoder": "crosscoder",

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from nnsight import NNsight
+from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.coder import Coder
@@ -19,6 +20,7 @@ from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site, transformed
 from sae_auto_interp.models.site_names import resolve_site
 from sae_auto_interp.models.text_stack import text_stacks
+from sae_auto_interp.models.traced_value import traced_value
 
 
 def attach(model: Any, coders: Mapping[Any, Coder]) -> dict[str, Any]:
@@ -70,16 +72,34 @@ def _placement(model: Any, where: Any, coder: Coder) -> Placement:
 
 
 def _edit(model: Any, handle: Any) -> None:
-    """Run the coder in every trace. Which one, and what it reads, is looked up then: it may be replaced by another."""
-    with model.edit(inplace=True):
-        values = [_value(submodule(model, site.module_path), site) for site in placement_of(handle).sites]
-        handle.ae(values[0] if len(values) == 1 else torch.cat(values, dim=-1), hook=True)
+    """Run the coder in every trace, and at every step of a generation; stored once, however many coders come.
+
+    Which coder, and what it reads, is looked up then: it may have been replaced by another.
+    """
+    if any(edit is getattr(handle, "_ae_edit", None) for edit in model._edits):
+        return
+    with model.edit(inplace=True) as edit:
+        _encode_at_every_pass(model, handle, edit)
+    handle._ae_edit = model._edits[-1]
 
 
-def _value(handle: Any, site: Site) -> Tensor:
-    """What is read at a site, in a trace."""
-    value = handle.input if site.side == "input" else handle.output
-    return transformed(site, value if isinstance(value, Tensor) else value[site.item])
+def _encode_at_every_pass(model: Any, handle: Any, edit: Any) -> None:
+    """NNsight ends a loop without a bound by an error in the pass that does not come."""
+    n_passes = 0
+    try:
+        for _ in edit.iter[:]:
+            handle.ae(_read(model, placement_of(handle)), hook=True)
+            n_passes += 1
+    except OutOfOrderError:
+        if n_passes == 0:
+            raise
+
+
+def _read(model: Any, placement: Placement) -> Tensor:
+    """What the coder there reads, in a trace."""
+    sites = placement.sites
+    read = [transformed(site, traced_value(submodule(model, site.module_path), site)) for site in sites]
+    return read[0] if len(read) == 1 else torch.cat(read, dim=-1)
 
 
 def _check_alone(placed: list[tuple[Placement, Coder]], named: list[Any]) -> None:

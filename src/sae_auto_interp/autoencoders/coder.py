@@ -55,9 +55,17 @@ class Coder(nn.Module):
         """Reconstruction of the positions of `x` from their code."""
         raise NotImplementedError
 
-    def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
+    def decode_change(self, change: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """What is added to the reconstruction of `x` when its code changes by the entries of `change`, of any sign.
+
+        Decoders are affine in the code, so the code itself does not matter.
+        """
+        nothing = SparseCode(change.positions[:0], change.features[:0], change.values[:0])
+        return self.decode_sparse(change, x) - self.decode_sparse(nothing, x)
+
+    def encode(self, x: Float[Tensor, "n d_in"], features: Int64[Tensor, " kept"] | None = None) -> SparseCode:
         """The entries of the codes of `x` that are not zero (of all but signed coders: above zero), in order of
-        position; in float32 whatever the type of `x`, and without a gradient.
+        position; in float32 whatever the type of `x`, and without a gradient. `features` are as for `encoder`.
 
         Raises `WeightsError` when `x` has another number of dimensions than the coder reads, and `InputError` when it
         holds NaN, infinite or overflowing values.
@@ -65,7 +73,7 @@ class Coder(nn.Module):
         self.check_dimensions(x, "the activations have")
         if not bool(is_sound(x)):
             raise InputError(f"activations hold NaN, infinite or larger values than {LARGEST_ACTIVATION:g}")
-        return self.encoder().encode(x)
+        return self.encoder(features).encode(x)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
         """The dense code: what `submodule.ae.output` shows in a trace."""

@@ -33,6 +33,11 @@ def denormalise(
     return out * scale + shift
 
 
+def rescale(change: Float[Tensor, "n d"], x: Float[Tensor, "n d_in"], how: Normalisation) -> Float[Tensor, "n d"]:
+    """A change of the decoder's output in the scale of the input `x`."""
+    return change if how == "none" else change * _shift_and_scale(x, how)[1]
+
+
 def _shift_and_scale(x: Tensor, how: Normalisation) -> tuple[Tensor, Tensor]:
     if how == "layer_norm":
         mean = x.mean(-1, keepdim=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoder import Encoder, Scratch, SparseCode
-from sae_auto_interp.autoencoders.normalisation import denormalise, normalise
+from sae_auto_interp.autoencoders.normalisation import denormalise, normalise, rescale
 from sae_auto_interp.autoencoders.other_encoders import AbsTopKEncoder, CodeEncoder, GroupMaxEncoder, MappedEncoder
 from sae_auto_interp.autoencoders.settings import HAS_K, CoderSettings
 from sae_auto_interp.errors import WeightsError
@@ -119,12 +119,19 @@ class SparseCoder(Coder):
         return self._finished(codes @ self.w_dec, x)
 
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
-        out = torch.zeros(len(x), self.w_dec.shape[1], device=self.w_dec.device)
+        return self._finished(self._written(code, len(x)), x)
+
+    def decode_change(self, change: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        return rescale(self._written(change, len(x)), x.float(), self.settings.normalisation)
+
+    def _written(self, code: SparseCode, n: int) -> Float[Tensor, "n d_out"]:
+        """The entries times the decoder's rows, summed at each of `n` positions."""
+        out = torch.zeros(n, self.w_dec.shape[1], device=self.w_dec.device)
         for first in range(0, len(code.values), GATHERED_AT_ONCE):
             places = slice(first, first + GATHERED_AT_ONCE)
             rows = self.w_dec[code.features[places]] * code.values[places, None]
             out.index_add_(0, code.positions[places], rows)
-        return self._finished(out, x)
+        return out
 
     def direction(self, feature: int) -> Float[Tensor, " d_out"]:
         """What the feature writes: its row of the decoder."""

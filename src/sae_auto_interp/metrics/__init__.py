@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         upper_bound,
         wilson,
     )
+    from sae_auto_interp.metrics.losses import LossEstimates, loss_estimates, loss_recovered, mean_loss
     from sae_auto_interp.metrics.multiple import benjamini_hochberg, holm
     from sae_auto_interp.metrics.noise import balanced_accuracy_variance, disattenuated_correlation, reliability
     from sae_auto_interp.metrics.power import (
@@ -64,6 +65,7 @@ _HOME_OF = {
     "Confusion": "classification",
     "FailureBounds": "sensitivity",
     "Interval": "intervals",
+    "LossEstimates": "losses",
     "PairedComparison": "comparison",
     "Resampling": "bootstrap",
     "RunMetric": "run_level",
@@ -93,8 +95,11 @@ _HOME_OF = {
     "features_needed": "power",
     "half_width": "power",
     "holm": "multiple",
+    "loss_estimates": "losses",
+    "loss_recovered": "losses",
     "mcc": "classification",
     "mcc_at_density": "prevalence",
+    "mean_loss": "losses",
     "mean_over_features": "run_level",
     "mover_mean_of_two": "intervals",
     "paired_difference": "run_level",
@@ -124,6 +129,7 @@ __all__ = [
     "Confusion",
     "FailureBounds",
     "Interval",
+    "LossEstimates",
     "PairedComparison",
     "Resampling",
     "RunMetric",
@@ -153,8 +159,11 @@ __all__ = [
     "features_needed",
     "half_width",
     "holm",
+    "loss_estimates",
+    "loss_recovered",
     "mcc",
     "mcc_at_density",
+    "mean_loss",
     "mean_over_features",
     "mover_mean_of_two",
     "paired_difference",

@@ -44,10 +44,8 @@ class SiteReader:
             raise StopForward
 
     def _checked(self, site: Site, value: Any) -> Tensor:
-        if site.transform == "token_ids":
-            return _token_ids(value, site.module_path, self._shape)
-        item = site.item if site.side == "output" else 0
-        return _vectors(_tensor(value, item, site.module_path), site.module_path, self._shape)
+        found = site_tensor(site, value)
+        return found if site.transform == "token_ids" else _vectors(found, site.module_path, self._shape)
 
     def check_all_read(self) -> None:
         """Raise `InputError` with the sites that the forward pass never reached."""
@@ -98,10 +96,16 @@ def uncompiled() -> Generator[None]:
         yield
 
 
-def _tensor(value: Any, item: int, path: str) -> Tensor:
-    """Attention layers and older blocks give tuples with the hidden states first."""
+def site_tensor(site: Site, value: Any) -> Tensor:
+    """The tensor that is meant among what a module reads or gives; raises `InputError` where it is none.
+
+    Attention layers and older blocks give tuples with the hidden states first.
+    """
+    path, item = site.module_path, site.item if site.side == "output" else 0
     is_tuple = isinstance(value, tuple | list)
     found = value[item] if is_tuple and len(value) > item else None if is_tuple or item else value
+    if site.transform == "token_ids":
+        return _token_ids(found, path)
     if not isinstance(found, Tensor) or not found.is_floating_point():
         given = f"numbers of type {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         which = f"item {item} of " if item else ""
@@ -109,8 +113,8 @@ def _tensor(value: Any, item: int, path: str) -> Tensor:
     return found
 
 
-def _token_ids(value: Any, path: str, shape: torch.Size) -> Int[Tensor, "batch seq"]:
-    if not isinstance(value, Tensor) or value.is_floating_point() or value.shape != shape:
+def _token_ids(value: Any, path: str) -> Int[Tensor, "batch seq"]:
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.ndim != 2:
         raise InputError(f"{path} does not read token ids; they are what the model's token embedding reads")
     return value
 

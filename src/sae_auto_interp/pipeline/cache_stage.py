@@ -12,16 +12,14 @@ from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.token_rows import token_rows
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import CacheManifest
+from sae_auto_interp.types import CacheManifest, TokenRows
 
 
 def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
     """Cache every autoencoder of the run; returns at once when that is already done."""
     done = directory.features / MANIFEST
     if not done.is_file():
-        progress.note("loading the subject model and its autoencoders")
-        model, attached = _load(config, directory)
-        rows = token_rows(config, directory, model.tokenizer, _bos_policies(attached), progress)
+        model, attached, rows = load_inputs(config, directory, progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
         manifests: dict[str, CacheManifest] = cache.save_splits(config.cache.n_splits, directory.features)
@@ -40,6 +38,15 @@ def _note_masked(manifests: Mapping[str, CacheManifest], progress: Progress) -> 
             )
 
 
+def load_inputs(
+    config: RunConfig, directory: RunDirectory, progress: Progress
+) -> tuple[Any, dict[str, Any], TokenRows]:
+    """The subject model, {module path: submodule with its autoencoder}, and the rows, which `directory` keeps."""
+    progress.note("loading the subject model and its autoencoders")
+    model, attached = _load(config, directory)
+    return model, attached, token_rows(config, directory, model.tokenizer, _bos_policies(attached), progress)
+
+
 def _load(config: RunConfig, directory: RunDirectory) -> tuple[Any, dict[str, Any]]:
     from sae_auto_interp.models.subject import load_subject_model
 
@@ -55,10 +62,11 @@ def _load(config: RunConfig, directory: RunDirectory) -> tuple[Any, dict[str, An
 
 
 def _bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
-    """Of each autoencoder: whether it was trained on rows that begin with BOS."""
+    """Of each autoencoder that cares: whether it was trained on rows that begin with BOS."""
     from sae_auto_interp.autoencoders.attach import attached_coder
 
-    return {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
+    wanted = {path: attached_coder(handle).settings.prepend_bos for path, handle in attached.items()}
+    return {path: bos for path, bos in wanted.items() if bos is not None}
 
 
 def _attach(

@@ -77,7 +77,7 @@ def bos_policy(config: RunConfig, policies: Mapping[str, bool]) -> BosPolicy:
         raise ConfigError(
             f"the autoencoders disagree on a BOS token in front ({listed}); set data.prepend_bos, or run them apart"
         )
-    return BosPolicy(next(iter(policies.values())), "autoencoders")
+    return BosPolicy(next(iter(policies.values()), False), "autoencoders")
 
 
 def rebuilt_rows(manifest: Path, tokenizer: Any) -> TokenRows:
