@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, percentile_interval, resampled_means
+from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES, percentile_interval, resampled_means
+from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.types import Array, Estimate
 
-DEFAULT_RESAMPLES = 10_000
 _METHOD = "ratio of sums, percentile bootstrap over documents"
 _ONE_DOCUMENT = "one document gives no interval"
 
