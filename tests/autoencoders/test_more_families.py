@@ -142,6 +142,12 @@ def test_half_precision_is_read(write: Write, tmp_path: Path) -> None:
     assert {value.dtype for value in coder.state_dict().values()} == {torch.float32}
 
 
+def test_files_of_the_older_kind_are_known_too(tmp_path: Path) -> None:
+    file = single.goodfire(tmp_path, random_weights()).path
+    torch.save(torch.load(file, weights_only=True), file, _use_new_zipfile_serialization=False)
+    assert detect_family(file)[0] == "goodfire"
+
+
 PICKLED: dict[str, tuple[Write, str]] = {
     "dictionary_learning": (dl.batch_top_k, "trainer_0/ae.pt"),
     "qwen_scope": (scopes.qwen_scope, f"SAE-Res-Qwen3-1.7B-Base-W32K-L0_{K}/layer1.sae.pt"),

@@ -258,3 +258,25 @@ def test_a_config_with_a_broken_submodule_is_answered_with_the_nearest(tmp_path:
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnknownNameError, match=r"did you mean 'transformer\.h\.1\.mlp'"):
         load_sam_autoencoders(tiny("gpt2"), None, tmp_path)
+
+
+def as_in_the_hubs_cache(root: Path, repository: str) -> Path:
+    """A copy of the files where each is a link to a blob without a name, below `models--{repository}/snapshots`."""
+    cache = root.parent / "hub" / f"models--google--{repository}"
+    (cache / "blobs").mkdir(parents=True)
+    for number, file in enumerate(sorted(path for path in root.rglob("*") if path.is_file())):
+        blob = file.rename(cache / "blobs" / str(number))
+        link = cache / "snapshots" / "abc" / file.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    return cache / "snapshots" / "abc"
+
+
+def test_names_are_read_from_the_hubs_cache_though_its_files_are_links(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    scopes.gemma_scope_2_cross_layer(tmp_path / "files", random_weights())
+    root = as_in_the_hubs_cache(tmp_path / "files", "gemma-scope-2-1b-pt")
+    attached = load_autoencoders(tiny("gemma3"), root, ["clt/width_16k_l0_medium/params_layer_1"])
+    (handle,) = attached.values()
+    assert attached_coder(handle).settings.claims.model == "google/gemma-3-1b-pt"
+    assert str(placement_of(handle).sites[0]) == "model.layers.1.pre_feedforward_layernorm:out"

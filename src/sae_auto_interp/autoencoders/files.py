@@ -57,14 +57,14 @@ def read_torch_file(path: Path) -> dict[str, Any]:
 
 
 def torch_file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors of a `.pt` file by name, without reading their values; none if it is refused or damaged."""
+    """The tensors of a `.pt` file by name, without reading their values (older than PyTorch 1.6: by reading them); none
+    if it is refused or damaged."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, *_DAMAGED):
         return {}
-    return (
-        {str(k): tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
-    )
+    items = state.items() if isinstance(state, dict) else ()
+    return {str(name): tuple(value.shape) for name, value in items if isinstance(value, Tensor)}
 
 
 def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:

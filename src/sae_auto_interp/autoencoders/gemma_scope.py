@@ -110,7 +110,7 @@ def _coders(model: Any, root: Path, chosen: Sequence[str] | None, kind: str | No
 
 def _kind(directory: Path) -> str:
     """By the nearest directory that says it: `gemma-scope-2b-pt-res`, also within the hub's `models--google--...`."""
-    for part in reversed(directory.resolve().parts):
+    for part in reversed(directory.absolute().parts):
         match = re.search(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)(?:$|-)", part)
         if match:
             return match[1]
@@ -122,7 +122,7 @@ def _kind(directory: Path) -> str:
 
 def _layer(directory: Path) -> str:
     """The layer's number, or `embedding`."""
-    for part in reversed(directory.resolve().parts):
+    for part in reversed(directory.absolute().parts):
         match = re.fullmatch(r"layer_(\d+)|(embedding)", part)
         if match:
             return match[1] or match[2]
@@ -130,7 +130,7 @@ def _layer(directory: Path) -> str:
 
 
 def _claims(directory: Path) -> CoderClaims:
-    path = directory.resolve().as_posix()
+    path = directory.absolute().as_posix()
     model = re.search(r"gemma-scope-(\d+b)-(pt|it)", path)
     l0 = re.search(r"average_l0_(\d+)", path)
     name = f"google/gemma-2-{model[1]}" + ("-it" if model[2] == "it" else "") if model else None

@@ -128,7 +128,7 @@ def _config(file: Path) -> dict[str, Any]:
 
 def _inferred(file: Path) -> dict[str, Any]:
     """Of cross-layer transcoders the file's name alone says the layer."""
-    parts = file.resolve().with_suffix("").parts if file.name != "params.safetensors" else file.resolve().parent.parts
+    parts = file.absolute().with_suffix("").parts if file.name != "params.safetensors" else file.absolute().parent.parts
     layer = next((match[1] for part in reversed(parts) if (match := re.search(r"layer_(\d+)", part))), None)
     kind = next((kind for part in reversed(parts) for kind in _INFERRED if kind in part), None)
     if layer is None or kind is None:

@@ -105,5 +105,5 @@ def _files(root: Path) -> dict[int, Path]:
 
 def _repository(file: Path) -> re.Match[str] | None:
     """The nearest directory that is called as the repositories are; also within the hub's `models--Qwen--...`."""
-    found = (_REPOSITORY.search(part) for part in reversed(file.resolve().parts))
+    found = (_REPOSITORY.search(part) for part in reversed(file.absolute().parts))
     return next((match for match in found if match), None)
