@@ -3,6 +3,7 @@
 model: path or hub id
 autoencoders: [directory, ...]
 data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
+preflight: {n_tokens: 4096, allow: [...]}
 features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
 scorers: [detection, fuzzing]
@@ -12,6 +13,7 @@ client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
+from sae_auto_interp.fit_types import OVERRIDABLE
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
@@ -63,6 +66,8 @@ class AutoencoderConfig(_Section):
 
     path: str
     module_paths: tuple[str, ...] | None = None
+    site: str | None = None
+    """Where its one autoencoder reads, if not where its files say: `transformer.h.1:out`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +100,29 @@ class CacheConfig(_Section):
     """Memory for activations waiting to be written; sorting them takes as much again for a moment."""
     backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
     """How the model's activations are read: torch hooks, or an NNsight trace. Both give the same bits."""
+
+
+class PreflightConfig(_Section):
+    """The check of the autoencoders before caching (docs/check.md); changes no result, so it is not fingerprinted."""
+
+    enabled: bool = True
+    n_tokens: int = Field(default=4096, ge=1)
+    """Text tokens that the figures are measured on: the first of the run's rows."""
+    allow: tuple[str, ...] = ()
+    """What may pass though it would be refused, by name: fvu, l0, model, ..."""
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("allow")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in OVERRIDABLE:
+                raise UnknownNameError("refusal to allow", name, OVERRIDABLE)
+        return names
 
 
 class FeaturesConfig(_Section):
@@ -138,6 +166,7 @@ class RunConfig(_Section):
     """Of the subject model: float32, bfloat16, float16, or "auto", as its files say. Coders encode in float32."""
     autoencoders: tuple[AutoencoderConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()
+    preflight: PreflightConfig = PreflightConfig()
     cache: CacheConfig = CacheConfig()
     features: FeaturesConfig = FeaturesConfig()
     explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
@@ -170,6 +199,17 @@ def parse_config(content: dict[str, Any], where: str = "configuration") -> RunCo
         return RunConfig.model_validate(content)
     except ValidationError as error:
         raise _first_problem(error, where) from error
+
+
+def with_preflight(
+    config: RunConfig, *, allow: Iterable[str] = (), n_tokens: int | None = None, enabled: bool | None = None
+) -> RunConfig:
+    """The configuration with more allowed, and with other settings of its check where they are given."""
+    changed: dict[str, Any] = config.preflight.model_dump()
+    changed["allow"] = tuple(dict.fromkeys((*config.preflight.allow, *allow)))
+    given = {"n_tokens": n_tokens, "enabled": enabled}
+    changed |= {name: value for name, value in given.items() if value is not None}
+    return config.model_copy(update={"preflight": PreflightConfig.model_validate(changed)})
 
 
 def dump_config(config: RunConfig) -> str:
@@ -223,7 +263,7 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "autoencoders": AutoencoderConfig,
+        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     return list(model.model_fields)

@@ -91,7 +91,7 @@ class Coder(nn.Module):
     def encoding_facts(self) -> dict[str, Any]:
         """What decides the codes beside the weights, and not what the weights are called; for fingerprints."""
         settings = asdict(self.settings)
-        for name in ("family", "source", "claims"):
+        for name in ("family", "source", "claims", "reconstructs"):
             del settings[name]
         sites = [] if self.placement is None else [str(site) for site in self.placement.sites]
         return settings | {"sites": sites}

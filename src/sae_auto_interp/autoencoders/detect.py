@@ -16,6 +16,8 @@ from sae_auto_interp.autoencoders import openai, saelens, sparsify
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +35,30 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {"openai": openai, "sparsify": sparsify, "saelens": saelens}
 
 
-def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
+def load_autoencoders(
+    model: Any, ref: str | Path, module_paths: Sequence[str] | None = None, *, site: str | None = None
+) -> dict[str, Any]:
     """Attach the coders in the directory `ref`; returns {module path: submodule}.
 
     `module_paths` chooses among them in the family's own words: layer numbers (OpenAI), module paths (sparsify),
-    directory names (SAELens); None takes all. Raises `InputError` when the files are of no known family.
+    directory names (SAELens); None takes all. `site` is where the one coder there reads, if not where its files say.
+    Raises `InputError` when the files are of no known family.
     """
     root = Path(ref)
     family, reason = detect_family(root)
     logger.info("%s holds %s autoencoders: %s", root, family, reason)
-    return attach(model, FAMILIES[family].coders_in(model, root, module_paths))
+    coders = FAMILIES[family].coders_in(model, root, module_paths)
+    return attach(model, coders if site is None else _moved(model, coders, site, root))
+
+
+def _moved(model: Any, coders: Mapping[Any, Coder], site: str, root: Path) -> dict[Placement, Coder]:
+    """The one coder, reading at `site`; what a transcoder reconstructs stays."""
+    if len(coders) != 1:
+        found = ", ".join(map(str, coders))
+        raise InputError(f"autoencoders: site={site!r} is for one, but {root} holds {found}; choose by module_paths")
+    ((where, coder),) = coders.items()
+    target = where.target if isinstance(where, Placement) else None
+    return {Placement((resolve_site(model, site),), target): coder}
 
 
 def detect_family(root: Path) -> tuple[str, str]:

@@ -40,6 +40,8 @@ class CoderSettings:
     source: str = ""
     """File or directory that the weights were read from, for messages and manifests."""
     claims: CoderClaims = CoderClaims()
+    reconstructs: bool = True
+    """False where decoder rows are only to be looked at, as of one layer of a cross-layer transcoder, or are none."""
 
     @property
     def is_signed(self) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
-from sae_auto_interp.config import STANDARD_LIBRARY, RunConfig, resolve_path
+from sae_auto_interp.config import STANDARD_LIBRARY, AutoencoderConfig, RunConfig, resolve_path
 from sae_auto_interp.errors import ConfigError
+from sae_auto_interp.pipeline.preflight_stage import run_preflight
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import Document, TokenRows
@@ -19,8 +20,10 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     done = directory.features / MANIFEST
     if not done.is_file():
         progress.note("loading the subject model and its autoencoders")
-        model, attached = _load(config)
-        rows = _token_rows(config, directory, model.tokenizer, _prepend_bos(config, attached))
+        model = load_model(config)
+        attached = load_attached(config, model)
+        rows = _token_rows(config, directory, model.tokenizer, prepend_bos_for(config, attached))
+        run_preflight(config, directory, model, attached, rows, progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
         manifests = cache.save_splits(config.cache.n_splits, directory.features)
@@ -28,19 +31,31 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     shutil.rmtree(directory.unfinished, ignore_errors=True)
 
 
-def _load(config: RunConfig) -> tuple[Any, dict[str, Any]]:
-    from sae_auto_interp.autoencoders import load_autoencoders
+def load_model(config: RunConfig) -> Any:
+    """The run's subject model."""
     from sae_auto_interp.models.subject import load_subject_model
 
-    model = load_subject_model(resolve_path(config.model), config.device, config.dtype)
+    return load_subject_model(resolve_path(config.model), config.device, config.dtype)
+
+
+def load_attached(config: RunConfig, model: Any) -> dict[str, Any]:
+    """The run's autoencoders, {module path: submodule}."""
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
-        found = load_autoencoders(model, resolve_path(autoencoder.path), autoencoder.module_paths)
-        twice = sorted(set(found) & set(attached))
-        if twice:
-            raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
-        attached |= found
-    return model, attached
+        add_attached(attached, autoencoder, model)
+    return attached
+
+
+def add_attached(attached: dict[str, Any], autoencoder: AutoencoderConfig, model: Any) -> None:
+    """Attach one entry of the run file, and add it to those that are attached."""
+    from sae_auto_interp.autoencoders import load_autoencoders
+
+    path = resolve_path(autoencoder.path)
+    found = load_autoencoders(model, path, autoencoder.module_paths, site=autoencoder.site)
+    twice = sorted(set(found) & set(attached))
+    if twice:
+        raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
+    attached |= found
 
 
 def _feature_cache(
@@ -59,14 +74,18 @@ def _token_rows(config: RunConfig, directory: RunDirectory, tokenizer: Any, prep
     """The run's rows: made once, then read back, so that a resumed run sees the same text whatever Python runs it."""
     if directory.tokens.is_file():
         return directory.load_tokens()
-    from sae_auto_interp.data.rows import build_token_rows
-
-    data = config.data
-    rows = build_token_rows(
-        _documents(config), tokenizer, ctx_len=data.ctx_len, n_tokens=data.n_tokens, prepend_bos=prepend_bos
-    )
+    rows = new_rows(config, tokenizer, prepend_bos, config.data.n_tokens)
     directory.save_tokens(rows)
     return rows
+
+
+def new_rows(config: RunConfig, tokenizer: Any, prepend_bos: bool, n_tokens: int) -> TokenRows:
+    """The run's first rows, which hold at least `n_tokens` text tokens."""
+    from sae_auto_interp.data.rows import build_token_rows
+
+    return build_token_rows(
+        _documents(config), tokenizer, ctx_len=config.data.ctx_len, n_tokens=n_tokens, prepend_bos=prepend_bos
+    )
 
 
 def _documents(config: RunConfig) -> Iterator[Document]:
@@ -81,7 +100,7 @@ def _documents(config: RunConfig) -> Iterator[Document]:
             yield Document(document.name, document.text[:limit])
 
 
-def _prepend_bos(config: RunConfig, attached: dict[str, Any]) -> bool:
+def prepend_bos_for(config: RunConfig, attached: dict[str, Any]) -> bool:
     """What the configuration says, else what the autoencoders were trained with, if they agree."""
     if config.data.prepend_bos is not None:
         return config.data.prepend_bos

@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae_auto_interp.report.fit_table import preflight_table
     from sae_auto_interp.report.html import write_report
     from sae_auto_interp.report.summary import summarise, summarise_store
     from sae_auto_interp.report.table import run_table
@@ -29,6 +30,7 @@ _HOME_OF = {
     "RunSummary": "values",
     "Variant": "values",
     "VariantSummary": "values",
+    "preflight_table": "fit_table",
     "run_table": "table",
     "summarise": "summary",
     "summarise_store": "summary",
@@ -43,6 +45,7 @@ __all__ = [
     "RunSummary",
     "Variant",
     "VariantSummary",
+    "preflight_table",
     "run_table",
     "summarise",
     "summarise_store",
