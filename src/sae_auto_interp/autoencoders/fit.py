@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION
-from sae_auto_interp.errors import WeightsError
 from sae_auto_interp.fit_types import FitFigures
 from sae_auto_interp.models.backends import ActivationReader, activation_reader
 from sae_auto_interp.models.identity import check_token_ids
@@ -64,7 +63,8 @@ class FitMeter:
     def measure(self, wirings: Mapping[str, Wiring]) -> dict[str, FitFigures]:
         """The figures of each wiring, all from one pass over the rows.
 
-        Raises `WeightsError` for a coder of other dimensions than its site, and what reading the sites raises.
+        Raises what reading the sites raises, and `WeightsError` for a coder of other dimensions than its site; what it
+        reconstructs must have those that it writes (see `fit_search.misfit`).
         """
         sums = {name: FitSums(wiring.coder) for name, wiring in wirings.items()}
         names = {site: str(i) for i, site in enumerate(sites_of(wirings.values()))}
@@ -124,9 +124,6 @@ class FitSums:
             self._add_reconstruction(y.double(), self._coder.decode_sparse(code, x).double())
 
     def _add_reconstruction(self, y: Float[Tensor, "n d_out"], out: Float[Tensor, "n d_out"]) -> None:
-        if out.shape != y.shape:
-            source = self._coder.settings.source or "the autoencoder"
-            raise WeightsError(f"{source} writes {out.shape[1]} dimensions, but what it reconstructs has {y.shape[1]}")
         total = y.sum(0)
         self._total = total if self._total is None else self._total + total
         self._square += float(y.square().sum())

@@ -18,40 +18,30 @@ def other_placements(model: Any, placement: Placement) -> dict[Placement, str]:
     """{placement: what is other about it}. None for coders that read several sites side by side."""
     if len(placement.sites) > 1:
         return {}
-    site = placement.sites[0]
-    names = hook_names_near(model, site)
-    found = {
-        Placement((other,), placement.target): f"at {named(other, names)}" for other in other_sites(model, site, names)
-    }
-    if placement.target is not None:
-        names = hook_names_near(model, placement.target)
-        for other in other_sites(model, placement.target, names):
+    site, target = placement.sites[0], placement.target
+    names = _hook_names(model)
+    found = {Placement((other,), target): f"at {named(other, names)}" for other in other_sites(model, site)}
+    if target is not None:
+        for other in other_sites(model, target):
             found[Placement((site,), other)] = f"reconstructing {named(other, names)}"
     return {place: what for place, what in found.items() if place != placement}
 
 
-def other_sites(model: Any, site: Site, names: dict[Site, str]) -> list[Site]:
-    """The sites to try instead of `site`, each once; `names` are those near it."""
+def other_sites(model: Any, site: Site) -> list[Site]:
+    """The sites to try instead of `site`, each once."""
     transforms = [replace(site, transform=how, epsilon=0.0) for how in ("none", "centred") if how != site.transform]
-    elsewhere = _in_other_layers(model, site) or [
-        replace(site, side="input" if site.side == "output" else "output", item=0)
-    ]
-    found = dict.fromkeys([*elsewhere, *names, *transforms])
-    return sorted((other for other in found if other != site), key=lambda other: other.transform != "none")
-
-
-def hook_names_near(model: Any, site: Site) -> dict[Site, str]:
-    """{site: hook name} of the block that holds `site` and the blocks beside it; of two names the first."""
     stack = _stack(model)
     layer = None if stack is None else layer_of(stack, site)
     if stack is None or layer is None:
-        return {}
-    found: dict[Site, str] = {}
-    for near in (layer, layer - 1, layer + 1):
-        if 0 <= near < stack.n_layers:
-            for name, each in sites_of_layer(model, near).items():
-                found.setdefault(each, name)
-    return found
+        elsewhere = [replace(site, side="input" if site.side == "output" else "output", item=0)]
+    else:
+        beside = [near for near in (layer, layer - 1, layer + 1) if 0 <= near < stack.n_layers]
+        elsewhere = [
+            *_in_other_layers(stack, site, layer),
+            *(each for near in beside for each in sites_of_layer(model, near).values()),
+        ]
+    found = dict.fromkeys([*elsewhere, *transforms])
+    return sorted((other for other in found if other != site), key=lambda other: other.transform != "none")
 
 
 def layer_of(stack: TextStack, site: Site) -> int | None:
@@ -68,12 +58,18 @@ def named(site: Site, names: dict[Site, str]) -> str:
     return f"{site} ({names[site]})" if site in names else str(site)
 
 
-def _in_other_layers(model: Any, site: Site) -> list[Site]:
-    """The same place in each other block, nearest first."""
+def _hook_names(model: Any) -> dict[Site, str]:
+    """{site: hook name} of the whole model; of two names the first."""
     stack = _stack(model)
-    layer = None if stack is None else layer_of(stack, site)
-    if stack is None or layer is None:
-        return []
+    found: dict[Site, str] = {}
+    for layer in range(0 if stack is None else stack.n_layers):
+        for name, site in sites_of_layer(model, layer).items():
+            found.setdefault(site, name)
+    return found
+
+
+def _in_other_layers(stack: TextStack, site: Site, layer: int) -> list[Site]:
+    """The same place in each other block, nearest first."""
     below = site.module_path.removeprefix(stack.path_to(stack.block_path(layer))).removeprefix(".")
     others = sorted(set(range(stack.n_layers)) - {layer}, key=lambda other: (abs(other - layer), other))
     return [replace(site, module_path=joined(stack.path_to(stack.block_path(other)), below)) for other in others]

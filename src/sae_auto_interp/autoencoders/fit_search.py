@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
+from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.fit import FitMeter, Wiring
 from sae_auto_interp.autoencoders.fit_changes import changes_of
 from sae_auto_interp.autoencoders.fit_places import other_placements
@@ -48,7 +51,15 @@ def misfit(wiring: Wiring, widths: dict[Site, int]) -> str | None:
     d_in = sum(widths[site] for site in place.sites)
     if d_in != coder.d_in:
         return f"it reads {coder.d_in} dimensions, but {' and '.join(map(str, place.sites))} gives {d_in}"
+    d_target = d_in if place.target is None else widths[place.target]
+    if coder.settings.reconstructs and (d_out := _d_out(coder)) != d_target:
+        return f"it writes {d_out} dimensions, but {place.reconstructed}, which it reconstructs, has {d_target}"
     return None
+
+
+def _d_out(coder: Coder) -> int:
+    """Dimensions that a coder writes."""
+    return coder.reconstruct(torch.zeros(1, coder.d_in, device=coder.device)).shape[1]
 
 
 def reversed_wirings(wirings: Mapping[str, Wiring]) -> dict[str, Wiring]:
