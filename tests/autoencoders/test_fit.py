@@ -89,14 +89,17 @@ def test_of_no_usable_token_nothing_is_said(model: nn.Module, rows: TokenRows) -
         broken.transformer.wte.weight.fill_(float("inf"))
     found = measure(broken, rows, Wiring(coder(), Placement((HERE,))))
     assert (found.n_tokens, found.n_unusable_tokens) == (0, 49)
-    assert found.fvu is None and found.l0 is None and found.mean_norm is None
+    assert found.fvu is None
+    assert found.l0 is None
+    assert found.mean_norm is None
 
 
 def test_what_is_constant_has_no_variance_to_explain(model: nn.Module, rows: TokenRows) -> None:
     """Rows of one token, read where position plays no part."""
     same = TokenRows(np.full((2, 12), 7, np.int32), np.zeros((2, 12), np.int32), ("text",))
     found = measure(model, same, Wiring(coder(), Placement((Site("transformer.wte"),))))
-    assert found.fvu is None and found.l0 is not None
+    assert found.fvu is None
+    assert found.l0 is not None
 
 
 def test_dimensions_that_do_not_go_together_are_said_before_anything_is_measured() -> None:
@@ -110,7 +113,8 @@ def test_dimensions_that_do_not_go_together_are_said_before_anything_is_measured
 def test_the_places_that_are_tried(model: nn.Module) -> None:
     tried = other_placements(model, Placement((HERE,)))
     sites = [place.sites[0] for place in tried]
-    assert HERE not in sites and len(set(sites)) == len(sites)
+    assert HERE not in sites
+    assert len(set(sites)) == len(sites)
     assert sites[:2] == [Site("transformer.h.0"), Site("transformer.h.2")]
     assert Site("transformer.h.1.ln_2", "input") in sites
     assert sites[-1].transform != "none"

@@ -1,4 +1,4 @@
-"""The check from the command line, and before caching: what passes, what is refused, and how a refusal is overridden."""
+"""The check on the command line and before caching: what passes, what is refused, how a refusal is overridden."""
 
 import json
 from pathlib import Path
@@ -23,13 +23,15 @@ def test_the_embedded_autoencoders_pass_and_are_shown(tmp_path: Path) -> None:
     run_file = write_run_file(tmp_path, autoencoders=SPARSIFY)
     done = sae_auto_interp("check", run_file, "--n-tokens", "1000")
     assert done.returncode == 0, done.stderr
-    assert "transformer.h.2:out" in done.stdout and "fits" in done.stdout
+    assert "transformer.h.2:out" in done.stdout
+    assert "fits" in done.stdout
     same = sae_auto_interp(
         "check", "--model", "embedded:language_model", "--autoencoders", SPARSIFY, "--n-tokens", "1000", "--json"
     )
     assert same.returncode == 0, same.stderr
     (found,) = json.loads(same.stdout)
-    assert found["module_path"] == "transformer.h.2" and 0 < found["figures"]["fvu"] < 0.2
+    assert found["module_path"] == "transformer.h.2"
+    assert 0 < found["figures"]["fvu"] < 0.2
     assert found["findings"] == []
 
 
@@ -47,7 +49,8 @@ def test_each_refused_autoencoder_has_a_message(tmp_path: Path) -> None:
     assert done.returncode == 2
     messages = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(messages) == 2
-    assert "transformer.h.1 does not fit" in messages[0] and "transformer.h.2:out" in messages[0]
+    assert "transformer.h.1 does not fit" in messages[0]
+    assert "transformer.h.2:out" in messages[0]
     assert "--allow site" in messages[0]
     assert "encoder.weight" in messages[1] or "w_enc holds NaN" in messages[1]
     assert "--allow" not in messages[1]
@@ -56,21 +59,26 @@ def test_each_refused_autoencoder_has_a_message(tmp_path: Path) -> None:
 def test_a_refused_run_is_mended_in_the_same_directory(tmp_path: Path) -> None:
     out = tmp_path / "run"
     refused = sae_auto_interp("cache", write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000), "--out", out)
-    assert refused.returncode == 2 and "[site]" in refused.stderr
-    assert json.loads((out / "preflight.json").read_text())["refused"] and not (out / "features").exists()
+    assert refused.returncode == 2
+    assert "[site]" in refused.stderr
+    assert json.loads((out / "preflight.json").read_text())["refused"]
+    assert not (out / "features").exists()
     mended = write_run_file(tmp_path, autoencoders=RIGHT, n_tokens=2000)
     assert sae_auto_interp("cache", mended, "--out", out).returncode == 0
     assert manifest_of(out)["preflight"] == {"checked": True, "allowed": {}}
     again = sae_auto_interp("cache", mended, "--out", out)
-    assert again.returncode == 0 and "checking" not in again.stderr
+    assert again.returncode == 0
+    assert "checking" not in again.stderr
     other = sae_auto_interp("cache", write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000), "--out", out)
-    assert other.returncode == 2 and "belongs to another configuration" in other.stderr
+    assert other.returncode == 2
+    assert "belongs to another configuration" in other.stderr
 
 
 def test_an_override_is_recorded(tmp_path: Path) -> None:
     run_file = write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000)
     allowed = sae_auto_interp("cache", run_file, "--out", tmp_path / "allowed", "--allow", "site")
-    assert allowed.returncode == 0 and "allowed [site]" in allowed.stderr
+    assert allowed.returncode == 0
+    assert "allowed [site]" in allowed.stderr
     assert manifest_of(tmp_path / "allowed")["preflight"]["allowed"] == {"transformer.h.1": ["site"]}
     assert "site" in (tmp_path / "allowed" / "config.yaml").read_text()
     skipped = sae_auto_interp("cache", run_file, "--out", tmp_path / "skipped", "--skip-check")
@@ -81,8 +89,11 @@ def test_an_override_is_recorded(tmp_path: Path) -> None:
 def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
     run_file = write_run_file(tmp_path)
     unknown = sae_auto_interp("check", run_file, "--allow", "fvx")
-    assert unknown.returncode == 2 and "unknown refusal to allow 'fvx'; did you mean 'fvu'" in unknown.stderr
+    assert unknown.returncode == 2
+    assert "unknown refusal to allow 'fvx'; did you mean 'fvu'" in unknown.stderr
     both = sae_auto_interp("check", run_file, "--model", "x")
-    assert both.returncode == 2 and "not both" in both.stderr
+    assert both.returncode == 2
+    assert "not both" in both.stderr
     neither = sae_auto_interp("check")
-    assert neither.returncode == 2 and "give a run file, or --model and --autoencoders" in neither.stderr
+    assert neither.returncode == 2
+    assert "give a run file, or --model and --autoencoders" in neither.stderr

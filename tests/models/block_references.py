@@ -1,8 +1,8 @@
 """What every named place of one block should be, written down from the papers' formulas and the model's weights.
 
-In goes the residual stream before the block, which transformers reports itself as `hidden_states`, and `z`, what the heads
-give side by side. Attention is not recomputed: a wrong `z` makes everything after it wrong, up to the stream after the
-block, which transformers reports too. Shares no code with the package, and reads no module's input or output.
+In goes the residual stream before the block, which transformers reports itself as `hidden_states`, and `z`, what the
+heads give side by side. Attention is not recomputed: a wrong `z` makes everything after it wrong, up to the stream
+after the block, which transformers reports too. Shares no code with the package, and reads no module.
 """
 
 from collections.abc import Callable
@@ -111,10 +111,35 @@ def olmo2(w: Weights, stream: Tensor, z: Tensor) -> Places:
 
 
 def gpt_oss(w: Weights, stream: Tensor, z: Tensor) -> Places:
+    def expert(i: int, read: Tensor) -> Tensor:
+        both = read @ w("mlp.experts.gate_up_proj")[i] + w("mlp.experts.gate_up_proj_bias")[i]
+        gate, up = both[..., ::2].clamp(max=7), both[..., 1::2].clamp(-7, 7)
+        neurons = (up + 1) * gate * torch.sigmoid(1.702 * gate)
+        return neurons @ w("mlp.experts.down_proj")[i] + w("mlp.experts.down_proj_bias")[i]
+
     attention = _linear(w, "self_attn.o_proj", z)
+    return _experts(w, stream, z, attention, lambda read: _linear(w, "mlp.router", read), expert)
+
+
+def qwen3_moe(w: Weights, stream: Tensor, z: Tensor) -> Places:
+    def expert(i: int, read: Tensor) -> Tensor:
+        gate, up = (read @ w("mlp.experts.gate_up_proj")[i].T).chunk(2, dim=-1)
+        return (F.silu(gate) * up) @ w("mlp.experts.down_proj")[i].T
+
+    attention = z @ w("self_attn.o_proj.weight").T
+    return _experts(w, stream, z, attention, lambda read: read @ w("mlp.gate.weight").T, expert)
+
+
+def _experts(
+    w: Weights, stream: Tensor, z: Tensor, attention: Tensor, score: Any, expert: Any, n_active: int = 2
+) -> Places:
+    """Every expert on every token, weighted by the softmax over the chosen ones."""
     middle = stream + attention
     read = _rms(middle) * w("post_attention_layernorm.weight")
-    mlp = _experts(w, read, n_active=2)
+    scores = score(read)
+    chosen = scores >= scores.sort(dim=-1, descending=True).values[..., n_active - 1 : n_active]
+    shares = scores.masked_fill(~chosen, -torch.inf).softmax(-1)
+    mlp = torch.stack([shares[..., i : i + 1] * expert(i, read) for i in range(scores.shape[-1])]).sum(0)
     return {
         "ln1.hook_normalized": _rms(stream), "ln2.hook_normalized": _rms(middle), **_attention(z, attention),
         "hook_resid_mid": middle, "mlp.hook_in": read, "mlp.hook_out": mlp, "hook_mlp_out": mlp,
@@ -124,7 +149,8 @@ def gpt_oss(w: Weights, stream: Tensor, z: Tensor) -> Places:
 
 REFERENCES: dict[str, Callable[[Weights, Tensor, Tensor], Places]] = {
     "gpt2": gpt2, "gpt_neox": gpt_neox, "gpt_neox_sequential": gpt_neox_sequential, "llama": llama, "mistral": llama,
-    "gemma": gemma, "gemma2": gemma2, "gemma3": gemma2, "qwen2": llama, "qwen3": llama, "gpt_oss": gpt_oss,
+    "gemma": gemma, "gemma2": gemma2, "gemma3": gemma2, "qwen2": llama, "qwen3": llama, "qwen3_moe": qwen3_moe,
+    "gpt_oss": gpt_oss,
     "olmo2": olmo2, "olmo3": olmo2, "phi": phi,
 }  # fmt: skip
 
@@ -164,21 +190,6 @@ def _gated(w: Weights, read: Tensor, act: Any) -> Places:
         "mlp.hook_in": read, "mlp.hook_pre": gate, "mlp.hook_pre_linear": up, "mlp.hook_post": post,
         "mlp.hook_out": post @ w("mlp.down_proj.weight").T,
     }  # fmt: skip
-
-
-def _experts(w: Weights, read: Tensor, n_active: int) -> Tensor:
-    """Every expert on every token, weighted by the softmax over the chosen ones."""
-    scores = read @ w("mlp.router.weight").T + w("mlp.router.bias")
-    chosen = scores >= scores.sort(dim=-1, descending=True).values[..., n_active - 1 : n_active]
-    shares = scores.masked_fill(~chosen, -torch.inf).softmax(-1)
-    total = torch.zeros_like(read)
-    for expert in range(scores.shape[-1]):
-        both = read @ w("mlp.experts.gate_up_proj")[expert] + w("mlp.experts.gate_up_proj_bias")[expert]
-        gate, up = both[..., ::2].clamp(max=7), both[..., 1::2].clamp(-7, 7)
-        neurons = (up + 1) * gate * torch.sigmoid(1.702 * gate)
-        out = neurons @ w("mlp.experts.down_proj")[expert] + w("mlp.experts.down_proj_bias")[expert]
-        total += shares[..., expert : expert + 1] * out
-    return total
 
 
 def _linear(w: Weights, name: str, x: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def test_forms_follow_from_series_and_size() -> None:
     assert found is not None
     assert (found.family, found.hidden_size, found.n_layers) == ("gemma2", 3584, 42)
     small = known_form("gpt2")
-    assert small is not None and small.hidden_size == 768
+    assert small is not None
+    assert small.hidden_size == 768
     assert known_form("gpt2-my-own") is None
     assert known_form("meta-llama/Llama-3.2-11B-Vision") is None
 
@@ -68,7 +69,8 @@ def test_nothing_speaks_against_these(claimed: str, loaded: nn.Module) -> None:
 )
 def test_another_form_is_certain_whatever_the_name(claimed: str, loaded: nn.Module, said: str) -> None:
     found = compare_with_claim(claimed, loaded)
-    assert found is not None and found.certainty == "other_form"
+    assert found is not None
+    assert found.certainty == "other_form"
     assert said in found.message
 
 
@@ -82,5 +84,6 @@ def test_another_form_is_certain_whatever_the_name(claimed: str, loaded: nn.Modu
 )
 def test_another_name_of_the_same_form_is_worth_a_word(claimed: str, loaded: nn.Module, said: str) -> None:
     found = compare_with_claim(claimed, loaded)
-    assert found is not None and found.certainty == "other_name"
+    assert found is not None
+    assert found.certainty == "other_name"
     assert said in found.message

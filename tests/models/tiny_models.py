@@ -20,6 +20,9 @@ _GPT2 = {
 }  # fmt: skip
 _GROUPED = _DECODER | {"num_key_value_heads": 2}
 _WIDE_HEADS = _GROUPED | {"head_dim": 6}  # heads together wider than the model
+_QWEN_EXPERTS = {
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "norm_topk_prob": True,
+}  # fmt: skip
 _EXPERTS = {
     "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
@@ -39,6 +42,7 @@ CAUSAL: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("Gemma3", _WIDE_HEADS | {"query_pre_attn_scalar": 6, "sliding_window": 4}),
     "qwen2": ("Qwen2", _GROUPED),
     "qwen3": ("Qwen3", _WIDE_HEADS),
+    "qwen3_moe": ("Qwen3Moe", _WIDE_HEADS | _QWEN_EXPERTS),
     "gpt_oss": ("GptOss", _WIDE_HEADS | _EXPERTS),
     "olmo2": ("Olmo2", _GROUPED),
     "olmo3": ("Olmo3", _GROUPED | {"sliding_window": 4}),

@@ -38,12 +38,16 @@ def test_the_embedded_autoencoders_fit() -> None:
     assert [each.module_path for each in found] == list(PLACES)
     for each in found:
         assert not each.findings
-        assert each.figures is not None and each.figures.fvu is not None and each.figures.fvu < 0.15
+        assert each.figures is not None
+        assert each.figures.fvu is not None
+        assert each.figures.fvu < 0.15
 
 
 def test_a_wrong_site_is_caught_and_the_right_one_named() -> None:
     found = check_one("transformer.h.3", coder("openai"))
-    assert found.figures is not None and found.figures.fvu is not None and found.figures.fvu < 0.6  # no alarm by itself
+    assert found.figures is not None
+    assert found.figures.fvu is not None
+    assert found.figures.fvu < 0.6
     message = refusal(found, "site")
     assert "at transformer.h.1:out (blocks.1.hook_resid_post): FVU" in message
     assert "site: transformer.h.1:out" in message
@@ -92,15 +96,18 @@ def test_another_training_run_of_the_model_is_caught(family: str) -> None:
     """Same form, same name, same statistics: only the activations tell."""
     place = {family: path for path, family in PLACES.items()}[family]
     found = check_one(place, coder(family), embedded.other_training_run())
-    assert set(codes(found)) & {"fvu", "chance"} and not set(codes(found)) & {"site", "reading"}
+    assert set(codes(found)) & {"fvu", "chance"}
+    assert not set(codes(found)) & {"site", "reading"}
     message = found.refusals[-1].message
-    assert "none of" in message and "perhaps it was trained on another model" in message
+    assert "none of" in message
+    assert "perhaps it was trained on another model" in message
 
 
 def test_a_base_model_of_another_form_is_refused_by_name() -> None:
     found = check_one("transformer.h.1", claiming("openai", model="EleutherAI/pythia-70m-deduped"))
     message = refusal(found, "model")
-    assert "EleutherAI/pythia-70m-deduped" in message and "512 dimensions (this model: 128)" in message
+    assert "EleutherAI/pythia-70m-deduped" in message
+    assert "512 dimensions (this model: 128)" in message
     assert not check_one("transformer.h.1", claiming("openai", model="my own model")).findings
 
 
@@ -108,7 +115,8 @@ def test_a_claimed_l0_off_by_more_than_three_is_refused() -> None:
     assert "claim 50" in refusal(check_one("transformer.h.1", claiming("openai", l0=50)), "l0")
     assert not check_one("transformer.h.1", claiming("openai", l0=30)).findings
     few = check_one("transformer.h.0.mlp", coder("saelens"))
-    assert few.claims is not None and few.claims.l0 is None
+    assert few.claims is not None
+    assert few.claims.l0 is None
 
 
 def test_what_is_allowed_by_name_is_kept_as_a_finding() -> None:
@@ -129,7 +137,8 @@ def test_activations_that_are_no_numbers_are_refused() -> None:
         broken.get_parameter("transformer.h.1.mlp.c_proj.bias")[3] = float("nan")
     found = check_one("transformer.h.1", coder("openai"), broken)
     assert codes(found) == ["numbers"]
-    assert found.figures is not None and found.figures.fvu is None
+    assert found.figures is not None
+    assert found.figures.fvu is None
 
 
 def test_a_transcoder_is_judged_on_its_target() -> None:
@@ -142,15 +151,19 @@ def test_a_transcoder_is_judged_on_its_target() -> None:
     expected = float((y - y.mean(0) - centred @ linear).square().sum() / (y - y.mean(0)).square().sum())
     found = check_one(Placement((MLP_IN,), target=MLP_OUT), transcoder)
     assert found.target == "transformer.h.1.mlp:out"
-    assert found.figures is not None and found.figures.fvu == pytest.approx(expected, rel=1e-3)
+    assert found.figures is not None
+    assert found.figures.fvu == pytest.approx(expected, rel=1e-3)
     assert not found.refusals
     assert codes(check_one(MLP_IN, transcoder)) != []
 
 
 def test_what_was_never_trained_to_reconstruct_is_not_judged_by_it() -> None:
     found = check_one("transformer.h.0.mlp", coder("openai", reconstructs=False))
-    assert not found.findings and not found.alternatives
-    assert found.figures is not None and found.figures.fvu is None and found.figures.l0 == 12
+    assert not found.findings
+    assert not found.alternatives
+    assert found.figures is not None
+    assert found.figures.fvu is None
+    assert found.figures.l0 == 12
 
 
 def test_equal_runs_give_equal_figures_and_passes_of_any_size_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +171,8 @@ def test_equal_runs_give_equal_figures_and_passes_of_any_size_the_same(monkeypat
     assert first == again
     monkeypatch.setattr(fit, "TOKENS_AT_ONCE", 64)
     other = check_one("transformer.h.1", coder("openai"))
-    assert first.figures is not None and other.figures is not None
+    assert first.figures is not None
+    assert other.figures is not None
     assert other.figures.fvu == pytest.approx(first.figures.fvu, rel=1e-5)
 
 
@@ -166,5 +180,7 @@ def test_weights_of_another_width_are_a_result_of_the_check() -> None:
     wide = Site("transformer.h.1.mlp.act", "output")  # how wide is known when it runs
     found = check_one(wide, coder("openai"))
     (finding,) = found.findings
-    assert isinstance(finding, Finding) and finding.code == "weights"
-    assert "reads 128 dimensions" in finding.message and "512" in finding.message
+    assert isinstance(finding, Finding)
+    assert finding.code == "weights"
+    assert "reads 128 dimensions" in finding.message
+    assert "512" in finding.message

@@ -69,14 +69,16 @@ def test_the_first_tokens_are_a_cause_and_no_mistake() -> None:
     first = other("rows", fvu=0.1)
     assert said(alternatives=(first,)) == [("fit", "warning")]
     found = findings_of(replace(GOOD, fvu=3.0), SILENT, 4.0, replace(GOOD, fvu=3.0), (first,), ())
-    assert [finding.code for finding in found] == ["fvu"] and "it fits better at h.2:out" in found[0].message
+    assert [finding.code for finding in found] == ["fvu"]
+    assert "it fits better at h.2:out" in found[0].message
 
 
 def test_where_nothing_explains_it_the_message_says_so_with_the_best() -> None:
     bad = replace(GOOD, fvu=1.5)
     (found,) = findings_of(bad, SILENT, 1.6, bad, (other(fvu=1.2), other(fvu=1.4)), ())
     assert "none of 2 other places and readings that were tried explains it" in found.message
-    assert "FVU 1.2, here 1.5" in found.message and "perhaps" in found.message
+    assert "FVU 1.2, here 1.5" in found.message
+    assert "perhaps" in found.message
 
 
 def test_what_is_allowed_stays_to_be_seen() -> None:

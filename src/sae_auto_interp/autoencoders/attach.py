@@ -5,6 +5,7 @@ After `attach`, a user's own `model.trace` can read `submodule.ae.output`, the d
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,16 +14,18 @@ from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.errors import InputError, WeightsError
-from sae_auto_interp.models.module_paths import resolve_module_path, submodule
+from sae_auto_interp.models.module_paths import submodule
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site, transformed
+from sae_auto_interp.models.site_names import resolve_site
+from sae_auto_interp.models.text_stack import text_stacks
 
 
 def attach(model: Any, coders: Mapping[Any, Coder]) -> dict[str, Any]:
     """Put each coder at its module as `.ae` and return {full module path: submodule}. An earlier one is replaced.
 
-    `model` is a torch model, or one that NNsight wraps. `coders` is by `Placement`, by `Site`, or by module path
-    (exact, below the base model, or a unique ending; the coder's settings then say on which side). Raises
+    `model` is a torch model, or one that NNsight wraps. `coders` is by `Placement`, by `Site`, or by any
+    name that `resolve_site` knows (of a bare module path the coder's settings say on which side). Raises
     `WeightsError` when a coder reads another number of dimensions than its sites have, and `InputError` when two
     coders are for one module or the model's weights are not loaded yet. Nothing is attached then.
     """
@@ -62,7 +65,7 @@ def placement_of(handle: Any) -> Placement:
 
 def _placement(model: Any, where: Any, coder: Coder) -> Placement:
     if isinstance(where, str):
-        where = Site(resolve_module_path(model, where), coder.settings.side)
+        where = resolve_site(model, where, coder.settings.side)
     return Placement((where,)) if isinstance(where, Site) else where
 
 
@@ -110,16 +113,19 @@ def _dimensions(model: nn.Module, site: Site) -> int | None:
         width = getattr(module, name, None)
         if isinstance(width, int):
             return width
-    has_weights = next(module.parameters(), None) is not None
-    width = getattr(getattr(model, "config", None), "hidden_size", None)
-    return width if has_weights and isinstance(width, int) else None
+    stacks = text_stacks(model)
+    owners = [stack.module for stack in stacks if stack.holds(site.module_path)] if stacks else [model]
+    if not owners:
+        return None  # a vision tower has a width of its own
+    width = getattr(getattr(owners[0], "config", None), "hidden_size", None)
+    return width if module.state_dict() and isinstance(width, int) else None
 
 
 def _device(model: nn.Module, path: str) -> torch.device:
     """Where the module's weights are, or the model's where it has none; of offloaded ones, where they run."""
     owner = model.get_submodule(path)
-    parameter = next(owner.parameters(), next(model.parameters(), None))
-    device = torch.device("cpu") if parameter is None else parameter.device
+    weight = next(chain(owner.parameters(), owner.buffers(), model.parameters()), None)  # quantised: buffers, or none
+    device = torch.device("cpu") if weight is None else weight.device
     if device.type != "meta":
         return device
     for each in (*owner.modules(), *model.modules()):

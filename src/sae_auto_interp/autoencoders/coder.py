@@ -24,6 +24,8 @@ class Coder(nn.Module):
     """Base of all autoencoders. A subclass gives `width`, `d_in`, `encoder` and `decode_sparse`."""
 
     settings: CoderSettings
+    is_part_of_model = False
+    """Attached to a subject model it is none of the model's own weights."""
     placement: Placement | None = None
     """Set by `attach`."""
 

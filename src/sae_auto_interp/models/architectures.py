@@ -29,6 +29,8 @@ class Architecture:
     embedding: str
     hooks: Mapping[str, str | Absent]
     """{hook name of one block: address below the block}."""
+    embedding_is_scaled: bool = False
+    """By the square root of the width, inside the embedding module."""
 
 
 _PARALLEL = Absent("attention and MLP read the same residual stream in parallel, so there is nothing between them")
@@ -97,7 +99,7 @@ _OLMO2_HOOKS = _LLAMA_HOOKS | {
     "ln2.hook_normalized": _NORM_AFTER,
     "hook_mlp_out": "post_feedforward_layernorm:out",
 }
-_GPT_OSS_HOOKS = _LLAMA_HOOKS | {
+_EXPERTS_HOOKS = _LLAMA_HOOKS | {
     "mlp.hook_pre": _IN_EXPERTS,
     "mlp.hook_pre_linear": _IN_EXPERTS,
     "mlp.hook_post": _IN_EXPERTS,
@@ -113,7 +115,9 @@ _PHI_HOOKS = _LLAMA_HOOKS | {
 }
 
 _LLAMA = Architecture("layers", "embed_tokens", _LLAMA_HOOKS)
-_GEMMA2 = Architecture("layers", "embed_tokens", _GEMMA2_HOOKS)
+_GEMMA = Architecture("layers", "embed_tokens", _LLAMA_HOOKS, embedding_is_scaled=True)
+_GEMMA2 = Architecture("layers", "embed_tokens", _GEMMA2_HOOKS, embedding_is_scaled=True)
+_EXPERTS = Architecture("layers", "embed_tokens", _EXPERTS_HOOKS)
 _OLMO2 = Architecture("layers", "embed_tokens", _OLMO2_HOOKS)
 GPT_NEOX_SEQUENTIAL = Architecture("layers", "embed_in", _GPT_NEOX_SEQUENTIAL_HOOKS)
 
@@ -122,12 +126,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gpt_neox": Architecture("layers", "embed_in", _GPT_NEOX_SEQUENTIAL_HOOKS | {"hook_resid_mid": _PARALLEL}),
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "gemma": _LLAMA,
+    "gemma": _GEMMA,
     "gemma2": _GEMMA2,
     "gemma3_text": _GEMMA2,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gpt_oss": Architecture("layers", "embed_tokens", _GPT_OSS_HOOKS),
+    "qwen3_moe": _EXPERTS,
+    "gpt_oss": _EXPERTS,
     "olmo2": _OLMO2,
     "olmo3": _OLMO2,
     "phi": Architecture("layers", "embed_tokens", _PHI_HOOKS),

@@ -24,6 +24,7 @@ from sae_auto_interp.models.sites import (
     evaluation_mode,
     first_argument,
     site_modules,
+    uncompiled,
 )
 
 
@@ -52,6 +53,7 @@ def read_activations(
         for name, site in wanted.items():
             stack.callback(_hook(modules[name], name, site.side, reader).remove)
         stack.enter_context(evaluation_mode(model))
+        stack.enter_context(uncompiled())
         stack.enter_context(suppress(StopForward))
         model(input_ids=tokens, attention_mask=attention_mask, use_cache=False)
     reader.check_all_read()

@@ -35,7 +35,7 @@ def hook_site(model: Any, hook: str, layer: int | None = None) -> Site:
     name = hook if layer is None else f"blocks.{layer}.{hook}"
     stack = require_text_stack(model, f"the hook name {name!r}")
     if name == EMBEDDING_HOOK:
-        return Site(stack.path_to(stack.architecture.embedding))
+        return _embedding_site(model, stack)
     match = _IN_BLOCK.fullmatch(name)
     bare = match["hook"] if match else ""
     place = stack.architecture.hooks.get(_ALIASES.get(bare, bare))
@@ -76,6 +76,16 @@ def with_epsilon(model: Any, site: Site) -> Site:
         if isinstance(epsilon, float):
             return Site(site.module_path, site.side, site.item, site.transform, epsilon)
     raise InputError(f"{site}: {site.module_path} is a {type(norm).__name__}, which is no norm with an epsilon")
+
+
+def _embedding_site(model: Any, stack: TextStack) -> Site:
+    path = stack.path_to(stack.architecture.embedding)
+    if stack.architecture.embedding_is_scaled and not hasattr(module_at(model, path), "embed_scale"):
+        raise InputError(
+            f"{path} of this model gives embeddings that are not scaled yet, as in transformers 4; "
+            "'blocks.0.hook_resid_pre' are the scaled ones"
+        )
+    return Site(path)
 
 
 def _site(model: Any, stack: TextStack, layer: int, place: str) -> Site:

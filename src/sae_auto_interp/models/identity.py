@@ -1,7 +1,8 @@
 """What a subject model is: its name, its settings and digests of weights, for manifests and fingerprints."""
 
 import hashlib
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,8 @@ def model_settings(model: nn.Module) -> dict[str, Any]:
 def check_token_ids(model: nn.Module, tokens: Array) -> None:
     """Raise `InputError` for ids without an embedding: on a GPU they would fail deep inside, without a message."""
     smallest, largest = int(tokens.min()), int(tokens.max())
-    n_ids = getattr(_config_of(model), "vocab_size", None)
+    config = _config_of(model)
+    n_ids = getattr(getattr(config, "text_config", config), "vocab_size", None)  # multimodal models have two
     if smallest < 0 or (isinstance(n_ids, int) and largest >= n_ids):
         known = "must not be negative" if n_ids is None else f"the model knows 0 to {n_ids - 1}"
         raise InputError(f"tokens hold ids from {smallest} to {largest}; {known}")
@@ -45,21 +47,45 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def sampled_sha256(module: nn.Module) -> str:
-    """Digest of evenly spread entries of every parameter: tells trained models apart in well under a second.
+    """Digest of evenly spread entries of every weight: tells trained models apart in well under a second.
 
     Hashing a large subject model in full would take longer than starting it. A change of a few single weights can go
     unnoticed; training, merging or rounding the model cannot. The same wherever the weights are placed: offloaded
     ones are read where accelerate keeps them, and tied ones count under each name, for offloading unties them.
+    Quantised weights count as they are stored, which may be in buffers. Attached autoencoders do not count.
     """
+    foreign = tuple(f"{path}." for path, part in module.named_modules() if path and not _is_part_of_model(part))
     digest = hashlib.sha256()
-    for name, value in sorted(module.named_parameters(remove_duplicate=False)):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_bytes_of(_spread(stored_value(module, name, value.detach()))))
+    for name, value in sorted(module.state_dict().items()):
+        for tensor in () if name.startswith(foreign) else _tensors(value):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes_of(_spread(stored_value(module, name, tensor))))
     return digest.hexdigest()
 
 
 def _config_of(model: nn.Module) -> Any:
     return getattr(model, "config", None)
+
+
+def _is_part_of_model(module: nn.Module) -> bool:
+    return getattr(module, "is_part_of_model", True)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The plain tensors that a state's value is made of: quantised weights come in tuples, with their scales, or as
+    tensors that hold others. What else there is are settings."""
+    if isinstance(value, tuple | list):
+        for part in cast(Sequence[Any], value):
+            yield from _tensors(part)
+    elif hasattr(value, "__tensor_flatten__"):
+        for name in value.__tensor_flatten__()[0]:
+            yield from _tensors(getattr(value, name))
+    elif isinstance(value, Tensor) and value.is_quantized:
+        yield value.int_repr()
+        per_tensor = value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric)
+        yield torch.tensor(value.q_scale()) if per_tensor else value.q_per_channel_scales()
+    elif isinstance(value, Tensor):
+        yield value
 
 
 def _spread(value: Tensor) -> Tensor:

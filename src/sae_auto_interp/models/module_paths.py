@@ -6,7 +6,8 @@ from torch import nn
 
 from sae_auto_interp.errors import InputError, UnknownNameError, nearest_names
 from sae_auto_interp.models.placement import torch_model
-from sae_auto_interp.models.text_stack import WRAPPERS, joined, text_stack
+from sae_auto_interp.models.text_stack import joined, text_stack
+from sae_auto_interp.models.wrappers import WRAPPERS, descend, plain
 
 _PREFIXES = {"model", "transformer", "gpt_neox", "language_model", "base_model", *WRAPPERS}
 """Above the text stack in one class of model or another, so a path may have more of them than this model has."""
@@ -21,17 +22,25 @@ def resolve_module_path(model: Any, path: str) -> str:
     `_orig_mod` need not be named.
     """
     module = torch_model(model)
-    paths = _spelled(module)
     prefix = getattr(module, "base_model_prefix", "")
     for candidate in (path, f"{prefix}.{path}", *_in_text_stack(model, path)):
-        if candidate in paths:
-            return paths[candidate]
-    ending = [spelled for plain, spelled in paths.items() if plain.endswith("." + path)]
+        found = exact_module_path(model, candidate)
+        if found is not None:
+            return found
+    paths = [name for name, _ in module.named_modules() if name]
+    ending = {plain(name): name for name in reversed(paths) if plain(name).endswith("." + path)}
     if len(ending) == 1:
-        return ending[0]
+        return next(iter(ending.values()))
     if ending:
-        raise InputError(f"module path {path!r} is ambiguous: it ends {', '.join(ending[:5])}; write it in full")
-    raise UnknownNameError("module path", path, nearest_names(path, paths) or list(paths)[:5])
+        listed = ", ".join(sorted(ending.values())[:5])
+        raise InputError(f"module path {path!r} is ambiguous: it ends {listed}; write it in full")
+    raise UnknownNameError("module path", path, nearest_names(path, paths) or paths[:5])
+
+
+def exact_module_path(model: Any, path: str) -> str | None:
+    """`path` with the steps of wrappers that it leaves out; None where the model has no such module."""
+    found = descend(torch_model(model), path)
+    return None if found is None else found[0]
 
 
 def submodule(model: Any, path: str) -> Any:
@@ -47,22 +56,9 @@ def module_at(model: Any, path: str) -> nn.Module:
     return torch_model(model).get_submodule(path)
 
 
-def _spelled(module: nn.Module) -> dict[str, str]:
-    """{path, with and without the names of wrappers: the path as it is}; without them it is the outermost wrapper."""
-    paths: dict[str, str] = {}
-    for path, _ in module.named_modules():
-        plain = ".".join(part for part in path.split(".") if part not in WRAPPERS)
-        for name in (plain, path):
-            if name:
-                paths.setdefault(name, path)
-    return paths
-
-
 def _in_text_stack(model: Any, path: str) -> list[str]:
     """`path` below the stack, with fewer and fewer of the prefixes that it begins with."""
     stack = text_stack(model)
-    if stack is None:
-        return []
     parts = path.split(".")
-    n_prefixes = next((i for i, part in enumerate(parts) if part not in _PREFIXES), len(parts))
-    return [joined(stack.path, *parts[i:]) for i in range(n_prefixes + 1)]
+    n_prefixes = next((i for i, part in enumerate(parts) if part not in _PREFIXES), -1)
+    return [] if stack is None or not path else [joined(stack.path, *parts[i:]) for i in range(n_prefixes + 1)]

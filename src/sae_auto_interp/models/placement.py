@@ -30,7 +30,7 @@ def input_device(model: nn.Module) -> torch.device:
     Raises `InputError` for weights that are not loaded.
     """
     path, module = _embedding(model)
-    for name, weight in module.named_parameters():
+    for name, weight in (*module.named_parameters(), *module.named_buffers()):
         if not weight.is_meta:
             return weight.device
         for _, hook in _hooks_above(model, f"{path}.{name}" if path else name):

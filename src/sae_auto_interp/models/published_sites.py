@@ -115,14 +115,14 @@ def source_site(model: Any, source_id: str) -> Site:
     stack = require_text_stack(model, f"the source id {source_id!r}")
     if match is None:
         raise InputError(f"{source_id!r} is no source id; they are such as '6-res-jb'")
-    sets = SOURCE_SETS.get(stack.model_type, {})
+    if (stack.model_type, match["layer"], match["set"]) == ("gpt_neox", "e", "att-sm"):
+        return hook_site(model, "hook_resid_pre", 0)
+    sets = SOURCE_SETS.get(stack.model_type, {}) if match["layer"] != "e" else {}
     hook = next((hook for pattern, hook in sets.items() if fnmatchcase(match["set"], pattern)), None)
     if hook is None:
         raise UnknownNameError(f"Neuronpedia source set of {stack.model_type} models", match["set"], sets)
     layer, bare = match["layer"], hook.removesuffix(CENTRED)
-    if layer == "e":
-        layer, bare = "0", "hook_resid_pre"
-    elif bare == "hook_resid_pre" and int(layer) == stack.n_layers:
+    if bare == "hook_resid_pre" and int(layer) == stack.n_layers:
         layer, bare = str(stack.n_layers - 1), "hook_resid_post"
     site = hook_site(model, bare, int(layer))
     return replace(site, transform="centred") if hook.endswith(CENTRED) else site

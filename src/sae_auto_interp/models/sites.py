@@ -4,6 +4,7 @@ Each site is read once per pass: of a module that runs several times the first r
 in the model needs to run.
 """
 
+import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -80,6 +81,17 @@ def evaluation_mode(model: nn.Module) -> Generator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def uncompiled() -> Generator[None]:
+    """Modules that `torch.compile` compiled run as they were written: compiled code does not call the hooks that read,
+    nor can it be left halfway."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and importing it takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _tensor(value: Any, item: int, path: str) -> Tensor:

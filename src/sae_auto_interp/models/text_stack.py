@@ -12,9 +12,7 @@ from torch import nn
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.architectures import ARCHITECTURES, Architecture, architecture_for
 from sae_auto_interp.models.placement import torch_model
-
-WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
-"""Attributes under which a wrapped module holds what it wraps: of `torch.compile` and torch.distributed."""
+from sae_auto_interp.models.wrappers import descend
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +31,40 @@ class TextStack:
 
     @property
     def n_layers(self) -> int:
-        _, blocks = _descend(self.module, self.architecture.blocks)
-        return len(blocks) if isinstance(blocks, nn.ModuleList) else 0
+        blocks = _blocks(self.module, self.architecture)
+        return 0 if blocks is None else len(blocks)
 
     def path_to(self, path: str) -> str:
         """The full path of `path` below the stack; wrappers on the way need not be named."""
-        found, _ = _descend(self.module, path)
-        return joined(self.path, found)
+        found = descend(self.module, path)
+        if found is None:
+            raise InputError(f"the model's blocks have no {path!r}, though models of type {self.model_type} do")
+        return joined(self.path, found[0])
+
+    def holds(self, path: str) -> bool:
+        """Whether the module at a full path is part of the stack."""
+        return not self.path or path == self.path or path.startswith(f"{self.path}.")
 
     def block_path(self, layer: int) -> str:
         return f"{self.architecture.blocks}.{layer}"
 
 
+def text_stacks(model: Any) -> list[TextStack]:
+    """All stacks of known architectures in a model: one in nearly every model, none in others."""
+    found: dict[int, TextStack] = {}
+    for path, module in torch_model(model).named_modules():
+        architecture = architecture_for(getattr(module, "config", None))
+        if architecture is None or descend(module, architecture.embedding) is None:
+            continue
+        blocks = _blocks(module, architecture)
+        if blocks is not None:  # a wrapper has the same as what it wraps: the outermost counts
+            found.setdefault(id(blocks), TextStack(module, path, architecture))
+    return list(found.values())
+
+
 def text_stack(model: Any) -> TextStack | None:
     """The stack of a model of a known architecture; None for others. Raises `InputError` when there are several."""
-    found = [
-        TextStack(module, path, architecture)
-        for path, module in torch_model(model).named_modules()
-        if (architecture := architecture_for(getattr(module, "config", None))) is not None
-        and isinstance(_descend_or_none(module, architecture.blocks), nn.ModuleList)
-        and _descend_or_none(module, architecture.embedding) is not None
-    ]
+    found = text_stacks(model)
     if len(found) > 1:
         paths = ", ".join(stack.path or "the model itself" for stack in found)
         raise InputError(f"the model holds several stacks of blocks ({paths}); name sites by full module paths")
@@ -78,23 +89,6 @@ def joined(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
-def _descend(module: nn.Module, path: str) -> tuple[str, nn.Module]:
-    """The path as the model spells it, and the module there. Raises `AttributeError`."""
-    spelled: list[str] = []
-    for part in path.split(".") if path else []:
-        while not hasattr(module, part):
-            wrapper = next((name for name in WRAPPERS if hasattr(module, name)), None)
-            if wrapper is None:
-                raise AttributeError(f"no module {path}")
-            spelled.append(wrapper)
-            module = getattr(module, wrapper)
-        spelled.append(part)
-        module = getattr(module, part)
-    return ".".join(spelled), module
-
-
-def _descend_or_none(module: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return _descend(module, path)[1]
-    except AttributeError:
-        return None
+def _blocks(module: nn.Module, architecture: Architecture) -> nn.ModuleList | None:
+    found = descend(module, architecture.blocks)
+    return found[1] if found is not None and isinstance(found[1], nn.ModuleList) else None

@@ -29,6 +29,7 @@ from sae_auto_interp.models.sites import (
     evaluation_mode,
     first_argument,
     site_modules,
+    uncompiled,
 )
 
 
@@ -66,7 +67,7 @@ def read_activations(
     handles = _handles(traced, site_modules(module, wanted))
     reader = SiteReader(wanted, tokens, read)
     trace: Any = traced.trace()
-    with evaluation_mode(module):
+    with evaluation_mode(module), uncompiled():
         try:
             with trace:
                 with trace.invoke(input_ids=tokens, attention_mask=attention_mask, use_cache=False):
