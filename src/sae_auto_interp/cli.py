@@ -6,6 +6,7 @@ ends with 130.
 
 import asyncio
 import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from sae_auto_interp import __version__
-from sae_auto_interp.errors import SaeAutoInterpError
+from sae_auto_interp.errors import PreflightError, SaeAutoInterpError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +49,11 @@ BaseUrl = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", help="Model at the endpoint; may be left out if it serves only one.")
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="Let the autoencoders' check pass what it refuses by this name: fvu, l0, model, ..."),
+]
+SkipCheck = Annotated[bool, typer.Option("--skip-check", help="Cache without checking the autoencoders first.")]
 Concurrency = Annotated[int, typer.Option("--max-concurrency", min=1, help="Requests in flight at most.")]
 
 
@@ -86,23 +92,56 @@ def demo(
 def run(
     config: Annotated[Path, typer.Argument(help="Run file (YAML).", metavar="CONFIG.yaml", show_default=False)],
     out: OutDir = Path("run"),
+    allow: Allow = None,
+    skip_check: SkipCheck = False,
 ) -> None:
-    """Run all stages of a run file: cache, explain, score, report."""
-    from sae_auto_interp.config import load_config
-
-    _run_all(load_config(config), out)
+    """Run all stages of a run file: check, cache, explain, score, report."""
+    _run_all(_with_check(config, allow, skip_check), out)
 
 
 @app.command()
 def cache(
     config: Annotated[Path, typer.Argument(help="Run file (YAML).", metavar="CONFIG.yaml", show_default=False)],
     out: OutDir = Path("run"),
+    allow: Allow = None,
+    skip_check: SkipCheck = False,
 ) -> None:
     """Cache the autoencoders' activations into a run directory; `explain` and `score` go on from there."""
-    from sae_auto_interp.config import load_config
-
-    _run(load_config(config), out, "cache")
+    _run(_with_check(config, allow, skip_check), out, "cache")
     typer.echo(f"activations are in {out / 'features'}; next: sae-auto-interp explain {out}")
+
+
+@app.command()
+def check(
+    config: Annotated[
+        Path | None, typer.Argument(help="Run file (YAML), unless --model is given.", metavar="[CONFIG.yaml]")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Subject model: a directory or a hub id.")] = None,
+    autoencoders: Annotated[
+        list[str] | None, typer.Option("--autoencoders", help="Directory of weights; may be given several times.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Source of the text, as data.source in a run file.")
+    ] = None,
+    n_tokens: Annotated[int | None, typer.Option("--n-tokens", min=1, help="Text tokens to check on [4096].")] = None,
+    allow: Allow = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+) -> None:
+    """Check whether autoencoders fit the model where they are attached, before anything is cached."""
+    from sae_auto_interp.pipeline.check import check_config, run_check
+    from sae_auto_interp.pipeline.preflight_stage import raise_refused
+    from sae_auto_interp.pipeline.progress import make_progress
+
+    wanted = check_config(config, model, autoencoders, text, n_tokens, allow)
+    with make_progress() as progress:
+        found = run_check(wanted, progress)
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in found], indent=2))
+    else:
+        from sae_auto_interp.report import preflight_table
+
+        _console().print(preflight_table(found))
+    raise_refused(found)
 
 
 @app.command()
@@ -279,6 +318,8 @@ def main() -> None:
     """Entry point: turns every error of ours into one line and an exit status."""
     try:
         status = app(standalone_mode=False)
+    except PreflightError as error:
+        status = max(_fail(message) for message in error.messages)
     except SaeAutoInterpError as error:
         status = _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -319,6 +360,13 @@ def _client(base_url: str | None, model: str | None, max_concurrency: int) -> "C
     if endpoint is None:
         raise InputError("--model needs --base-url (or OPENAI_BASE_URL), or OPENAI_API_KEY for OpenAI's own endpoint")
     return ClientConfig(base_url=endpoint, model=model, max_concurrency=max_concurrency)
+
+
+def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunConfig":
+    """The run file, with what the command line says about the check of its autoencoders."""
+    from sae_auto_interp.config import load_config, with_preflight
+
+    return with_preflight(load_config(path), allow=allow or (), enabled=False if skip_check else None)
 
 
 def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int) -> "RunConfig":

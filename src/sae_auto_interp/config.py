@@ -3,6 +3,7 @@
 model: path, hub id, or hf:owner/repo@revision
 autoencoders: [directory or hf:owner/repo/path@revision, ..., {kind: neurons, module_paths: [h.0.mlp.c_proj:in], k: 32}]
 data: {source: standard_library, n_tokens: 200000, ctx_len: 128}
+preflight: {n_tokens: 4096, allow: [...]}
 features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
 scorers: [detection, fuzzing]
@@ -13,6 +14,7 @@ import glob
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -29,6 +31,7 @@ from pydantic import (
 )
 
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
+from sae_auto_interp.fit_types import OVERRIDABLE
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
@@ -76,6 +79,8 @@ class AutoencoderConfig(_Section):
     path: str
     """A directory, a file, or `hf:owner/repo[/path][@revision]` on the hub."""
     module_paths: tuple[str, ...] | None = None
+    site: str | None = None
+    """Where its one autoencoder reads, if not where its files say: `transformer.h.1:out`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +194,29 @@ class CacheConfig(_Section):
     """{module path: median norm} of another cache's manifest, so that both can be merged; None: from the first rows."""
 
 
+class PreflightConfig(_Section):
+    """The check of the autoencoders before caching (docs/check.md); changes no result, so it is not fingerprinted."""
+
+    enabled: bool = True
+    n_tokens: int = Field(default=4096, ge=1)
+    """Text tokens that the figures are measured on: the first of the run's rows."""
+    allow: tuple[str, ...] = ()
+    """What may pass though it would be refused, by name: fvu, l0, model, ..."""
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("allow")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in OVERRIDABLE:
+                raise UnknownNameError("refusal to allow", name, OVERRIDABLE)
+        return names
+
+
 class FeaturesConfig(_Section):
     """Which features, and (as further keys) the settings of `FeatureConfig`: window, n_train, n_test, ..."""
 
@@ -230,6 +258,7 @@ class RunConfig(_Section):
     """Of the subject model: float32, bfloat16, float16, or "auto", as its files say. Coders encode in float32."""
     autoencoders: tuple[CoderConfig, ...] = Field(min_length=1)
     data: DataConfig = DataConfig()
+    preflight: PreflightConfig = PreflightConfig()
     cache: CacheConfig = CacheConfig()
     features: FeaturesConfig = FeaturesConfig()
     explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
@@ -262,6 +291,17 @@ def parse_config(content: dict[str, Any], where: str = "configuration") -> RunCo
         return RunConfig.model_validate(content)
     except ValidationError as error:
         raise _first_problem(error, where) from error
+
+
+def with_preflight(
+    config: RunConfig, *, allow: Iterable[str] = (), n_tokens: int | None = None, enabled: bool | None = None
+) -> RunConfig:
+    """The configuration with more allowed, and with other settings of its check where they are given."""
+    changed: dict[str, Any] = config.preflight.model_dump()
+    changed["allow"] = tuple(dict.fromkeys((*config.preflight.allow, *allow)))
+    given = {"n_tokens": n_tokens, "enabled": enabled}
+    changed |= {name: value for name, value in given.items() if value is not None}
+    return config.model_copy(update={"preflight": PreflightConfig.model_validate(changed)})
 
 
 def dump_config(config: RunConfig) -> str:
@@ -324,7 +364,7 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "autoencoders": AutoencoderConfig,
+        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     model = MadeCoderConfig if "made" in location else model

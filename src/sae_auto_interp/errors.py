@@ -4,7 +4,8 @@
     ├── InputError                 a file, value or shape that the user gave is wrong
     │   ├── UnknownNameError       a name that nothing has; carries the nearest match
     │   ├── WeightsError           autoencoder weights that do not fit their layout or the model
-    │   └── ConfigError            a run file that says something impossible
+    │   ├── ConfigError            a run file that says something impossible
+    │   └── PreflightError         autoencoders that do not fit the model where they are attached
     ├── MissingExtraError          an optional package is needed and not installed
     ├── CacheError                 a cache on disk is incomplete, damaged or foreign
     ├── RunDirectoryError          a run directory that belongs to another configuration or is in use
@@ -48,6 +49,14 @@ class WeightsError(InputError):
 
 class ConfigError(InputError):
     """A run file says something impossible."""
+
+
+class PreflightError(InputError):
+    """Autoencoders do not fit the model where they are attached; `messages` has one line for each."""
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        self.messages = tuple(messages)
+        super().__init__("; ".join(self.messages))
 
 
 class MissingExtraError(SaeAutoInterpError):

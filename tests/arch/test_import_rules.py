@@ -6,7 +6,7 @@ import pytest
 
 from tests.arch.source_files import Import, folder_of, imports_of, name_of, package_files
 
-BASE = {"types", "protocols", "errors", "registry", "seeds", "__version__"}
+BASE = {"types", "fit_types", "protocols", "errors", "registry", "seeds", "__version__"}
 CONTRACTS = {"types", "protocols", "errors"}
 TEXT = {"highlights", "lexical_rule", "prompts"}
 """How examples, rules and prompts are written: pure modules that explainers, judges and scorers must agree on."""
@@ -28,6 +28,7 @@ STAGES = {
 MAY_IMPORT: dict[str, set[str]] = {
     "client_types": set(),
     "types": {"client_types"},
+    "fit_types": set(),
     "errors": set(),
     "protocols": {"types"},
     "registry": {"errors"},

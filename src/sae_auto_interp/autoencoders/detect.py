@@ -36,6 +36,8 @@ from sae_auto_interp.autoencoders.hub_files import fetch
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.hub import HubRef, parse_hub_ref, pinned
+from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 logger = logging.getLogger(__name__)
 
@@ -68,24 +70,41 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def load_autoencoders(model: Any, ref: str | Path, module_paths: Sequence[str] | None = None) -> dict[str, Any]:
+def load_autoencoders(
+    model: Any, ref: str | Path, module_paths: Sequence[str] | None = None, *, site: str | None = None
+) -> dict[str, Any]:
     """Attach the coders at `ref`; returns {module path: submodule}.
 
     `ref` is a directory, a file, or an address on the hub, `hf:owner/repo[/path][@revision]`, of which only what is
     needed is fetched; the coders' `settings.source` then names the commit. `module_paths` chooses among them in the
     family's own words: layer numbers (OpenAI), module paths (sparsify), directory names (SAELens, and what
-    `save_autoencoder` wrote); None takes all. Raises `InputError` when the files are of no known family, or the hub has
-    no such thing.
+    `save_autoencoder` wrote); None takes all. `site` is where the one coder there reads, if not where its files say.
+    Raises `InputError` when the files are of no known family, or the hub has no such thing.
     """
+    coders = _coders_at(model, ref, module_paths)
+    return attach(model, coders if site is None else _moved(model, coders, site, ref))
+
+
+def _coders_at(model: Any, ref: str | Path, module_paths: Sequence[str] | None) -> Mapping[Any, Coder]:
     address = parse_hub_ref(str(ref))
     if address is None:
-        return attach(model, _coders(model, Path(ref).expanduser(), module_paths))
+        return _coders(model, Path(ref).expanduser(), module_paths)
     address = pinned(address)
     root = fetch(address, module_paths)
     coders = _coders(model, root, module_paths)
     for coder in coders.values():
         coder.settings = replace(coder.settings, source=_source_on_hub(coder.settings.source, root, address))
-    return attach(model, coders)
+    return coders
+
+
+def _moved(model: Any, coders: Mapping[Any, Coder], site: str, ref: str | Path) -> dict[Placement, Coder]:
+    """The one coder, reading at `site`; what a transcoder reconstructs stays."""
+    if len(coders) != 1:
+        found = ", ".join(map(str, coders))
+        raise InputError(f"autoencoders: site={site!r} is for one, but {ref} holds {found}; choose by module_paths")
+    ((where, coder),) = coders.items()
+    target = where.target if isinstance(where, Placement) else None
+    return {Placement((resolve_site(model, site),), target): coder}
 
 
 def detect_family(root: Path) -> tuple[str, str]:

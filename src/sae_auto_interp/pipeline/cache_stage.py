@@ -2,17 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from sae_auto_interp.cache.layout import MANIFEST, write_text
 from sae_auto_interp.config import AutoencoderConfig, MadeCoderConfig, RunConfig, resolve_path
 from sae_auto_interp.errors import ConfigError
+from sae_auto_interp.pipeline.preflight_stage import run_preflight
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.token_rows import token_rows
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import CacheManifest, TokenRows
+
+Pin: TypeAlias = Callable[[str], str]
+"""A reference -> the same with the commit that a hub address means; other references as they are."""
 
 
 def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
@@ -20,6 +24,7 @@ def run_cache_stage(config: RunConfig, directory: RunDirectory, progress: Progre
     done = directory.features / MANIFEST
     if not done.is_file():
         model, attached, rows = load_inputs(config, directory, progress)
+        run_preflight(config, directory, model, attached, rows, progress)
         cache = _feature_cache(config, directory, model, attached, progress)
         cache.run(tokens=rows)
         manifests: dict[str, CacheManifest] = cache.save_splits(config.cache.n_splits, directory.features)
@@ -43,25 +48,36 @@ def load_inputs(
 ) -> tuple[Any, dict[str, Any], TokenRows]:
     """The subject model, {module path: submodule with its autoencoder}, and the rows, which `directory` keeps."""
     progress.note("loading the subject model and its autoencoders")
-    model, attached = _load(config, directory)
-    return model, attached, token_rows(config, directory, model.tokenizer, _bos_policies(attached), progress)
-
-
-def _load(config: RunConfig, directory: RunDirectory) -> tuple[Any, dict[str, Any]]:
-    from sae_auto_interp.models.subject import load_subject_model
-
-    model = load_subject_model(directory.pinned(resolve_path(config.model)), config.device, config.dtype)
+    model = load_model(config, directory.pinned)
     attached: dict[str, Any] = {}
     for autoencoder in config.autoencoders:
-        found = _attach(config, directory, autoencoder, model)
-        twice = sorted(set(found) & set(attached))
-        if twice:
-            raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
-        attached |= found
-    return model, attached
+        add_attached(attached, config, autoencoder, model, directory.pinned)
+    return model, attached, token_rows(config, directory, model.tokenizer, bos_policies(attached), progress)
 
 
-def _bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
+def load_model(config: RunConfig, pin: Pin = str) -> Any:
+    """The run's subject model; `pin` gives the commit of an address on the hub."""
+    from sae_auto_interp.models.subject import load_subject_model
+
+    return load_subject_model(pin(resolve_path(config.model)), config.device, config.dtype)
+
+
+def add_attached(
+    attached: dict[str, Any],
+    config: RunConfig,
+    autoencoder: AutoencoderConfig | MadeCoderConfig,
+    model: Any,
+    pin: Pin = str,
+) -> None:
+    """Attach one entry of the run file, and add it to those that are attached."""
+    found = _attach(config, autoencoder, model, pin)
+    twice = sorted(set(found) & set(attached))
+    if twice:
+        raise ConfigError(f"two autoencoders are attached at {twice[0]}; choose among them with module_paths")
+    attached |= found
+
+
+def bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
     """Of each autoencoder that cares: whether it was trained on rows that begin with BOS."""
     from sae_auto_interp.autoencoders.attach import attached_coder
 
@@ -70,7 +86,7 @@ def _bos_policies(attached: dict[str, Any]) -> dict[str, bool]:
 
 
 def _attach(
-    config: RunConfig, directory: RunDirectory, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any
+    config: RunConfig, autoencoder: AutoencoderConfig | MadeCoderConfig, model: Any, pin: Pin
 ) -> dict[str, Any]:
     """Load an entry of the run file, or make it; what is drawn depends on the seed and the entry's places alone."""
     from sae_auto_interp.autoencoders import load_autoencoders
@@ -79,8 +95,8 @@ def _attach(
     from sae_auto_interp.autoencoders.random_weights import random_coders
 
     if isinstance(autoencoder, AutoencoderConfig):
-        ref = directory.pinned(resolve_path(autoencoder.path))
-        return load_autoencoders(model, ref, autoencoder.module_paths)
+        ref = pin(resolve_path(autoencoder.path))
+        return load_autoencoders(model, ref, autoencoder.module_paths, site=autoencoder.site)
     rng = derived_rng(config.seed, f"autoencoders.{autoencoder.label}")
     paths, k = autoencoder.module_paths, autoencoder.k
     if autoencoder.width is not None:

@@ -11,6 +11,7 @@ from sae_auto_interp.pipeline.cache_stage import run_cache_stage
 from sae_auto_interp.pipeline.components import check_components, open_client
 from sae_auto_interp.pipeline.explain_stage import run_explain_stage
 from sae_auto_interp.pipeline.interrupts import immediate_interrupts
+from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import feature_config, run_record_stage
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -53,6 +54,9 @@ async def _stages(
     _describe(config, directory, store, client)
     with immediate_interrupts():
         run_cache_stage(config, directory, progress)
+        checked = stored_summary(directory)
+        if checked is not None:
+            store.set_info("autoencoder_check", checked)
         if until == "cache":
             return
         run_record_stage(config, directory, store, progress)

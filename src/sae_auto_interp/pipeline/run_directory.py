@@ -1,7 +1,7 @@
 """The run directory: where each file lies, and the refusal to mix two configurations in one.
 
-    config.yaml  manifest.json  revisions.json  tokens.safetensors  data.json  features/<module>/...
-    results.sqlite  report/
+    config.yaml  manifest.json  revisions.json  tokens.safetensors  data.json  preflight.json
+    features/<module>/...  results.sqlite  report/
 
 The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
 Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
@@ -65,6 +65,11 @@ class RunDirectory:
         return self.root / DATA
 
     @property
+    def preflight(self) -> Path:
+        """What the check of the autoencoders found, before anything was cached."""
+        return self.root / "preflight.json"
+
+    @property
     def features(self) -> Path:
         return self.root / "features"
 
@@ -78,15 +83,20 @@ class RunDirectory:
         return self.root / "results.sqlite"
 
     def claim(self, config: RunConfig) -> None:
-        """Create the directory, or check that it belongs to this configuration."""
+        """Create the directory, or check that it belongs to this configuration.
+
+        One whose autoencoders were refused before anything was cached may take another: that is how it is mended.
+        """
         wanted = evidence_settings(config)
-        if self.manifest.is_file():
-            self._compare(wanted)
-        else:
+        if not self.manifest.is_file():
             self._refuse_foreign()
             self.root.mkdir(parents=True, exist_ok=True)
-            content = {"fingerprint": fingerprint(wanted), **wanted}
-            write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        elif not self._has_changed(wanted):
+            return
+        for file in (self.tokens, self.preflight):
+            file.unlink(missing_ok=True)
+        content = {"fingerprint": fingerprint(wanted), **wanted}
+        write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
     def save_config(self, config: RunConfig) -> None:
         """Keep the run file: `explain`, `score` and `report` go by it."""
@@ -109,6 +119,11 @@ class RunDirectory:
     def fingerprint(self) -> str:
         return str(self._read_manifest()["fingerprint"])
 
+    def record(self, name: str, facts: Any) -> None:
+        """Add to the manifest what is to be known of the run and decides nothing."""
+        content = json.loads(self.manifest.read_text(encoding="utf-8")) | {name: facts}
+        write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
     def save_tokens(self, rows: TokenRows) -> None:
         save_tokens(self.tokens, rows)
 
@@ -120,15 +135,25 @@ class RunDirectory:
         except CacheError as error:
             raise CacheError(f"{self.tokens} cannot be read ({error}); delete {self.root} and run again") from error
 
-    def _compare(self, wanted: dict[str, Any]) -> None:
+    def _has_changed(self, wanted: dict[str, Any]) -> bool:
+        """Whether the configuration is another one; raises unless it may be."""
         found = self._read_manifest()
         changed = _differences(found["settings"], wanted["settings"])
         changed += [name for name, file in wanted["files"].items() if not _is_same_file(found["files"].get(name), file)]
-        if changed:
+        if changed and not self._ended_in_refusal():
             raise RunDirectoryError(
                 f"{self.root} belongs to another configuration ({', '.join(changed)} changed); "
                 "choose another directory, or delete this one"
             )
+        return bool(changed)
+
+    def _ended_in_refusal(self) -> bool:
+        if self.features.exists() or not self.preflight.is_file():
+            return False
+        try:
+            return json.loads(self.preflight.read_text(encoding="utf-8"))["refused"] is True
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def _read_manifest(self) -> dict[str, Any]:
         try:
@@ -153,7 +178,7 @@ class RunDirectory:
 def evidence_settings(config: RunConfig) -> dict[str, Any]:
     """What decides tokens, activations and records: settings, and the files they name with digests of their content."""
     settings = config.model_dump(
-        mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders"}
+        mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders", "preflight"}
     )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
     if config.cache.max_norm_multiple is not None:
@@ -170,6 +195,9 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
+    sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
+    if any(sites):
+        settings["sites"] = sites
     if config.dtype == "auto":  # as it was before there was a choice: older runs go on
         del settings["dtype"]
     files = {name: {"path": ref, "digest": path_digest(resolve_path(ref))} for name, ref in refs.items()}

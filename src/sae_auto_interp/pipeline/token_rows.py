@@ -68,6 +68,12 @@ def token_rows(
     return rows
 
 
+def first_rows(config: RunConfig, tokenizer: Any, policies: Mapping[str, bool], n_tokens: int) -> TokenRows:
+    """The rows with which a run of this configuration would begin: at least `n_tokens` text tokens; kept nowhere."""
+    config = config.model_copy(update={"data": config.data.model_copy(update={"n_tokens": n_tokens})})
+    return rows_from(sources.pinned(_source(config)), _layout(config, bos_policy(config, policies)), tokenizer)
+
+
 def bos_policy(config: RunConfig, policies: Mapping[str, bool]) -> BosPolicy:
     """What the configuration says, else what the autoencoders were trained with; `ConfigError` if they disagree."""
     if config.data.prepend_bos is not None:

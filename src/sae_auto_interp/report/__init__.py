@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sae_auto_interp.report.compare import ComparedVariant, RunComparison, compare_runs, comparison_table
+    from sae_auto_interp.report.fit_table import preflight_table
     from sae_auto_interp.report.html import write_report
     from sae_auto_interp.report.power_table import power_tables
     from sae_auto_interp.report.summary import summarise, summarise_store
@@ -38,6 +39,7 @@ _HOME_OF = {
     "compare_runs": "compare",
     "comparison_table": "compare",
     "power_tables": "power_table",
+    "preflight_table": "fit_table",
     "run_table": "table",
     "summarise": "summary",
     "summarise_store": "summary",
@@ -58,6 +60,7 @@ __all__ = [
     "compare_runs",
     "comparison_table",
     "power_tables",
+    "preflight_table",
     "run_table",
     "summarise",
     "summarise_store",

@@ -1,0 +1,103 @@
+"""The preflight in a run: what was found is kept beside it, and a refusal ends it before caching.
+
+`preflight.json` holds everything; the manifest says in short whether the autoencoders were checked and what was allowed
+to pass. A run that goes on does not check again what it has found to fit.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sae_auto_interp.cache.layout import write_text
+from sae_auto_interp.config import RunConfig
+from sae_auto_interp.errors import PreflightError
+from sae_auto_interp.fit_types import Preflight
+from sae_auto_interp.pipeline.preflight import check_attached
+from sae_auto_interp.pipeline.preflight_findings import short
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.protocols import Progress
+from sae_auto_interp.types import TokenRows
+
+
+def run_preflight(
+    config: RunConfig,
+    directory: RunDirectory,
+    model: Any,
+    attached: dict[str, Any],
+    rows: TokenRows,
+    progress: Progress,
+) -> None:
+    """Check the run's autoencoders, unless that is done or switched off. Raises `PreflightError`."""
+    options = config.preflight
+    if not options.enabled:
+        directory.record("preflight", {"checked": False})
+        return
+    settings = options.model_dump(mode="json")
+    if _is_done(directory, settings):
+        return
+    progress.note(f"checking the autoencoders on {min(options.n_tokens, rows.n_text_tokens):,} tokens")
+    found = check_attached(model, attached, rows, options, config.cache.backend)
+    summary = [line for each in found for line in (in_short(each), *remarks(each))]
+    for line in summary:
+        progress.note(line)
+    is_refused = any(each.refusals for each in found)
+    content = {
+        "refused": is_refused, "settings": settings, "summary": summary, "autoencoders": [e.as_json() for e in found],
+    }  # fmt: skip
+    write_text(directory.preflight, json.dumps(content, indent=2) + "\n")
+    raise_refused(found)
+    directory.record("preflight", {"checked": True, "allowed": allowed_in(found)})
+
+
+def stored_summary(directory: RunDirectory) -> str | None:
+    """What was found, for the report; None of a run that was not checked."""
+    try:
+        return "; ".join(json.loads(directory.preflight.read_text(encoding="utf-8"))["summary"])
+    except FileNotFoundError:
+        return None
+
+
+def raise_refused(found: Sequence[Preflight]) -> None:
+    """Raise `PreflightError` with a message for each autoencoder that is refused."""
+    messages = [refusal(each) for each in found if each.refusals]
+    if messages:
+        raise PreflightError(messages)
+
+
+def refusal(check: Preflight) -> str:
+    """Why one autoencoder is refused, and how it could pass all the same."""
+    reasons = ". ".join(f"[{each.code}] {each.message}" for each in check.refusals)
+    codes = [each.code for each in check.refusals]
+    names = " ".join(f"--allow {code}" for code in dict.fromkeys(codes))
+    overridden = "" if "weights" in codes else f". To go on all the same: {names}"
+    return f"{check.module_path} does not fit ({check.autoencoder}). {reasons}{overridden}"
+
+
+def in_short(check: Preflight) -> str:
+    """One line for a log or a page."""
+    figures, claims = check.figures, check.claims
+    if figures is None or claims is None:
+        return f"{check.module_path}: could not be measured"
+    claimed = "" if claims.l0 is None else f" (claimed {short(claims.l0)})"
+    return f"{check.module_path}: FVU {short(figures.fvu)}, L0 {short(figures.l0)}{claimed}"
+
+
+def remarks(check: Preflight) -> list[str]:
+    """Warnings, and what was allowed to pass."""
+    words = {"warning": "warning", "allowed": "allowed"}
+    said = [each for each in check.findings if each.severity in words]
+    return [f"{check.module_path}: {words[each.severity]} [{each.code}] {each.message}" for each in said]
+
+
+def allowed_in(found: Sequence[Preflight]) -> dict[str, list[str]]:
+    """{module path: names of what was allowed to pass}."""
+    allowed = {each.module_path: [f.code for f in each.findings if f.severity == "allowed"] for each in found}
+    return {path: codes for path, codes in allowed.items() if codes}
+
+
+def _is_done(directory: RunDirectory, settings: dict[str, Any]) -> bool:
+    try:
+        content = json.loads(directory.preflight.read_text(encoding="utf-8"))
+        return not content["refused"] and content["settings"] == settings
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,186 @@
+"""The embedded autoencoders pass the preflight as they are, and each way of wiring them wrongly is caught and named."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sae_auto_interp.autoencoders import fit
+from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
+from sae_auto_interp.fit_types import Finding, Preflight
+from sae_auto_interp.models.site import Placement, Site
+from tests.pipeline import embedded
+from tests.pipeline.embedded import check, check_one, claiming, coder
+
+PLACES = {"transformer.h.1": "openai", "transformer.h.2": "sparsify", "transformer.h.0.mlp": "saelens"}
+MLP_IN, MLP_OUT = Site("transformer.h.1.mlp", "input"), Site("transformer.h.1.mlp", "output")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def codes(found: Preflight) -> list[str]:
+    return [finding.code for finding in found.refusals]
+
+
+def refusal(found: Preflight, code: str) -> str:
+    assert code in codes(found), found.findings
+    return next(finding.message for finding in found.refusals if finding.code == code)
+
+
+def test_the_embedded_autoencoders_fit() -> None:
+    began = time.process_time()
+    found = check({path: coder(family) for path, family in PLACES.items()})
+    assert time.process_time() - began < 20  # about 3 seconds on an idle machine
+    assert [each.module_path for each in found] == list(PLACES)
+    for each in found:
+        assert not each.findings
+        assert each.figures is not None
+        assert each.figures.fvu is not None
+        assert each.figures.fvu < 0.15
+
+
+def test_a_wrong_site_is_caught_and_the_right_one_named() -> None:
+    found = check_one("transformer.h.3", coder("openai"))
+    assert found.figures is not None
+    assert found.figures.fvu is not None
+    assert found.figures.fvu < 0.6
+    message = refusal(found, "site")
+    assert "at transformer.h.1:out (blocks.1.hook_resid_post): FVU" in message
+    assert "site: transformer.h.1:out" in message
+
+
+def test_a_wrong_side_of_a_module_is_caught_where_nothing_is_left_of_the_fit() -> None:
+    found = check_one(Site("transformer.h.2.ln_2", "output"), coder("sparsify"))
+    assert codes(found) == ["fvu", "site"]
+    assert "transformer.h.2:out (blocks.2.hook_resid_post)" in refusal(found, "site")
+
+
+def test_a_transposed_encoder_is_caught_and_named() -> None:
+    right = embedded.square_coder(Site("transformer.h.2"))
+    assert not check_one("transformer.h.2", right).refusals
+    weights = embedded.weights_of(right)
+    wrong = SparseCoder(replace(weights, w_enc=weights.w_enc.T.contiguous()), right.settings)
+    found = check_one("transformer.h.2", wrong)
+    assert "with its encoder transposed: FVU" in refusal(found, "reading")
+
+
+@pytest.mark.parametrize(
+    ("family", "place", "given", "cause"),
+    [
+        ("openai", "transformer.h.1", "none", "with its input layer-normalised"),
+        ("sparsify", "transformer.h.2", "layer_norm", "without input normalisation"),
+    ],
+)
+def test_a_missing_or_needless_normalisation_is_caught_and_named(
+    family: str, place: str, given: str, cause: str
+) -> None:
+    found = check_one(place, coder(family, normalisation=given))
+    assert cause in refusal(found, "reading")
+
+
+def test_a_scaled_dataset_is_named() -> None:
+    x = embedded.activations(Site("transformer.h.2"))
+    factor = float(x.shape[1] ** 0.5 / x.norm(dim=-1).mean())
+    weights = embedded.weights_of(embedded.stored_coder("sparsify"))
+    scaled = replace(weights, w_enc=weights.w_enc / factor, w_dec=weights.w_dec * factor, b_dec=weights.b_dec * factor)
+    found = check_one("transformer.h.2", SparseCoder(scaled, embedded.stored_coder("sparsify").settings))
+    assert "with its activations multiplied by 0." in refusal(found, "reading")
+
+
+@pytest.mark.parametrize("family", ["openai", "sparsify", "saelens"])
+def test_another_training_run_of_the_model_is_caught(family: str) -> None:
+    """Same form, same name, same statistics: only the activations tell."""
+    place = {family: path for path, family in PLACES.items()}[family]
+    found = check_one(place, coder(family), embedded.other_training_run())
+    assert set(codes(found)) & {"fvu", "chance"}
+    assert not set(codes(found)) & {"site", "reading"}
+    message = found.refusals[-1].message
+    assert "none of" in message
+    assert "perhaps it was trained on another model" in message
+
+
+def test_a_base_model_of_another_form_is_refused_by_name() -> None:
+    found = check_one("transformer.h.1", claiming("openai", model="EleutherAI/pythia-70m-deduped"))
+    message = refusal(found, "model")
+    assert "EleutherAI/pythia-70m-deduped" in message
+    assert "512 dimensions (this model: 128)" in message
+    assert not check_one("transformer.h.1", claiming("openai", model="my own model")).findings
+
+
+def test_a_claimed_l0_off_by_more_than_three_is_refused() -> None:
+    assert "claim 50" in refusal(check_one("transformer.h.1", claiming("openai", l0=50)), "l0")
+    assert not check_one("transformer.h.1", claiming("openai", l0=30)).findings
+    few = check_one("transformer.h.0.mlp", coder("saelens"))
+    assert few.claims is not None
+    assert few.claims.l0 is None
+
+
+def test_what_is_allowed_by_name_is_kept_as_a_finding() -> None:
+    found = check_one("transformer.h.1", claiming("openai", l0=50), allow=("l0",))
+    assert not found.refusals
+    (finding,) = found.findings
+    assert (finding.code, finding.severity) == ("l0", "allowed")
+
+
+def test_claims_about_rows_and_hook_are_warnings() -> None:
+    found = check_one("transformer.h.1", claiming("openai", ctx_len=32, hook="blocks.2.hook_resid_post"))
+    assert [(each.code, each.severity) for each in found.findings] == [("ctx_len", "warning"), ("hook", "warning")]
+
+
+def test_activations_that_are_no_numbers_are_refused() -> None:
+    broken = embedded.other_training_run()
+    with torch.no_grad():
+        broken.get_parameter("transformer.h.1.mlp.c_proj.bias")[3] = float("nan")
+    found = check_one("transformer.h.1", coder("openai"), broken)
+    assert codes(found) == ["numbers"]
+    assert found.figures is not None
+    assert found.figures.fvu is None
+
+
+def test_a_transcoder_is_judged_on_its_target() -> None:
+    """A linear map by least squares: it explains the MLP's output, and nothing of what it reads."""
+    x, y = embedded.activations(MLP_IN).double(), embedded.activations(MLP_OUT).double()
+    centred = x - x.mean(0)
+    normal = centred.T @ centred + 1e-3 * torch.eye(128)  # a norm's output lacks one direction
+    linear = torch.linalg.solve(normal, centred.T @ (y - y.mean(0)))
+    transcoder = embedded.signed_pairs(torch.eye(128), linear.float(), (y.mean(0) - x.mean(0) @ linear).float())
+    expected = float((y - y.mean(0) - centred @ linear).square().sum() / (y - y.mean(0)).square().sum())
+    found = check_one(Placement((MLP_IN,), target=MLP_OUT), transcoder)
+    assert found.target == "transformer.h.1.mlp:out"
+    assert found.figures is not None
+    assert found.figures.fvu == pytest.approx(expected, rel=1e-3)
+    assert not found.refusals
+    assert codes(check_one(MLP_IN, transcoder)) != []
+
+
+def test_what_was_never_trained_to_reconstruct_is_not_judged_by_it() -> None:
+    found = check_one("transformer.h.0.mlp", coder("openai", reconstructs=False))
+    assert not found.findings
+    assert not found.alternatives
+    assert found.figures is not None
+    assert found.figures.fvu is None
+    assert found.figures.l0 == 12
+
+
+def test_equal_runs_give_equal_figures_and_passes_of_any_size_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, again = (check_one("transformer.h.1", coder("openai")) for _ in range(2))
+    assert first == again
+    monkeypatch.setattr(fit, "TOKENS_AT_ONCE", 64)
+    other = check_one("transformer.h.1", coder("openai"))
+    assert first.figures is not None
+    assert other.figures is not None
+    assert other.figures.fvu == pytest.approx(first.figures.fvu, rel=1e-5)
+
+
+def test_weights_of_another_width_are_a_result_of_the_check() -> None:
+    wide = Site("transformer.h.1.mlp.act", "output")  # how wide is known when it runs
+    found = check_one(wide, coder("openai"))
+    (finding,) = found.findings
+    assert isinstance(finding, Finding)
+    assert finding.code == "weights"
+    assert "reads 128 dimensions" in finding.message
+    assert "512" in finding.message
