@@ -1,10 +1,11 @@
 """Find the weight format from the files, never from a name, and say which was taken and why.
 
-A family is a module of this folder with two functions, listed in FAMILIES:
+A family is a module of this folder with three functions, listed in FAMILIES:
 
 - `recognise(root) -> str | None`: what among the files of a directory (or of a single file) gives the family away.
 - `coders_in(model, root, chosen) -> dict`: the coders there by where they belong, as `attach` takes them; `chosen`
   names some of them in the family's own words, None takes all.
+- `read(path)`: one coder, from what its settings call their `source`.
 
 From the hub, the needed files are fetched first (`hub_files`), and looked at then.
 """
@@ -19,6 +20,7 @@ from sae_auto_interp.autoencoders import openai, own_format, saelens, sparsify
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.hub_files import fetch
+from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.hub import HubRef, parse_hub_ref, pinned
 
@@ -26,13 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 class Family(Protocol):
-    """The two functions of a family's module."""
+    """The three functions of a family's module."""
 
     __name__: str
 
     def recognise(self, root: Path, /) -> str | None: ...
 
     def coders_in(self, model: Any, root: Path, chosen: Sequence[str] | None, /) -> Mapping[Any, Coder]: ...
+
+    def read(self, path: Path, /) -> SparseCoder: ...
 
 
 FAMILIES: dict[str, Family] = {

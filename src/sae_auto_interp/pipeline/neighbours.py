@@ -6,9 +6,8 @@ so that no subject model need be loaded.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float32, Int64
 
@@ -24,6 +23,7 @@ from sae_auto_interp.features.cooccurrence import (
 )
 from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
 from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
+from sae_auto_interp.models.hub import cached_snapshot, parse_hub_ref
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import Array, CacheManifest, FeatureId
@@ -168,26 +168,32 @@ def _weight_places(run: RunDirectory) -> list[Path]:
         raise InputError(
             f"{run.root} has no run file that names the autoencoders' weights; give their directory (--weights)"
         )
-    return [Path(resolve_path(autoencoder.path)) for autoencoder in load_config(run.config).autoencoders]
+    return [_weight_place(run, resolve_path(autoencoder.path)) for autoencoder in load_config(run.config).autoencoders]
+
+
+def _weight_place(run: RunDirectory, ref: str) -> Path:
+    """Where weights are on this machine; those from the hub are where they were fetched to."""
+    address = parse_hub_ref(run.pinned(ref))
+    return Path(ref) if address is None else cached_snapshot(address) / address.path
 
 
 def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
     """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says."""
-    from sae_auto_interp.autoencoders.detect import Family
+    from sae_auto_interp.autoencoders.detect import FAMILIES, detect_family
     from sae_auto_interp.models.identity import weights_sha256
 
     family, _, name = manifest.autoencoder.partition(":")
-    if family not in get_args(Family) or not manifest.weights_sha256:
+    if family not in FAMILIES or not manifest.weights_sha256:
         raise CacheError(
             f"the cache of {manifest.module_path} does not say which weights it was made with "
             f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
         )
-    paths = [path for place in places for path in (place / name, place) if path.name == name and path.exists()]
+    paths = [path for place in places for path in (place, *place.rglob(name)) if path.name == name and path.exists()]
     listed = ", ".join(map(str, places))
     if not paths:
         raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
     for path in paths:
-        coder = import_module(f"sae_auto_interp.autoencoders.{family}").read(path)
+        coder = FAMILIES[detect_family(path)[0]].read(path)  # it may have been saved in our own format since
         if weights_sha256(coder) == manifest.weights_sha256:
             return coder
     raise InputError(
