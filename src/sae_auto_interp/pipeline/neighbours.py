@@ -24,6 +24,7 @@ from sae_auto_interp.features.cooccurrence import (
 from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
 from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
 from sae_auto_interp.features.token_input import without_positions
+from sae_auto_interp.models.hub import cached_snapshot, parse_hub_ref
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import Array, CacheManifest, FeatureId
@@ -170,11 +171,18 @@ def _weight_places(run: RunDirectory) -> list[Path]:
             f"{run.root} has no run file that names the autoencoders' weights; give their directory (--weights)"
         )
     autoencoders = load_config(run.config).autoencoders
-    return [Path(resolve_path(each.path)) for each in autoencoders if isinstance(each, AutoencoderConfig)]
+    return [_weight_place(run, resolve_path(each.path)) for each in autoencoders if isinstance(each, AutoencoderConfig)]
+
+
+def _weight_place(run: RunDirectory, ref: str) -> Path:
+    """Where weights are on this machine; those from the hub are where they were fetched to."""
+    address = parse_hub_ref(run.pinned(ref))
+    return Path(ref) if address is None else cached_snapshot(address) / address.path
 
 
 def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
     """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says."""
+    from sae_auto_interp.autoencoders import own_format
     from sae_auto_interp.autoencoders.detect import FAMILIES
     from sae_auto_interp.models.identity import weights_sha256
 
@@ -184,12 +192,13 @@ def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
             f"the cache of {manifest.module_path} does not say which weights it was made with "
             f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
         )
-    paths = [path for place in places for path in (place / name, place) if path.name == name and path.exists()]
+    paths = [path for place in places for path in (place, *place.rglob(name)) if path.name == name and path.exists()]
     listed = ", ".join(map(str, places))
     if not paths:
         raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
     for path in paths:
-        coder = FAMILIES[family].read(path)
+        is_ours = own_format.recognise(path) is not None  # it may have been saved in our own format since
+        coder = own_format.read(path) if is_ours else FAMILIES[family].read(path)
         if weights_sha256(coder) == manifest.weights_sha256:
             return coder
     raise InputError(
