@@ -1,0 +1,59 @@
+"""The application that commands register with, and the options and outputs that several of them share."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sae_auto_interp import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="sae-auto-interp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Explain the features of sparse autoencoders in words, and measure how good each explanation is.\n\n"
+    "Start with `sae-auto-interp demo`: it needs no key, no GPU and no download.",
+)
+
+FILE_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
+ConfigFile = Annotated[Path, typer.Argument(help="Run file (YAML).", metavar="CONFIG.yaml", show_default=False)]
+RunDir = Annotated[Path, typer.Argument(help="Run directory, made by `run`, `cache` or `demo`.", show_default=False)]
+OutDir = Annotated[Path, typer.Option("--out", help="Run directory: created if new, resumed if it exists.")]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url", envvar="OPENAI_BASE_URL", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model at the endpoint; may be left out if it serves only one.")
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="Let the autoencoders' check pass what it refuses by this name: fvu, l0, model, ..."),
+]
+SkipCheck = Annotated[bool, typer.Option("--skip-check", help="Cache without checking the autoencoders first.")]
+Concurrency = Annotated[int, typer.Option("--max-concurrency", min=1, help="Requests in flight at most.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def console() -> "Console":
+    """Standard output, with room for tables where it is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=FILE_WIDTH)

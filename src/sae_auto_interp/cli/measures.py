@@ -1,0 +1,104 @@
+"""Commands that measure and store nothing: check, loss-recovered, compare, power."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_auto_interp.cli.app import Allow, ConfigFile, app, console
+
+
+@app.command()
+def check(
+    config: Annotated[
+        Path | None, typer.Argument(help="Run file (YAML), unless --model is given.", metavar="[CONFIG.yaml]")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Subject model: a directory or a hub id.")] = None,
+    autoencoders: Annotated[
+        list[str] | None, typer.Option("--autoencoders", help="Directory of weights; may be given several times.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Source of the text, as data.source in a run file.")
+    ] = None,
+    n_tokens: Annotated[int | None, typer.Option("--n-tokens", min=1, help="Text tokens to check on [4096].")] = None,
+    allow: Allow = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+) -> None:
+    """Check whether autoencoders fit the model where they are attached, before anything is cached."""
+    from sae_auto_interp.pipeline.check import check_config, run_check
+    from sae_auto_interp.pipeline.preflight_stage import raise_refused
+    from sae_auto_interp.pipeline.progress import make_progress
+
+    wanted = check_config(config, model, autoencoders, text, n_tokens, allow)
+    with make_progress() as progress:
+        found = run_check(wanted, progress)
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in found], indent=2))
+    else:
+        from sae_auto_interp.report import preflight_table
+
+        console().print(preflight_table(found))
+    raise_refused(found)
+
+
+@app.command()
+def loss_recovered(
+    config: ConfigFile,
+    n_tokens: Annotated[
+        int | None, typer.Option("--n-tokens", min=1, help="Text tokens; by default as many as the run file says.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure how much of the model's next-token loss each autoencoder's reconstruction keeps.
+
+    1: as good as the activation itself; 0: no better than its mean (or zero) in its place. Explains nothing, stores
+    nothing.
+    """
+    from sae_auto_interp.config import load_config
+    from sae_auto_interp.pipeline.loss_recovered import run_loss_recovered
+    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.report.losses import losses_json, losses_table
+
+    settings = load_config(config)
+    with make_progress() as progress:
+        estimates = run_loss_recovered(settings, progress, n_tokens)
+    if as_json:
+        typer.echo(losses_json(estimates))
+    else:
+        console().print(losses_table(estimates))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
+    run_b: Annotated[Path, typer.Argument(help="Run directory over the same features.", show_default=False)],
+    metric: Annotated[
+        str,
+        typer.Option("--metric", help="balanced_accuracy, tpr, tnr, precision, f1, mcc, auroc, ev_correlation, ..."),
+    ] = "balanced_accuracy",
+) -> None:
+    """Compare two runs feature by feature: difference with interval, effect size, p-value. Calls no model."""
+    from sae_auto_interp.report import compare_runs, comparison_table
+
+    console().print(comparison_table(compare_runs(run_a, run_b, metric), str(run_a), str(run_b)))
+
+
+@app.command()
+def power(
+    difference: Annotated[
+        list[float] | None, typer.Option("--difference", help="To be found; may be repeated [0.01, 0.02, 0.05].")
+    ] = None,
+    n: Annotated[
+        list[int] | None, typer.Option("--n", help="Features; may be repeated [50, 100, 300, 500, 1000].")
+    ] = None,
+    sd: Annotated[
+        float | None, typer.Option("--sd", help="Standard deviation of scores between features [0.141].")
+    ] = None,
+    power: Annotated[float, typer.Option("--power", help="Probability to find the difference.")] = 0.8,
+    alpha: Annotated[float, typer.Option("--alpha", help="Level of the two-sided test.")] = 0.05,
+) -> None:
+    """Plan a run: how many features a difference needs, and what a number of features can tell."""
+    from sae_auto_interp.report import power_tables
+
+    console().print(power_tables(difference, n, sd, power, alpha))

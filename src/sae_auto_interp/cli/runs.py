@@ -1,0 +1,154 @@
+"""Commands that make a run, or go on with one: demo, run, cache, explain, score, report."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sae_auto_interp.cli.app import (
+    Allow,
+    BaseUrl,
+    Concurrency,
+    ConfigFile,
+    Model,
+    OutDir,
+    RunDir,
+    SkipCheck,
+    app,
+    console,
+)
+
+if TYPE_CHECKING:
+    from sae_auto_interp.config import ClientConfig, RunConfig
+
+
+@app.command()
+def demo(
+    out: OutDir = Path("demo_run"),
+    features: Annotated[
+        int,
+        typer.Option("--features", min=3, help="Features to explain at least, shared evenly by three autoencoders."),
+    ] = 60,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+) -> None:
+    """Run the whole job on the embedded language model and its autoencoders.
+
+    Without an endpoint, features are explained and scored by token rules (the lexical baseline). With --base-url, or
+    OPENAI_BASE_URL set, the language model there explains and judges too; its key is read from OPENAI_API_KEY.
+    """
+    from sae_auto_interp.pipeline.demo import demo_config
+
+    _run_all(demo_config(features, _client(base_url, model, max_concurrency), seed), out)
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    out: OutDir = Path("run"),
+    allow: Allow = None,
+    skip_check: SkipCheck = False,
+) -> None:
+    """Run all stages of a run file: check, cache, explain, score, report."""
+    _run_all(_with_check(config, allow, skip_check), out)
+
+
+@app.command()
+def cache(
+    config: ConfigFile,
+    out: OutDir = Path("run"),
+    allow: Allow = None,
+    skip_check: SkipCheck = False,
+) -> None:
+    """Cache the autoencoders' activations into a run directory; `explain` and `score` go on from there."""
+    _run(_with_check(config, allow, skip_check), out, "cache")
+    typer.echo(f"activations are in {out / 'features'}; next: sae-auto-interp explain {out}")
+
+
+@app.command()
+def explain(run_dir: RunDir, base_url: BaseUrl = None, model: Model = None, max_concurrency: Concurrency = 16) -> None:
+    """Explain the features of a run directory. With --base-url a language model explains too."""
+    _run(_stored(run_dir, base_url, model, max_concurrency), run_dir, "explain")
+    typer.echo(f"next: sae-auto-interp score {run_dir}")
+
+
+@app.command()
+def score(run_dir: RunDir, base_url: BaseUrl = None, model: Model = None, max_concurrency: Concurrency = 16) -> None:
+    """Score the explanations of a run directory, and their shuffled controls (explains first what is not explained)."""
+    _run(_stored(run_dir, base_url, model, max_concurrency), run_dir, "score")
+    _print_summary(run_dir)
+
+
+@app.command()
+def report(run_dir: RunDir) -> None:
+    """Print the table of a run directory and write its self-contained HTML page. Calls no model."""
+    _print_summary(run_dir)
+    _write_report(run_dir)
+
+
+def _client(base_url: str | None, model: str | None, max_concurrency: int) -> "ClientConfig | None":
+    """The endpoint asked for; a model without one is OpenAI's if there is a key for it."""
+    from sae_auto_interp.config import ClientConfig, openai_endpoint
+    from sae_auto_interp.errors import InputError
+
+    if base_url is None and model is None:
+        return None
+    endpoint = base_url or openai_endpoint()
+    if endpoint is None:
+        raise InputError("--model needs --base-url (or OPENAI_BASE_URL), or OPENAI_API_KEY for OpenAI's own endpoint")
+    return ClientConfig(base_url=endpoint, model=model, max_concurrency=max_concurrency)
+
+
+def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunConfig":
+    """The run file, with what the command line says about the check of its autoencoders."""
+    from sae_auto_interp.config import load_config, with_preflight
+
+    return with_preflight(load_config(path), allow=allow or (), enabled=False if skip_check else None)
+
+
+def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int) -> "RunConfig":
+    """The run file kept in a run directory; an endpoint given now adds the language model to it."""
+    from sae_auto_interp.config import ExplainerConfig, load_config
+    from sae_auto_interp.errors import RunDirectoryError
+
+    if not (run_dir / "config.yaml").is_file():
+        raise RunDirectoryError(
+            f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`"
+        )
+    config = load_config(run_dir / "config.yaml")
+    client = _client(base_url, model, max_concurrency)
+    if client is None:
+        return config
+    explainers = config.explainers
+    if not any(explainer.judge_name == "llm" for explainer in explainers):
+        explainers = (ExplainerConfig(name="simple"), *explainers)
+    return config.model_copy(update={"client": client, "explainers": explainers})
+
+
+def _run_all(config: "RunConfig", out: Path) -> None:
+    _run(config, out, "score")
+    _print_summary(out)
+    _write_report(out)
+
+
+def _run(config: "RunConfig", out: Path, until: Literal["cache", "explain", "score"]) -> None:
+    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.pipeline.run import run_pipeline
+
+    with make_progress() as progress:
+        asyncio.run(run_pipeline(config, out, progress, until))
+
+
+def _print_summary(run_dir: Path) -> None:
+    from sae_auto_interp.report import run_table, summarise
+
+    console().print(run_table(summarise(run_dir)))
+
+
+def _write_report(run_dir: Path) -> None:
+    from sae_auto_interp.report import write_report
+
+    typer.echo(f"report: {write_report(run_dir)}")
