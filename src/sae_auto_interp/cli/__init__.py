@@ -10,7 +10,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from sae_auto_interp.cli import runs, measures, caches  # noqa: I001 - in the order of the help; each adds its commands
+from sae_auto_interp.cli import caches, measures, runs
 from sae_auto_interp.cli.app import app
 from sae_auto_interp.errors import PreflightError, SaeAutoInterpError
 
