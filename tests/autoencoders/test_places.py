@@ -13,7 +13,7 @@ from sae_auto_interp.autoencoders import load_autoencoders, load_oai_autoencoder
 from sae_auto_interp.autoencoders.attach import attach, attached_coder, placement_of
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.autoencoders.value_bias import value_bias
-from sae_auto_interp.errors import InputError, UnknownNameError
+from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.capture import capture
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site
@@ -193,6 +193,19 @@ def test_coders_of_centred_models_read_centred_activations(weights: Weights, tmp
     families.write_saelens(tmp_path, weights, families.flat_config())
     said = load_saelens_autoencoders(model(), None, tmp_path, processed=True)
     assert only_placement(said).sites == (Site("transformer.h.1.mlp", transform="centred"),)
+
+
+def test_files_that_leave_the_processing_open_are_pointed_out(
+    weights: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = families.write_saelens(tmp_path, weights, families.flat_config())
+    load_saelens_autoencoders(model(), None, tmp_path, processed=False)
+    assert not caplog.messages
+    load_autoencoders(model(), tmp_path)
+    assert f"{path} does not say whether its model was processed by TransformerLens" in caplog.text
+    families.write_saelens(tmp_path, weights, families.flat_config(hook_point=None))
+    with pytest.raises(WeightsError, match="names no hook, so where it reads is not known"):
+        load_autoencoders(model(), tmp_path)
 
 
 def test_what_a_centred_coder_sees_is_what_centred_weights_would_give(weights: Weights, tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def recognise(root: Path) -> str | None:
     if root.is_dir():
         layers = saved_layers(root)
         return "it holds {layer}.pt" if layers and _is_openai(root / f"{layers[0]}.pt") else None
-    return "it holds 'pre_bias' and 'latent_bias'" if root.suffix == ".pt" and _is_openai(root) else None
+    is_named = root.suffix == ".pt" and root.stem.isdecimal()
+    return "it is {layer}.pt with 'pre_bias' and 'latent_bias'" if is_named and _is_openai(root) else None
 
 
 def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Site, SparseCoder]:

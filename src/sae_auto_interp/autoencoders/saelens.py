@@ -112,6 +112,7 @@ def _coders(model: Any, directories: Sequence[Path], overrides: Overrides) -> di
     coders: dict[Placement, SparseCoder] = {}
     for directory in directories:
         config = read_config(directory, overrides)
+        _check_hook(config, directory)
         where = placement(model, config)
         if where in origins:
             both = f"{origins[where].name} and {directory.name}"
@@ -123,6 +124,20 @@ def _coders(model: Any, directories: Sequence[Path], overrides: Overrides) -> di
             weights = without_value_bias(weights, model, where.sites[0], config.subtract_b_dec)
         origins[where], coders[where] = directory, SparseCoder(weights, _settings(directory, config))
     return coders
+
+
+def _check_hook(config: SaelensConfig, directory: Path) -> None:
+    if not config.place:
+        raise WeightsError(
+            f"{directory}: cfg.json names no hook, so where it reads is not known; "
+            "attach what saelens.read(directory) gives by hand, with autoencoders.attach.attach"
+        )
+    if not config.processing_is_known:
+        logger.warning(
+            "%s does not say whether its model was processed by TransformerLens; if its reconstructions are poor, "
+            "give load_saelens_autoencoders(processed=True)",
+            directory,
+        )
 
 
 def _weights(directory: Path, config: SaelensConfig) -> CoderWeights:

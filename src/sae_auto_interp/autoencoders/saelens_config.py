@@ -36,9 +36,10 @@ NORMALISATIONS: dict[str, Normalisation] = {
     "layer_norm": "layer_norm",
     "constant_norm_rescale": "constant_norm",
 }
+_KWARGS = "model_from_pretrained_kwargs"
 _IN_METADATA = (
     "model_name", "hook_name", "hook_name_out", "hook_head_index", "prepend_bos", "context_size", "dataset_path",
-    "model_from_pretrained_kwargs",
+    _KWARGS,
 )  # fmt: skip
 
 
@@ -72,6 +73,8 @@ class SaelensConfig:
     centred: bool
     value_bias_folded: bool
     """Of attention outputs before W_O (`hook_z`) only."""
+    processing_is_known: bool
+    """Whether the files or the caller say the last two."""
     prepend_bos: bool
     model: str | None
     ctx_len: int | None
@@ -116,6 +119,7 @@ def read_config(directory: Path, overrides: Overrides | None = None) -> SaelensC
         is_finetuned=bool(config.get("finetuning_scaling_factor")), hook=hook,
         place=str(metadata.get("hf_hook_name") or hook), place_out=_place_out(metadata) if is_transcoder else None,
         centred=centred, value_bias_folded=folded,
+        processing_is_known=not is_flat or overrides.processed is not None or _KWARGS in metadata,
         prepend_bos=metadata.get("prepend_bos") is not False, model=metadata.get("model_name"),
         ctx_len=metadata.get("context_size"), dataset=metadata.get("dataset_path"),
     )  # fmt: skip
@@ -184,7 +188,7 @@ def _processing(metadata: Mapping[str, Any], hook: str, is_flat: bool, overrides
 
     Before version 6 models were loaded with all of TransformerLens' processing, or asked for it by centring.
     """
-    kwargs: Mapping[str, Any] = metadata.get("model_from_pretrained_kwargs") or {}
+    kwargs: Mapping[str, Any] = metadata.get(_KWARGS) or {}
     centred = bool(kwargs.get("center_writing_weights"))
     folded = bool(kwargs.get("fold_value_biases", centred and is_flat))
     if overrides.processed is not None:
