@@ -39,7 +39,7 @@ def test_bootstrap_over_features_covers(method: BootstrapMethod) -> None:
     """2000 runs of 80 features with skewed scores, Beta(6, 2)."""
     rng = np.random.default_rng(12)
     runs = [mean_statistic(scores) for scores in rng.beta(6.0, 2.0, size=(2000, 80))]
-    resampling = Resampling(n_units=80, unit="features", n_resamples=1000, method=method)
+    resampling = Resampling(n_units=80, unit="features", n_resamples=500, method=method)
     assert_covers(count_covered(runs, 0.75, resampling, rng), 2000)
 
 
@@ -49,7 +49,7 @@ def test_stratified_bootstrap_covers() -> None:
     strata = np.repeat([0, 1, 2], 30)
     means = np.array([0.6, 0.7, 0.8])[strata]
     runs = [mean_statistic(means + noise) for noise in rng.normal(0.0, 0.05, size=(2000, 90))]
-    resampling = Resampling(n_units=90, unit="features", n_resamples=1000, strata=strata)
+    resampling = Resampling(n_units=90, unit="features", n_resamples=500, strata=strata)
     assert_covers(count_covered(runs, 0.7, resampling, rng), 2000)
 
 

@@ -110,18 +110,18 @@ def exact_size(n: int, alpha: float) -> float:
 
 @pytest.mark.parametrize("kind", ["continuous", "ties"])
 def test_type_one_error_of_the_paired_test(kind: str) -> None:
-    """4000 pairs of runs of 40 features without a difference; scores in steps of 1/50 have ties and zeros."""
+    """2000 pairs of runs of 40 features without a difference; scores in steps of 1/50 have ties and zeros."""
     generator = np.random.default_rng(21)
-    common = generator.beta(6, 2, size=(4000, 40))
-    noise = generator.normal(0, 0.05, size=(2, 4000, 40))
+    common = generator.beta(6, 2, size=(2000, 40))
+    noise = generator.normal(0, 0.05, size=(2, 2000, 40))
     first, second = common + noise
     if kind == "ties":
         first, second = np.round(50 * first) / 50, np.round(50 * second) / 50
     p_values = np.array([signed_rank(d).p_value for d in second - first])
     n_rejected = int((p_values <= 0.05).sum())
-    assert_rate_at_most(n_rejected, 4000, 0.05)
+    assert_rate_at_most(n_rejected, 2000, 0.05)
     if kind == "continuous":
-        assert_rate(n_rejected, 4000, exact_size(40, 0.05))
+        assert_rate(n_rejected, 2000, exact_size(40, 0.05))
 
 
 def test_interval_of_the_difference_covers() -> None:

@@ -94,7 +94,7 @@ def test_interval_covers_conservatively(n_hits: int, n_alarms: int) -> None:
     truth = density * rates[0] / (density * rates[0] + (1 - density) * rates[1])
     hits, alarms = (stats.binom.pmf(np.arange(n + 1), n, rate) for rate in rates)
     covered = total = 0.0
-    for i, j in zip(*np.nonzero(np.outer(hits, alarms) > 1e-4), strict=True):
+    for i, j in zip(*np.nonzero(np.outer(hits, alarms) > 1e-3), strict=True):
         found = precision_at_density(judged(int(i), n, int(j), n), density)
         low, high = found.low or 0.0, 1.0 if found.high is None else found.high
         total += hits[i] * alarms[j]

@@ -32,7 +32,7 @@ def test_type_one_error_of_a_judge_that_ignores_the_explanation(yes_rate: float)
         if stats.hypergeom.sf(tp - 1, 2 * n, n, tp + fp) <= 0.05
     )
     assert 0.01 < rejected <= 0.05
-    generator, n_sets = np.random.default_rng(41), 800
+    generator, n_sets = np.random.default_rng(41), 400
     answers = (generator.random((n_sets, 2 * n)) < yes_rate).astype(int)
     tests = [chance_test(make_score([1] * n + [0] * n, row)) for row in answers.tolist()]
     assert_rate(sum(test.p_value <= 0.05 for test in tests if test.p_value is not None), n_sets, rejected)
