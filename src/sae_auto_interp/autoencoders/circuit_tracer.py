@@ -29,11 +29,11 @@ from sae_auto_interp.autoencoders.files import (
     sum_over_middle,
     tensor_of,
 )
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _LAYER_FILE = re.compile(r"layer_(\d+)\.safetensors")
 _ENCODER_FILE = re.compile(r"W_enc_(\d+)\.safetensors")
@@ -89,7 +89,7 @@ def placement(model: Any, layer: str, file: Path) -> Placement:
     hooks = [config.get(name) for name in ("feature_input_hook", "feature_output_hook")]
     if not all(isinstance(hook, str) for hook in hooks):
         raise WeightsError(f"{file.parent / 'config.yaml'}: feature_input_hook and feature_output_hook are {hooks}")
-    read_at, written_at = (hook_site(model, f"blocks.{layer}.{hook}") for hook in hooks)
+    read_at, written_at = (resolve_site(model, f"blocks.{layer}.{hook}") for hook in hooks)
     return Placement((read_at,), target=written_at)
 
 

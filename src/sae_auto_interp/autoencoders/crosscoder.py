@@ -24,11 +24,11 @@ from sae_auto_interp.autoencoders.files import (
     tensor_of,
     torch_file_shapes,
 )
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _WEIGHTS = "cc_weights.pt"
 
@@ -97,7 +97,7 @@ def placement(model: Any, directory: Path, hooks: Sequence[str] | None = None) -
         )
     if len(hooks) != n:
         raise InputError(f"{directory} reads {n} places, but {len(hooks)} are named: {', '.join(hooks)}")
-    return Placement(tuple(hook_site(model, hook) for hook in hooks))
+    return Placement(tuple(resolve_site(model, hook) for hook in hooks))
 
 
 def _hooks(directory: Path) -> list[str]:

@@ -23,12 +23,12 @@ from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.directories import DEPTH, files_below, one_per_place
 from sae_auto_interp.autoencoders.files import matrix_of, read_json, read_torch_file, required_file, tensor_of
 from sae_auto_interp.autoencoders.folding import decoder_norms, with_unit_decoder
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.module_paths import resolve_module_path
 from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.site_names import resolve_site
 
 _HOOKS = {
     "resid": "blocks.{}.hook_resid_post", "resid_post": "blocks.{}.hook_resid_post",
@@ -91,7 +91,8 @@ def read(path: Path, reading: Reading | None = None) -> SparseCoder:
     if reading.scale_by_decoder_norm:
         weights = with_unit_decoder(weights, activation)
     settings = CoderSettings(
-        activation=activation, k=k, subtract_b_dec=name not in ("AutoEncoderNew", "JumpReluAutoEncoder"),
+        activation=activation, k=k, relu_before_topk=activation == "topk",
+        subtract_b_dec=name not in ("AutoEncoderNew", "JumpReluAutoEncoder"),
         prepend_bos=True, family="dictionary_learning", source=str(path), claims=_claims(config),
     )  # fmt: skip
     return SparseCoder(weights, settings)
@@ -154,11 +155,11 @@ def _output_site(model: Any, trainer: dict[str, Any], where: Path) -> Site:
     match = re.fullmatch(r"(embed|[a-z_]*?)_?(?:layer_?)?(\d*)", str(name or "resid_post"))
     hook = _HOOKS.get(match[1]) if match else None
     if hook is None:
-        return hook_site(model, str(name))
+        return resolve_site(model, str(name))
     number = match[2] if match and match[2] else layer
     if number is None and "{}" in hook:
         raise WeightsError(f"{where}: its config says neither a layer nor a submodule_name with one")
-    return hook_site(model, hook.format(number))
+    return resolve_site(model, hook.format(number))
 
 
 def _config_of(file: Path) -> Path | None:

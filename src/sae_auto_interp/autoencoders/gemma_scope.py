@@ -22,11 +22,11 @@ from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.directories import chosen_of, files_below, one_per_place
 from sae_auto_interp.autoencoders.files import matrix_of, npz_names, read_npz, required_file, tensor_of
 from sae_auto_interp.autoencoders.folding import with_scaled_activations
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _ARRAYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
 _READ = {
@@ -92,9 +92,9 @@ def placement(model: Any, directory: Path, kind: str | None = None) -> Placement
     if kind not in _READ:
         raise UnknownNameError("kind of Gemma Scope coder", kind, _READ)
     if layer == _EMBEDDING:
-        return Placement((hook_site(model, "hook_embed"),))
-    site = hook_site(model, _READ[kind].format(layer))
-    target = hook_site(model, f"blocks.{layer}.hook_mlp_out") if kind == "transcoders" else None
+        return Placement((resolve_site(model, "hook_embed"),))
+    site = resolve_site(model, _READ[kind].format(layer))
+    target = resolve_site(model, f"blocks.{layer}.hook_mlp_out") if kind == "transcoders" else None
     return Placement((site,), target)
 
 

@@ -32,11 +32,11 @@ from sae_auto_interp.autoencoders.files import (
     sum_over_middle,
     tensor_of,
 )
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _TENSORS = {"w_enc", "w_dec", "b_enc", "b_dec", "threshold"}
 _FILES = ("params.safetensors", "params_layer_*.safetensors")
@@ -104,8 +104,8 @@ def placement(model: Any, file: Path) -> Placement:
     """Where the coder in a file belongs: as its config says, verbatim."""
     config = _config(file)
     read_at, written_at = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
-    target = None if written_at in (None, read_at) else hook_site(model, str(written_at))
-    return Placement((hook_site(model, str(read_at)),), target)
+    target = None if written_at in (None, read_at) else resolve_site(model, str(written_at))
+    return Placement((resolve_site(model, str(read_at)),), target)
 
 
 def _name(root: Path, file: Path) -> str:

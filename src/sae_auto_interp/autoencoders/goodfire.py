@@ -23,11 +23,11 @@ from sae_auto_interp.autoencoders.files import (
     tensor_of,
     torch_file_shapes,
 )
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _LAYERS = (("encoder_linear", "decoder_linear"), ("encoder", "decoder"))
 _NAMED = re.compile(r"(?P<model>.+)-SAE-l(?P<layer>\d+)", re.IGNORECASE)
@@ -35,7 +35,7 @@ _NAMED = re.compile(r"(?P<model>.+)-SAE-l(?P<layer>\d+)", re.IGNORECASE)
 
 def load_goodfire_autoencoder(model: Any, module_path: str, file: str | Path) -> dict[str, Any]:
     """Attach the autoencoder in `file` to `module_path`; returns {module path: submodule}."""
-    return attach(model, {hook_site(model, module_path): read(Path(file))})
+    return attach(model, {resolve_site(model, module_path): read(Path(file))})
 
 
 def recognise(root: Path) -> str | None:
@@ -85,7 +85,7 @@ def _placement(model: Any, file: Path) -> Placement:
             f"{file}: which layer it reads is not in the file, nor in its name (...-SAE-l19.pth); "
             "use load_goodfire_autoencoder with a module path"
         )
-    return Placement((hook_site(model, _hook(named)),))
+    return Placement((resolve_site(model, _hook(named)),))
 
 
 def _hook(named: re.Match[str]) -> str:

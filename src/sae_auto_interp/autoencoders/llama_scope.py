@@ -39,12 +39,12 @@ from sae_auto_interp.autoencoders.files import (
     tensor_of,
 )
 from sae_auto_interp.autoencoders.folding import ranked_by_decoder_norm, with_scaled_activations
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.normalisation import Normalisation
 from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _V1 = ("hyperparams.json", "checkpoints/final.safetensors")
 _V2 = ("config.json", "sae_weights.safetensors")
@@ -118,7 +118,9 @@ def placement(model: Any, directory: Path) -> Placement:
         raise WeightsError(
             f"{saved.config_file}: 'hook_point_in' is {read_at!r}; coders of several places are not read"
         )
-    return Placement((hook_site(model, read_at),), None if written_at == read_at else hook_site(model, str(written_at)))
+    return Placement(
+        (resolve_site(model, read_at),), None if written_at == read_at else resolve_site(model, str(written_at))
+    )
 
 
 @dataclass(frozen=True, slots=True)

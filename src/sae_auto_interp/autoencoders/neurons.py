@@ -19,12 +19,12 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoder import Scratch, SparseCode
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.other_encoders import CodeEncoder, entries
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.site_names import resolve_site
 from sae_auto_interp.models.site_width import site_width
 
 
@@ -98,7 +98,7 @@ def neuron_coders(
     `blocks.3.mlp.hook_post`, `h.3.mlp.c_proj:in`. With a `rotation`, in a random basis each."""
     coders: dict[Site, Coder] = {}
     for name in module_paths:
-        site = hook_site(model, name)
+        site = resolve_site(model, name)
         width = site_width(model, site)
         if rotation is None:
             coders[site] = NeuronCoder(width, k=k, threshold=threshold)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.files import integer_of, matrix_of, read_torch_file, required_file, tensor_of
-from sae_auto_interp.autoencoders.hook_names import resolve_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.site_names import resolve_site
 
 LOCATIONS = {
     "mlp_post_act": "mlp.hook_post",

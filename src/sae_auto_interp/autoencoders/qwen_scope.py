@@ -21,11 +21,11 @@ from sae_auto_interp.autoencoders.files import (
     tensor_of,
     torch_file_shapes,
 )
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.site_names import resolve_site
 
 _FILE = re.compile(r"layer(\d+)\.sae\.pt")
 _REPOSITORY = re.compile(r"SAE-Res-(.+)-W\d+K-L0_(\d+)")
@@ -90,7 +90,7 @@ def _coders(model: Any, root: Path, chosen: Sequence[str] | None, k: int | None)
     files = chosen_of(found, chosen, "Qwen Scope", root)
 
     def place(layer: str) -> Placement:
-        return Placement((hook_site(model, f"blocks.{layer}.hook_resid_post"),))
+        return Placement((resolve_site(model, f"blocks.{layer}.hook_resid_post"),))
 
     return one_per_place(
         [(file.name, place(layer), partial(read, file, k)) for layer, file in files.items()], "Qwen Scope"

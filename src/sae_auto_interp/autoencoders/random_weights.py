@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sae_auto_interp.autoencoders.hook_places import hook_site
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.site_names import resolve_site
 from sae_auto_interp.models.site_width import site_width
 
 
@@ -36,5 +36,5 @@ def random_coders(
     model: Any, module_paths: Sequence[str], width: int, rng: np.random.Generator, *, k: int | None = None
 ) -> dict[Site, SparseCoder]:
     """One for each place, of its size, for `attach`; places are named as for `neuron_coders`."""
-    sites = [hook_site(model, name) for name in module_paths]
+    sites = [resolve_site(model, name) for name in module_paths]
     return {site: random_coder(site_width(model, site), width, rng, k=k) for site in sites}

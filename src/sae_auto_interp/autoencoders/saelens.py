@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.files import read_safetensors, required_file
-from sae_auto_interp.autoencoders.hook_names import resolve_site
 from sae_auto_interp.autoencoders.saelens_config import Overrides, SaelensConfig, read_config
 from sae_auto_interp.autoencoders.saelens_weights import canonical_weights
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
@@ -25,6 +24,7 @@ from sae_auto_interp.autoencoders.value_bias import without_value_bias
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.site_names import resolve_site
 
 logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "sae_weights.safetensors"
