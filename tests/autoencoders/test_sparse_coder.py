@@ -117,6 +117,12 @@ def test_only_the_columns_that_are_asked_for_are_multiplied(activation: str, siz
     assert len(code.values) == int((wanted > 0).sum()) > 20
 
 
+@pytest.mark.parametrize("activation", ["relu", "jumprelu"])
+def test_a_filter_that_keeps_nothing_finds_nothing(activation: str) -> None:
+    code = coder(weights(width=50), activation).encoder(torch.empty(0, dtype=torch.long)).encode(torch.randn(33, 4))
+    assert len(code.positions) == len(code.features) == len(code.values) == 0
+
+
 def test_encoders_that_take_turns_may_share_their_scratch() -> None:
     x, scratch = torch.randn(20, 4), encoder.Scratch()
     made = [coder(weights(width, seed=width), kind) for width in (9, 300, 31, 1000) for kind in ACTIVATIONS]

@@ -22,7 +22,7 @@ from sae_auto_interp.types import Array
 
 BLOCK_ENTRIES_ON_DEVICE = 1 << 27
 """Pre-activations at a time on a GPU: 512 MiB; smaller products would leave it idle."""
-LEAST_BLOCKS, LEAST_ROWS = 16, 32
+LEAST_BLOCKS, LEAST_ROWS = 8, 32
 """A small batch is divided into so many blocks that threads have something to take in turn; but none of fewer rows."""
 LARGEST_ACTIVATION = 1e18
 """Times a weight of at most 1e15, added up over the dimensions, an activation up to this stays below float32's end."""
@@ -103,7 +103,7 @@ class Encoder:
             return select_topk(products, self.k, tiles, room)
 
         step = _rows_per_block(len(x), tiles)
-        starts = range(0, len(x), step)
+        starts = range(0, len(x) if len(self.w_enc) else 0, step)
         return _joined(self.scratch.workers.map(encode, starts), starts)
 
     def _on_device(self, x: Float32[Tensor, "n d_in"]) -> list[Tensor]:
