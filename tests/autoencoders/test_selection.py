@@ -1,27 +1,41 @@
-"""The exact top k by maxima of pieces: what torch.topk gives of whole rows, ties, zeros and odd widths included."""
+"""The exact top k out of tiles: what torch.topk gives of whole rows; ties, zeros and odd widths included."""
 
+from dataclasses import dataclass, replace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import selection
-from sae_auto_interp.autoencoders.encoder import Scratch
-from sae_auto_interp.autoencoders.selection import Selected, select_above, select_topk
+from sae_auto_interp.autoencoders import candidates, device_selection, selection
+from sae_auto_interp.autoencoders.candidates import Entries
+from sae_auto_interp.autoencoders.selection import Tiles, select_above, select_topk, tiles_for
+from sae_auto_interp.autoencoders.workers import Room
 
-CPU = torch.device("cpu")
-
-
-def block_of(values: torch.Tensor) -> torch.Tensor:
-    n, width = values.shape
-    block = Scratch().block(n, width, CPU)
-    block[:, :width] = values
-    return block
+USUAL = Tiles(rows=8, columns=4160, piece=64)
 
 
-def dense(found: Selected, n: int, width: int) -> torch.Tensor:
+@dataclass(frozen=True)
+class Given:
+    """Pre-activations that are known beforehand."""
+
+    values: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+    def compute(self, first: int, last: int, out: torch.Tensor) -> None:
+        out.copy_(self.values[:, first:last])
+
+    def of_rows(self, rows: slice | np.ndarray) -> "Given":
+        return Given(self.values[rows])
+
+
+def dense(found: Entries, n: int, width: int) -> torch.Tensor:
     result = torch.zeros(n, width)
-    result[found.rows, found.columns] = found.values
+    result[torch.from_numpy(found.rows), torch.from_numpy(found.columns)] = torch.from_numpy(found.values)
     return result
 
 
@@ -30,12 +44,19 @@ def expected_topk(values: torch.Tensor, k: int) -> torch.Tensor:
     return torch.zeros_like(values).scatter_(1, top.indices, top.values.clamp(min=0))
 
 
-def check(values: torch.Tensor, k: int) -> None:
-    found = select_topk(block_of(values), values.shape[1], k)
-    assert torch.equal(dense(found, *values.shape), expected_topk(values, k))
+def check(values: torch.Tensor, k: int, tiles: Tiles | None = None, room: Room | None = None) -> None:
+    n, width = values.shape
+    found = select_topk(Given(values), k, tiles or tiles_for(width, k), room or Room())
+    assert torch.equal(dense(found, n, width), expected_topk(values, k))
     assert (found.values > 0).all()
-    assert torch.equal(found.rows, found.rows.sort().values), "in order of row"
-    assert len(torch.unique(found.rows * values.shape[1] + found.columns)) == len(found.rows), "each entry once"
+    assert (np.diff(found.rows) >= 0).all(), "in order of row"
+    assert len(np.unique(found.rows * width + found.columns)) == len(found.rows), "each entry once"
+
+
+def uneven(n: int, width: int, levels: int, shift: float, seed: int) -> torch.Tensor:
+    """Few levels make ties at every place; a shift leaves rows with fewer than k entries above zero, or none."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(n, width, generator=generator) * levels).round() / levels + shift
 
 
 @given(
@@ -49,10 +70,26 @@ def check(values: torch.Tensor, k: int) -> None:
 def test_as_torch_topk_also_with_many_equal_values(
     n: int, width: int, k: int, levels: int, shift: float, seed: int
 ) -> None:
-    """Few levels make ties at every place; a shift leaves rows with fewer than k entries above zero, or none."""
-    generator = torch.Generator().manual_seed(seed)
-    values = (torch.randn(n, width, generator=generator) * levels).round() / levels + shift
-    check(values, min(k, width))
+    check(uneven(n, width, levels, shift, seed), min(k, width))
+
+
+@given(
+    st.integers(1, 7),
+    st.integers(0, 300),
+    st.integers(1, 5),
+    st.integers(0, 6),
+    st.sampled_from([1, 2, 32]),
+    st.sampled_from([3, 20, 10_000]),
+    st.sampled_from([-3.0, 0.0]),
+    st.integers(0, 1000),
+)
+def test_tiles_of_any_size_give_the_same(
+    n: int, more: int, k: int, more_pieces: int, piece: int, levels: int, shift: float, seed: int
+) -> None:
+    width = 2 * k * selection.PIECE + more
+    values = uneven(n, width, levels, shift, seed)
+    values[:, :: max(1, seed % 7)] -= torch.inf if seed % 3 == 0 else 0.0
+    check(values, k, Tiles(n, (k + more_pieces) * piece, piece))
 
 
 @pytest.mark.parametrize("width", [4096, 24_576, 32_768, 32_771])
@@ -67,33 +104,113 @@ def test_at_the_widths_of_real_autoencoders(width: int, k: int) -> None:
     check(values, k)
 
 
-def test_the_usual_row_is_not_sorted_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> Selected:
-        raise AssertionError("sorted whole rows")
+@pytest.mark.parametrize("descending", [False, True])
+def test_hot_columns_all_in_one_place(descending: bool) -> None:
+    """Every column larger than those before it: nearly all pieces pass the bound, and most are dropped again."""
+    values = torch.randn(20, 16_384, generator=torch.Generator().manual_seed(0))
+    check(values.sort(dim=1, descending=descending).values, 32)
+    hot = values.clone()
+    hot[:, -3000:] += 3.0
+    check(hot if not descending else hot.flip(1), 32)
 
-    monkeypatch.setattr(selection, "_topk_of_whole_rows", refused)
-    check(torch.randn(64, 8192, generator=torch.Generator().manual_seed(0)), 32)
-    check(torch.randn(64, 8192, generator=torch.Generator().manual_seed(0)) - 4.5, 32)
-    with pytest.raises(AssertionError, match="whole rows"):
-        check(torch.ones(64, 8192), 32)
+
+@pytest.fixture
+def sorted_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows were sorted whole, each time."""
+    found: list[int] = []
+    whole = selection._topk_of_whole_rows
+
+    def noted(pre: selection.PreActivations, k: int, room: Room) -> Entries:
+        found.append(pre.shape[0])
+        return whole(pre, k, room)
+
+    monkeypatch.setattr(selection, "_topk_of_whole_rows", noted)
+    return found
+
+
+def test_only_tied_rows_are_sorted_whole(sorted_whole: list[int]) -> None:
+    values = torch.randn(64, 8192, generator=torch.Generator().manual_seed(0))
+    check(values, 32)
+    check(values - 4.5, 32)
+    assert sorted_whole == []
+    values[[3, 50], 1000:1040] = 7.0
+    check(values, 32)
+    assert sorted_whole == [2]
+    check(torch.ones(64, 8192), 32)
+    assert sorted_whole == [2, 64]
+
+
+def test_pieces_that_no_longer_reach_the_bound_make_room(
+    sorted_whole: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[int] = []
+    forget = candidates.Candidates._forget
+
+    def noted(self: candidates.Candidates) -> None:
+        before = self._n
+        forget(self)
+        forgotten.append(before - self._n)
+
+    monkeypatch.setattr(candidates.Candidates, "_forget", noted)
+    rising = torch.randn(20, 65_536, generator=torch.Generator().manual_seed(0)).sort(dim=1).values
+    check(rising, 32)
+    assert sum(forgotten) > 0
+    assert sorted_whole == []
+
+
+def test_a_room_may_be_used_for_one_block_after_another() -> None:
+    """What the last block left behind, its padding included, is nothing to the next."""
+    room = Room()
+    for width, k in ((20_000, 32), (4_100, 32), (30_000, 5), (4_100, 32), (500, 100), (20_001, 32)):
+        check(torch.randn(6, width, generator=torch.Generator().manual_seed(width)) + 1, k, room=room)
+
+
+def test_numbers_that_are_none_end_in_no_error() -> None:
+    """They are noticed elsewhere, after the block was encoded."""
+    values = torch.randn(6, 20_000, generator=torch.Generator().manual_seed(0))
+    values[2, 7], values[3], values[4, 9] = torch.nan, torch.nan, torch.inf
+    found = select_topk(Given(values), 32, USUAL, Room())
+    others = np.isin(found.rows, [0, 1, 5])
+    assert torch.equal(
+        dense(Entries(found.rows[others], found.columns[others], found.values[others]), 6, 20_000)[[0, 1, 5]],
+        expected_topk(values[[0, 1, 5]], 32),
+    )
+
+
+def test_tiles_hold_enough_pieces_for_a_bound_and_are_of_bounded_size() -> None:
+    for k in (1, 32, 64, 200, 1000):
+        for width in (2 * k * selection.PIECE, 4096, 32_768, 131_072, 1_000_000):
+            if width < 2 * k * selection.PIECE:
+                continue
+            tiles = tiles_for(width, k)
+            assert tiles.columns % tiles.piece == 0
+            assert tiles.columns // tiles.piece >= min(2 * k, width // tiles.piece)
+            assert 1 <= tiles.rows <= selection.MOST_ROWS
+            assert tiles.rows == selection.LEAST_ROWS or tiles.rows * tiles.columns <= selection.TILE_ENTRIES
 
 
 def test_a_result_for_a_device_has_a_size_that_is_known_beforehand() -> None:
     """Its zeros stand for no entry."""
     values = torch.randn(6, 300, generator=torch.Generator().manual_seed(0)) - 2.5
-    found = selection._topk_without_waiting(values, 20)
+    found = device_selection.select_topk(values, 20)
     assert len(found.rows) == len(found.columns) == len(found.values) == 6 * 20
-    assert torch.equal(dense(found, 6, 300), expected_topk(values, 20))
+    on_cpu = Entries(found.rows.numpy(), found.columns.numpy(), found.values.numpy())
+    assert torch.equal(dense(on_cpu, 6, 300), expected_topk(values, 20))
     assert torch.equal(found.rows, torch.arange(6).repeat_interleave(20))
 
 
-@given(st.integers(0, 6), st.integers(1, 200), st.integers(0, 100))
-def test_entries_above_a_threshold(n: int, width: int, seed: int) -> None:
+@given(st.integers(1, 6), st.integers(1, 200), st.integers(1, 250), st.integers(0, 100))
+def test_entries_above_a_threshold(n: int, width: int, columns: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     values, threshold = torch.randn(n, width, generator=generator), torch.randn(width, generator=generator)
     values[:, 0] = threshold[0]  # at the threshold is not above it
-    block = block_of(values)[:, :width]
+    tiles = replace(tiles_for(width, None), columns=columns)
     for least in (threshold, 0.0):
-        found = select_above(block, least, torch.empty(n, width, dtype=torch.bool))
-        assert torch.equal(dense(found, n, width), torch.where(values > least, values, 0.0))
-        assert torch.equal(found.rows, found.rows.sort().values)
+        expected = torch.where(values > least, values, 0.0)
+        given_least = least.numpy() if isinstance(least, torch.Tensor) else least
+        found = select_above(Given(values), given_least, tiles, Room())
+        assert torch.equal(dense(found, n, width), expected)
+        assert (np.diff(found.rows) >= 0).all()
+        on_device = device_selection.select_above(values, least)
+        as_entries = Entries(on_device.rows.numpy(), on_device.columns.numpy(), on_device.values.numpy())
+        assert torch.equal(dense(as_entries, n, width), expected)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import SparseCoder, encoder, sparse_coder
+from sae_auto_interp.autoencoders import SparseCoder, encoder, selection, sparse_coder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.errors import InputError, WeightsError
@@ -41,6 +41,14 @@ def reference(w: CoderWeights, activation: str, k: int, x: torch.Tensor) -> torc
     return torch.where(pre > least, pre, 0.0).clamp(min=0)
 
 
+def small_blocks(patch: pytest.MonkeyPatch, entries: int, columns: int) -> None:
+    """No more than `entries` pre-activations at a time, in tiles of `columns`."""
+    patch.setattr(selection, "TILE_ENTRIES", entries)
+    patch.setattr(selection, "TILE_COLUMNS", columns)
+    patch.setattr(selection, "WHOLE_ENTRIES", entries)
+    patch.setattr(selection, "LEAST_ROWS", 1)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(ACTIVATIONS),
@@ -59,7 +67,7 @@ def test_codes_do_not_depend_on_how_they_are_blocked(
     x = torch.randn(n, d_in, generator=torch.Generator().manual_seed(seed))
     expected = reference(w, activation, k, x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "BLOCK_ENTRIES", block)
+        small_blocks(patch, block, max(1, block // 2))
         code, dense = made.encode(x), made(x)
     assert torch.equal(dense > 0, expected > 0)
     torch.testing.assert_close(dense, expected.float(), rtol=1e-4, atol=1e-5)
@@ -87,7 +95,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_no_block_is_larger_than_it_may_be(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A dense code of all positions never exists."""
-    monkeypatch.setattr(encoder, "BLOCK_ENTRIES", 200)
+    small_blocks(monkeypatch, 200, 20)
     w = weights(width=50)
     for activation in ACTIVATIONS:
         sizes.clear()
@@ -101,13 +109,19 @@ def test_only_the_columns_that_are_asked_for_are_multiplied(activation: str, siz
     made, x = coder(weights(width=50), activation), torch.randn(33, 4)
     features = torch.tensor([3, 17, 49])
     code = made.encoder(features).encode(x)
-    assert sizes == [33 * 3]
+    assert sum(sizes) == 33 * 3
     found = torch.zeros(33, 50)
     found[code.positions, code.features] = code.values
     wanted = torch.zeros(33, 50)
     wanted[:, features] = made(x)[:, features]
     torch.testing.assert_close(found, wanted)
     assert len(code.values) == int((wanted > 0).sum()) > 20
+
+
+@pytest.mark.parametrize("activation", ["relu", "jumprelu"])
+def test_a_filter_that_keeps_nothing_finds_nothing(activation: str) -> None:
+    code = coder(weights(width=50), activation).encoder(torch.empty(0, dtype=torch.long)).encode(torch.randn(33, 4))
+    assert len(code.positions) == len(code.features) == len(code.values) == 0
 
 
 def test_encoders_that_take_turns_may_share_their_scratch() -> None:

@@ -1,23 +1,29 @@
 """From activations to the entries of their codes, in blocks of positions whose size is bounded by memory.
 
-Each block's pre-activations are one matrix product into a reused buffer, from which `selection` takes what is kept; no
-dense code of all positions ever exists. The buffer's rows are a little longer than the width: where their length is a
-power of two, processors' caches collide and the product takes up to a quarter longer.
+On a CPU each block is computed and selected by one thread, tile by tile of columns (`selection`), and the threads take
+the blocks in turn. On a GPU each block's pre-activations are one matrix product into a reused buffer, from which
+`device_selection` takes what is kept. No dense code of all positions ever exists. The entries do not depend on the
+number of threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from sae_auto_interp.autoencoders.selection import PIECE, Selected, select_above, select_topk
+from sae_auto_interp.autoencoders import device_selection
+from sae_auto_interp.autoencoders.candidates import Entries
+from sae_auto_interp.autoencoders.selection import Tiles, select_above, select_topk, tiles_for
+from sae_auto_interp.autoencoders.workers import Room, Workers
+from sae_auto_interp.types import Array
 
-BLOCK_ENTRIES = 1 << 25
-"""Pre-activations at a time on a CPU: 128 MiB in float32. Smaller products are slower, larger ones hardly faster."""
 BLOCK_ENTRIES_ON_DEVICE = 1 << 27
-"""The same on a GPU: 512 MiB; smaller products would leave it idle."""
+"""Pre-activations at a time on a GPU: 512 MiB; smaller products would leave it idle."""
+LEAST_BLOCKS, LEAST_ROWS = 8, 32
+"""A small batch is divided into so many blocks that threads have something to take in turn; but none of fewer rows."""
 LARGEST_ACTIVATION = 1e18
 """Times a weight of at most 1e15, added up over the dimensions, an activation up to this stays below float32's end."""
 
@@ -33,26 +39,39 @@ class SparseCode:
 
 @dataclass(slots=True)
 class Scratch:
-    """Room for one block, reused from call to call; encoders that take turns may share one."""
+    """Threads, and room for the blocks that are encoded at a time; encoders that take turns may share one."""
 
+    workers: Workers = field(default_factory=Workers, init=False)
     _block: Tensor | None = field(default=None, init=False)
-    _marks: Tensor | None = field(default=None, init=False)
 
-    def block(self, n: int, width: int, device: torch.device) -> Float32[Tensor, "n padded"]:
-        """`padded` is a multiple of PIECE; the columns from `width` on are minus infinity."""
-        padded = (width // PIECE + 1) * PIECE
+    def block(self, n: int, width: int, device: torch.device) -> Float32[Tensor, "n width"]:
+        """Room on a GPU."""
         room = self._block
-        if room is None or room.numel() < n * padded or room.device != device:
-            room = self._block = torch.empty(n * padded, device=device)
-        block = room[: n * padded].view(n, padded)
-        block[:, width:] = -torch.inf
-        return block
-
-    def marks(self, n: int, width: int, device: torch.device) -> Bool[Tensor, "n width"]:
-        room = self._marks
         if room is None or room.numel() < n * width or room.device != device:
-            room = self._marks = torch.empty(n * width, dtype=torch.bool, device=device)
+            room = self._block = torch.empty(n * width, device=device)
         return room[: n * width].view(n, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Pre-activations of some positions on a CPU, as `selection` asks for them."""
+
+    x: Float32[Tensor, "n d_in"]
+    w_enc: Float32[Tensor, "columns d_in"]
+    b_enc: Float32[Tensor, " columns"]
+    scale: Float32[Tensor, " columns"] | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.x), len(self.w_enc)
+
+    def compute(self, first: int, last: int, out: Float32[Tensor, "n some"]) -> None:
+        torch.addmm(self.b_enc[first:last], self.x, self.w_enc[first:last].t(), out=out)
+        if self.scale is not None:
+            out.mul_(self.scale[first:last])
+
+    def of_rows(self, rows: slice | Int64[Array, " some"]) -> "Products":
+        return Products(self.x[rows], self.w_enc, self.b_enc, self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +96,43 @@ class Encoder:
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
         """The entries above zero of the codes of `x`, which must be sound (see `is_sound`)."""
         prepared = self.prepare(x)
-        starts = range(0, len(prepared), self._rows_per_block(prepared.device))
-        parts = [(first, self._encode_block(prepared[first : first + starts.step])) for first in starts]
-        columns = _joined([part.columns for _, part in parts], prepared.device)
-        return SparseCode(
-            _joined([part.rows + first for first, part in parts], prepared.device),
-            columns if self.features is None else self.features[columns],
-            _joined([part.values for _, part in parts], prepared.device, torch.float32),
-        )
+        positions, columns, values = self._on_cpu(prepared) if x.device.type == "cpu" else self._on_device(prepared)
+        return SparseCode(positions, columns if self.features is None else self.features[columns], values)
 
-    def _rows_per_block(self, device: torch.device) -> int:
-        entries = BLOCK_ENTRIES if device.type == "cpu" else BLOCK_ENTRIES_ON_DEVICE
-        return max(1, entries // max(1, len(self.w_enc)))
+    def _on_cpu(self, x: Float32[Tensor, "n d_in"]) -> list[Tensor]:
+        tiles = tiles_for(max(1, len(self.w_enc)), self.k)
+        threshold = self.threshold.numpy() if isinstance(self.threshold, Tensor) else self.threshold
 
-    def _encode_block(self, x: Float32[Tensor, "n d_in"]) -> Selected:
-        n, width = len(x), len(self.w_enc)
-        block = self.scratch.block(n, width, x.device)
-        torch.addmm(self.b_enc, x, self.w_enc.t(), out=block[:, :width])
+        def encode(first: int, room: Room) -> Entries:
+            products = Products(x[first : first + step], self.w_enc, self.b_enc, self.scale)
+            if self.k is None:
+                return select_above(products, threshold, tiles, room)
+            return select_topk(products, self.k, tiles, room, self.relu_first)
+
+        step = _rows_per_block(len(x), tiles)
+        starts = range(0, len(x) if len(self.w_enc) else 0, step)
+        return _joined(self.scratch.workers.map(encode, starts), starts)
+
+    def _on_device(self, x: Float32[Tensor, "n d_in"]) -> list[Tensor]:
+        step = max(1, BLOCK_ENTRIES_ON_DEVICE // max(1, len(self.w_enc)))
+        starts = range(0, len(x), step)
+        parts = [self._device_block(x[first : first + step]) for first in starts]
+        if not parts:
+            return [torch.empty(0, dtype=dtype, device=x.device) for dtype in (torch.long, torch.long, torch.float32)]
+        return [
+            torch.cat([part.rows + first for first, part in zip(starts, parts, strict=True)]),
+            torch.cat([part.columns for part in parts]),
+            torch.cat([part.values for part in parts]),
+        ]
+
+    def _device_block(self, x: Float32[Tensor, "n d_in"]) -> device_selection.Selected:
+        block = self.scratch.block(len(x), len(self.w_enc), x.device)
+        torch.addmm(self.b_enc, x, self.w_enc.t(), out=block)
         if self.scale is not None:
-            block[:, :width].mul_(self.scale)
+            block.mul_(self.scale)
         if self.k is not None:
-            return select_topk(block, width, self.k, self.relu_first)
-        return select_above(block[:, :width], self.threshold, self.scratch.marks(n, width, x.device))
+            return device_selection.select_topk(block, self.k)
+        return device_selection.select_above(block, self.threshold)
 
 
 def is_sound(x: Float[Tensor, "n d_in"]) -> Bool[Tensor, ""]:
@@ -108,5 +142,16 @@ def is_sound(x: Float[Tensor, "n d_in"]) -> Bool[Tensor, ""]:
     return torch.linalg.vector_norm(x, torch.inf) <= LARGEST_ACTIVATION
 
 
-def _joined(parts: list[Tensor], device: torch.device, dtype: torch.dtype = torch.long) -> Tensor:
-    return torch.cat(parts) if parts else torch.empty(0, dtype=dtype, device=device)
+def _rows_per_block(n: int, tiles: Tiles) -> int:
+    return min(tiles.rows, max(LEAST_ROWS, -(-n // LEAST_BLOCKS)))
+
+
+def _joined(parts: Sequence[Entries], starts: Sequence[int]) -> list[Tensor]:
+    """Positions, columns and values of all blocks, one behind the other."""
+    rows = [part.rows + start for part, start in zip(parts, starts, strict=True)]
+    joined = (
+        np.concatenate([*rows, np.empty(0, np.int64)]),
+        np.concatenate([*(part.columns for part in parts), np.empty(0, np.int64)]),
+        np.concatenate([*(part.values for part in parts), np.empty(0, np.float32)]),
+    )
+    return [torch.from_numpy(array) for array in joined]

@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from sae_auto_interp.autoencoders.encoder import BLOCK_ENTRIES, Encoder, SparseCode
+from sae_auto_interp.autoencoders.encoder import Encoder, SparseCode
+
+BLOCK_ENTRIES = 1 << 25
+"""Pre-activations at a time: 128 MiB in float32."""
 
 
 @runtime_checkable

@@ -1,125 +1,157 @@
-"""Which entries of a block of pre-activations are kept: those above a threshold, or each row's exact top k.
+"""Which pre-activations of a block of rows are kept: those above a threshold, or each row's exact top k.
 
-The top k is found without sorting the width. The maximum of every 32 neighbouring columns (a piece) is taken while the
-block is in the processor's cache; the k-th largest maximum of a few hundred groups of pieces is a lower bound of the
-row's k-th largest entry, so only the pieces that reach it, hardly more than k of them, are looked at again.
-Where several entries equal the k-th largest, those are kept that `torch.topk` keeps of the same row.
+On a CPU the columns come in tiles that stay in the processor's cache, and what may be kept is taken out while they are
+there (for the top k: see `candidates`); the pre-activations of all columns never exist together. Where several entries
+equal the k-th largest, those are kept that `torch.topk` keeps of the whole row: such rows are computed once more.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from sae_auto_interp.autoencoders.candidates import Candidates, Entries
+from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
 PIECE = 32
 """Neighbouring columns that share one maximum: two cache lines."""
-GROUPS_PER_K = 8
-"""Groups of pieces, for each wanted entry, that the bound is taken from: more cost more, fewer bound less."""
-CANDIDATES_PER_K = 8
-"""Candidates for each wanted entry beyond which whole rows are sorted instead: nearly all values are equal then."""
-_LEAST_ABOVE_ZERO = np.finfo(np.float32).smallest_subnormal
+WIDE_PIECE = 64
+"""The same where there are WIDE_PIECES_PER_K of them for each wanted entry and more: half as many maxima."""
+WIDE_PIECES_PER_K = 8
+TILE_COLUMNS = 4160
+"""Columns of a tile, about; many more where k is large, for a tile has at least two pieces for each wanted entry."""
+TILE_ENTRIES = 9 << 17
+"""Pre-activations of a tile, at most: 4.5 MiB; but it has no fewer than LEAST_ROWS."""
+MOST_ROWS, LEAST_ROWS = 256, 16
+WHOLE_ENTRIES = 1 << 23
+"""Pre-activations of rows that are sorted whole, at a time: 32 MiB."""
+
+
+@runtime_checkable
+class PreActivations(Protocol):
+    """Rows whose pre-activations are computed when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    def compute(self, first: int, last: int, out: Float32[Tensor, "n columns"]) -> None:
+        """Write those of the columns from `first` to `last` (exclusive)."""
+        ...
+
+    def of_rows(self, rows: slice | Int64[Array, " some"]) -> "PreActivations":
+        """The same of some rows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """Kept entries of a block of rows, in order of row."""
+class Tiles:
+    """How many rows are encoded together, and in which steps their columns are taken."""
 
-    rows: Int64[Tensor, " nnz"]
-    columns: Int64[Tensor, " nnz"]
-    values: Float32[Tensor, " nnz"]
-
-
-def select_above(
-    block: Float32[Tensor, "n width"], threshold: Float32[Tensor, " width"] | float, room: Bool[Tensor, "n width"]
-) -> Selected:
-    """The entries above `threshold`; `room` is where the comparison is written."""
-    fires = torch.gt(block, threshold, out=room)
-    if block.device.type != "cpu":
-        rows, columns = fires.nonzero(as_tuple=True)
-    else:
-        places = torch.from_numpy(np.flatnonzero(fires.numpy()))  # several times faster than torch's own
-        rows = places.div(block.shape[1], rounding_mode="floor")
-        columns = places - rows * block.shape[1]
-    return Selected(rows, columns, block[rows, columns])
+    rows: int
+    columns: int
+    piece: int = 1
+    """`columns` is a multiple of it."""
 
 
-def select_topk(block: Float32[Tensor, "n padded"], width: int, k: int, relu_first: bool = False) -> Selected:
-    """The entries above zero among the k largest of each row; columns from `width` on hold minus infinity.
+def tiles_for(width: int, k: int | None) -> Tiles:
+    """For the top `k`, or for a threshold. An odd number of pieces, so that rows fall on different cache sets."""
+    if k is None:
+        return _tiles(min(width, TILE_COLUMNS), 1)
+    if _is_sorted_whole(width, k):
+        return Tiles(max(1, WHOLE_ENTRIES // width), width)
+    piece = WIDE_PIECE if width // WIDE_PIECE >= WIDE_PIECES_PER_K * k else PIECE
+    n_pieces = min(max(2 * k, TILE_COLUMNS // piece) | 1, -(-width // piece))
+    return _tiles(n_pieces * piece, piece)
+
+
+def _tiles(columns: int, piece: int) -> Tiles:
+    return Tiles(min(MOST_ROWS, max(LEAST_ROWS, TILE_ENTRIES // columns)), columns, piece)
+
+
+def _is_sorted_whole(width: int, k: int) -> bool:
+    """Whether so much of a row is wanted that looking for candidates would gain nothing."""
+    return width // PIECE < 2 * k
+
+
+def select_above(pre: PreActivations, threshold: Float32[Array, " width"] | float, tiles: Tiles, room: Room) -> Entries:
+    """The entries above `threshold`, in order of row."""
+    n, width = pre.shape
+    found: list[Entries] = []
+    for first in range(0, width, tiles.columns):
+        columns = min(tiles.columns, width - first)
+        tile = room.array("tile", (n, columns))
+        pre.compute(first, first + columns, torch.from_numpy(tile))
+        least = threshold[first : first + columns] if isinstance(threshold, np.ndarray) else threshold
+        places = np.flatnonzero(np.greater(tile, least, out=room.array("marks", tile.shape, np.bool_)))
+        rows = places // columns
+        found.append(Entries(rows, places - rows * columns + first, tile.reshape(-1)[places]))
+    return found[0] if len(found) == 1 else by_row(found)
+
+
+def select_topk(pre: PreActivations, k: int, tiles: Tiles, room: Room, relu_first: bool = False) -> Entries:
+    """The entries above zero among the k largest of each row, in order of row.
 
     `relu_first` looks for the k largest after a ReLU, which decides nothing but which of equal entries are kept.
-
-    `padded` is a multiple of PIECE. On another device than a CPU the result has n·k entries, some of them zero:
-    to leave those out, the processor would have to wait for the device.
     """
-    if block.device.type != "cpu":
-        return _topk_without_waiting(block[:, :width], k)
-    if width // PIECE < 2 * k:
-        return _topk_of_whole_rows(block[:, :width], k, relu_first)
-    bound, maxima = _lower_bound(block, k)
-    candidates = _entries_reaching(bound, block, maxima)
-    if len(candidates.rows) == 0:
-        return candidates
-    if len(candidates.rows) > CANDIDATES_PER_K * k * len(block):
-        return _topk_of_whole_rows(block[:, :width], k, relu_first)
-    return _best(candidates, block[:, :width], k, relu_first)
+    n, width = pre.shape
+    if _is_sorted_whole(width, k):
+        return _topk_of_whole_rows(pre, k, room, relu_first)
+    candidates = Candidates(n, k, tiles.columns // tiles.piece, tiles.piece, room)
+    tile = torch.from_numpy(room.array("tile", (n, tiles.columns)))
+    for first in range(0, width, tiles.columns):
+        columns = min(tiles.columns, width - first)
+        pre.compute(first, first + columns, tile[:, :columns])
+        tile[:, columns:] = -torch.inf
+        if not candidates.add(tile, first // tiles.piece):
+            return _topk_of_whole_rows(pre, k, room, relu_first)
+    best, tied = _best(candidates.reaching(), n, k)
+    if len(tied) == 0:
+        return best
+    whole = _topk_of_whole_rows(pre.of_rows(tied), k, room, relu_first)
+    untied = ~np.isin(best.rows, tied)
+    best = Entries(best.rows[untied], best.columns[untied], best.values[untied])
+    return by_row([best, Entries(tied[whole.rows], whole.columns, whole.values)])
 
 
-def _topk_without_waiting(block: Float32[Tensor, "n width"], k: int) -> Selected:
-    values, columns = block.topk(k, dim=1)
-    rows = torch.arange(len(block), device=block.device)[:, None].expand(-1, k)
-    return Selected(rows.reshape(-1), columns.reshape(-1), values.clamp(min=0).reshape(-1))
+def by_row(parts: list[Entries]) -> Entries:
+    """All entries in order of row; those of one row in the order of the parts."""
+    rows, columns, values = (np.concatenate([getattr(part, name) for part in parts]) for name in Entries.__slots__)
+    order = np.argsort(rows.astype(np.uint16), kind="stable")  # 16-bit numbers: a radix sort
+    return Entries(rows[order], columns[order], values[order])
 
 
-def _topk_of_whole_rows(block: Float32[Tensor, "n width"], k: int, relu_first: bool) -> Selected:
-    values, columns = (block.relu() if relu_first else block).topk(k, dim=1)
+def _topk_of_whole_rows(pre: PreActivations, k: int, room: Room, relu_first: bool) -> Entries:
+    n, width = pre.shape
+    step = max(1, WHOLE_ENTRIES // width)
+    starts = range(0, n, step)
+    parts = [_top_of(pre.of_rows(slice(first, first + step)), first, k, room, relu_first) for first in starts]
+    return parts[0] if len(parts) == 1 else by_row(parts)
+
+
+def _top_of(pre: PreActivations, first_row: int, k: int, room: Room, relu_first: bool) -> Entries:
+    block = torch.from_numpy(room.array("tile", pre.shape))
+    pre.compute(0, pre.shape[1], block)
+    if relu_first:
+        block.relu_()
+    values, columns = (found.numpy() for found in block.topk(k, dim=1))
     fires = values > 0
-    return Selected(fires.nonzero()[:, 0], columns[fires], values[fires])
+    return Entries(np.nonzero(fires)[0] + first_row, columns[fires], values[fires])
 
 
-def _lower_bound(
-    block: Float32[Tensor, "n padded"], k: int
-) -> tuple[Float32[Array, " n"], Float32[Tensor, "n pieces"]]:
-    """What at least k entries of each row reach (or the least value above zero), and the maximum of each piece."""
-    maxima = block.unflatten(1, (-1, PIECE)).amax(2)
-    per_group = max(1, maxima.shape[1] // (GROUPS_PER_K * k))
-    n_groups = maxima.shape[1] // per_group  # pieces beyond the last whole group only make the bound lower
-    groups = maxima[:, : n_groups * per_group].unflatten(1, (n_groups, per_group)).amax(2).numpy()
-    kth_largest = np.partition(groups, n_groups - k, axis=1)[:, n_groups - k]
-    return np.maximum(kth_largest, _LEAST_ABOVE_ZERO), maxima
-
-
-def _entries_reaching(
-    bound: Float32[Array, " n"], block: Float32[Tensor, "n padded"], maxima: Float32[Tensor, "n pieces"]
-) -> Selected:
-    """All entries of each row that reach its bound: those that are of the top k, and the few others between."""
-    n_pieces = maxima.shape[1]
-    pieces = np.flatnonzero(maxima.numpy() >= bound[:, None])
-    owners = pieces // n_pieces
-    values = block.view(-1, PIECE).index_select(0, torch.from_numpy(pieces)).numpy()
-    reaching = np.flatnonzero(values >= bound[owners, None])
-    of_piece, within = np.divmod(reaching, PIECE)
-    columns = (pieces - owners * n_pieces)[of_piece] * PIECE + within
-    found = owners[of_piece], columns, values.reshape(-1)[reaching]
-    return Selected(*map(torch.from_numpy, found))
-
-
-def _best(candidates: Selected, block: Float32[Tensor, "n width"], k: int, relu_first: bool) -> Selected:
-    """The k largest candidates of each row; rows with equal values at the k-th place are left to `torch.topk`."""
-    n = len(block)
-    counts = torch.bincount(candidates.rows, minlength=n)
-    starts = counts.cumsum(0) - counts
-    within = torch.arange(len(candidates.rows)) - starts[candidates.rows]
-    table = torch.full((n, max(k + 1, int(counts.max()))), -torch.inf)
-    table[candidates.rows, within] = candidates.values
-    values, places = table.topk(k + 1, dim=1)
-    columns = candidates.columns[(starts[:, None] + places[:, :k]).clamp_(max=len(candidates.columns) - 1)]
-    tied = (values[:, k] == values[:, k - 1]) & (values[:, k] > 0)
-    if bool(tied.any()):
-        rows = block[tied].relu_() if relu_first else block[tied]
-        columns[tied] = rows.topk(k, dim=1).indices
-    fires = values[:, :k] > 0
-    return Selected(fires.nonzero()[:, 0], columns[fires], values[:, :k][fires])
+def _best(found: Entries, n: int, k: int) -> tuple[Entries, Int64[Array, " tied"]]:
+    """The entries of each row that reach its k-th largest; and the rows in which more than k do."""
+    counts = np.bincount(found.rows, minlength=n)
+    width = max(k + 1, int(counts.max()))
+    table = np.full(n * width, -np.inf, np.float32)
+    first_places = np.arange(n) * width - (np.cumsum(counts) - counts)
+    table[np.arange(len(found.rows)) + first_places[found.rows]] = found.values
+    next_largest, kth_largest = np.partition(table.reshape(n, width), (-k - 1, -k), axis=1)[:, -k - 1 : width - k + 1].T
+    is_kept = found.values >= kth_largest[found.rows]
+    best = Entries(found.rows[is_kept], found.columns[is_kept], found.values[is_kept])
+    return best, np.flatnonzero((next_largest == kth_largest) & (kth_largest > 0))

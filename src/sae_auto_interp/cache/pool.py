@@ -1,26 +1,34 @@
 """A fixed number of entries in memory, waiting to be sorted by feature: filled, emptied and filled again.
 
 An entry is 12 bytes: its key (32 bits: the feature, counted on over the modules) and, in one 64-bit word, its location
-in the pool's range (32 bits) and its value (16 or 32 bits). The word is what the counting sort moves.
+in the pool's range (32 bits) and its value (16 or 32 bits). The entries are sorted a range of keys at a time, each as
+many as a piece holds: so sorting takes little memory beside the pool's, and its random writes stay in the cache.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64, UInt32
+from jaxtyping import Int, Int32, Int64
 from scipy.sparse import csr_array
 
 from sae_auto_interp.types import Array
 
 BYTES_PER_ENTRY = 12
 PIECE_ENTRIES = 1 << 19
+"""Entries that are sorted and handed over at a time."""
+LOOKED_AT = 1 << 16
+"""Keys that are compared at a time: they stay in the processor's cache."""
 REACH = 1 << 31
 _LOCATION, _VALUE = 0, 1
 
 
 class EntryPool:
-    """Room for `capacity` entries with keys below `n_keys`; its memory is taken once, when the first entry comes."""
+    """Room for `capacity` entries with keys below `n_keys`.
+
+    Its memory is taken once, when the first entry comes, and all of it is written to: how much there is of it does not
+    depend on how many entries come before the pool is emptied.
+    """
 
     def __init__(self, capacity: int, n_keys: int, location_type: np.dtype[np.unsignedinteger]) -> None:
         assert n_keys <= np.iinfo(np.int32).max, f"{n_keys} features in all"
@@ -38,7 +46,7 @@ class EntryPool:
         There is room for entries within 2^31 positions of the first one taken into an empty pool, before or behind.
         """
         if len(self._keys) == 0:
-            self._keys, self._words = np.empty(self.capacity, np.int32), np.empty(self.capacity, np.int64)
+            self._keys, self._words = np.full(self.capacity, 0, np.int32), np.full(self.capacity, 0, np.int64)
         if self.n == 0:
             self._first_location = max(0, int(locations[0]) - REACH)
         n = min(len(locations), self.capacity - self.n, self._n_near(locations))
@@ -50,23 +58,37 @@ class EntryPool:
         self.n += n
         return n
 
-    def emptied(self, value_type: np.dtype[np.generic]) -> "SortedEntries":
-        """What is in the pool, sorted by key, entries of one key in the order in which they came; the pool is empty.
+    def offsets(self) -> Int64[Array, " n_keys_plus_1"]:
+        """Where each key begins among the sorted entries, and at last their number."""
+        counts = np.zeros(self.n_keys + 1, np.int64)
+        for begin in range(0, self.n, PIECE_ENTRIES):
+            counts[1:] += np.bincount(self._keys[begin : min(begin + PIECE_ENTRIES, self.n)], minlength=self.n_keys)
+        return counts.cumsum()
 
-        A counting sort, linear in the entries and the keys: as a sparse matrix of one row, entries go from row order
-        to column order.
+    def sorted_pieces(
+        self, offsets: Int64[Array, " n_keys_plus_1"], value_type: np.dtype[np.generic]
+    ) -> Iterator[tuple[Array, Array]]:
+        """Locations and values of all entries by key, those of one key in the order in which they came.
+
+        `offsets` are those of `offsets()`. A piece has the entries of some whole keys, or a part of one key's.
         """
-        one_row = csr_array(
-            (self._words[: self.n], self._keys[: self.n], np.array([0, self.n], dtype=np.int32)), shape=(1, self.n_keys)
-        )
-        by_key: Any = one_row.tocsc()
+        first = 0
+        while first < self.n_keys and offsets[first] < self.n:
+            fits = int(np.searchsorted(offsets, int(offsets[first]) + PIECE_ENTRIES, side="right")) - 1
+            last = max(fits, first + 1)
+            chunks = self._chunks(first, last)
+            if last == first + 1:
+                yield from (self._decoded(self._words[places], value_type) for places in chunks)
+            else:
+                yield self._decoded(self._by_key(np.concatenate([*chunks]), first, last), value_type)
+            first = last
+
+    def clear(self) -> None:
+        """Forget the entries and keep the memory."""
         self.n = 0
-        offsets: UInt32[Array, " n_keys_plus_1"] = by_key.indptr.astype(np.uint32)
-        words: Int64[Array, " n"] = by_key.data
-        return SortedEntries(offsets, words, self._first_location, self._location_type, value_type)
 
     def release(self) -> None:
-        """Give the memory back; what was not emptied is lost."""
+        """Give the memory back, and forget the entries."""
         self.n = 0
         self._keys, self._words = np.empty(0, np.int32), np.empty(0, np.int64)
 
@@ -78,35 +100,24 @@ class EntryPool:
             return len(locations)
         return int(np.searchsorted(locations, self._first_location + 2 * REACH))
 
+    def _chunks(self, first: int, last: int) -> Iterator[Int64[Array, " some"]]:
+        """Places of the entries with keys from `first` to `last` (exclusive), in the order in which they came."""
+        for begin in range(0, self.n, LOOKED_AT):
+            beyond_first = (self._keys[begin : min(begin + LOOKED_AT, self.n)] - first).view(np.uint32)
+            yield np.flatnonzero(beyond_first < last - first) + begin  # smaller ones wrap and are very large
 
-class SortedEntries:
-    """Entries in the order of their keys; `offsets` [n_keys + 1] says where each key begins."""
+    def _by_key(self, places: Int64[Array, " some"], first: int, last: int) -> Int64[Array, " some"]:
+        """The words at some places, sorted: a counting sort, linear in entries and keys.
 
-    def __init__(
-        self,
-        offsets: UInt32[Array, " n_keys_plus_1"],
-        words: Int64[Array, " n"],
-        first_location: int,
-        location_type: np.dtype[np.unsignedinteger],
-        value_type: np.dtype[np.generic],
-    ) -> None:
-        self.offsets = offsets
-        self.n = len(words)
-        self._halves = words.view(np.uint32).reshape(self.n, 2)
-        self._first_location = location_type.type(first_location)
-        self._value_bits = np.dtype(f"u{value_type.itemsize}")
-        self._value_type = value_type
+        As a sparse matrix of one row, entries go from row order to column order.
+        """
+        row = np.array([0, len(places)], np.int32)
+        one_row = csr_array((self._words[places], self._keys[places] - first, row), shape=(1, last - first))
+        by_key: Any = one_row.tocsc()
+        return by_key.data
 
-    def locations(self) -> Iterator[Array]:
-        """All locations, a piece at a time."""
-        for halves in self._pieces():
-            yield halves[:, _LOCATION].astype(self._first_location.dtype) + self._first_location
-
-    def values(self) -> Iterator[Array]:
-        """All values as they are stored, a piece at a time."""
-        for halves in self._pieces():
-            yield halves[:, _VALUE].astype(self._value_bits).view(self._value_type)
-
-    def _pieces(self) -> Iterator[Array]:
-        for begin in range(0, self.n, PIECE_ENTRIES):
-            yield self._halves[begin : begin + PIECE_ENTRIES]
+    def _decoded(self, words: Int64[Array, " some"], value_type: np.dtype[np.generic]) -> tuple[Array, Array]:
+        halves = words.view(np.uint32).reshape(len(words), 2)
+        locations = halves[:, _LOCATION].astype(self._location_type)
+        locations += self._location_type.type(self._first_location)
+        return locations, halves[:, _VALUE].astype(f"u{value_type.itemsize}").view(value_type)

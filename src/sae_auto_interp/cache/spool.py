@@ -3,7 +3,7 @@
 A run holds, for all modules together, `offsets` [features of all modules + 1], `locations` and `activations`, sorted
 by module, feature and location. The journal gains a line only after a run is safely on disk; what is not in the
 journal is thrown away on the next opening, and the caller starts again from `rows_done`. However many tokens pass
-through, memory is that of the pool, and twice that while it is sorted.
+through, and however fast, memory is that of the pool and of the piece that is sorted.
 """
 
 import time
@@ -142,18 +142,18 @@ class Spool:
     def _spill(self) -> None:
         """Write the pool's entries as the next run, which nothing promises yet."""
         path = self._run_path(self.n_runs + len(self._unpromised))
-        entries = self._pool.emptied(HELD_AS[self._code])
+        offsets, n = self._pool.offsets(), self._pool.n
         arrays = {
-            "offsets": ("U32", entries.offsets.shape),
-            "locations": (CODE_OF[self.location_dtype], (entries.n,)),
-            "activations": (self._code, (entries.n,)),
+            "offsets": ("U32", offsets.shape),
+            "locations": (CODE_OF[self.location_dtype], (n,)),
+            "activations": (self._code, (n,)),
         }
         with ArrayWriter(path, arrays) as run:
-            run.append("offsets", entries.offsets)
-            for piece in entries.locations():
-                run.append("locations", piece)
-            for piece in entries.values():
-                run.append("activations", piece)
+            run.append("offsets", offsets.astype(np.uint32))
+            for locations, activations in self._pool.sorted_pieces(offsets, HELD_AS[self._code]):
+                run.append("locations", locations)
+                run.append("activations", activations)
+        self._pool.clear()
         self._unpromised.append(crc32_of(path))
 
     def _is_time(self) -> bool:

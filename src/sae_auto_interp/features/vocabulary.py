@@ -23,6 +23,7 @@ from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import Array
 
 FILE = "vocabulary.safetensors"
+NO_BYTE = 0xFFFD
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,14 @@ def _is_same_hash(file: ArrayFile, joined: bytes, lengths: Array) -> bool:
     return "sha256" not in file.names or np.array_equal(file.read("sha256"), _hash(joined, lengths))
 
 
-def _piece(token: str, is_special: bool, to_byte: dict[str, int] | None) -> bytes:
+def _piece(token: str, is_special: bool, to_byte: dict[int, int] | None) -> bytes:
     if is_special:
         return token.encode()
-    if to_byte is not None and all(character in to_byte for character in token):
-        return bytes(to_byte[character] for character in token)
+    if to_byte is not None:
+        try:
+            return token.translate(to_byte).encode("latin-1")
+        except UnicodeEncodeError:  # a character that stands for no byte
+            pass
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return bytes([int(token[3:5], 16)])
     return token.replace("\u2581", " ").encode()
@@ -142,8 +146,12 @@ def _is_byte_level(tokenizer: Any) -> bool:
     return backend is not None and "ByteLevel" in repr(backend.decoder)
 
 
-def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes: printable Latin-1 stands for itself, the rest for U+0100 upwards."""
+def _byte_level_alphabet() -> dict[int, int]:
+    """GPT-2's printable stand-ins for bytes: printable Latin-1 stands for itself, the rest for U+0100 upwards.
+
+    From code point to byte. Latin-1 that is not printable stands for nothing, and becomes what is no byte.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    stand_ins = {256 + n: byte for n, byte in enumerate(others)}
+    return dict.fromkeys(others, NO_BYTE) | {byte: byte for byte in printable} | stand_ins
