@@ -16,9 +16,9 @@ from sae_auto_interp.models.text_stack import TextStack, joined, text_stack
 
 def other_placements(model: Any, placement: Placement) -> dict[Placement, str]:
     """{placement: what is other about it}. None for coders that read several sites side by side."""
-    if len(placement.sites) > 1:
+    if len(placement.sites) != 1:
         return {}
-    site, target = placement.sites[0], placement.target
+    (site,), target = placement.sites, placement.target
     names = _hook_names(model)
     found = {Placement((other,), target): f"at {named(other, names)}" for other in other_sites(model, site)}
     if target is not None:
