@@ -59,7 +59,7 @@ def test_record_round_trip(hostile: bool) -> None:
 
 
 def test_development_pools_and_logits_round_trip() -> None:
-    record = make_record(FEATURE)
+    record = make_record(3)
     logits = TokenLogits(((" the", 1.25), ("\ud83d", 0.5)), (("no", -2.0),))
     pools = replace(record.non_activating, dev=record.non_activating.test)
     record = replace(record, dev=record.test, non_activating=pools, logits=logits)
@@ -67,7 +67,7 @@ def test_development_pools_and_logits_round_trip() -> None:
 
 
 def test_records_of_before_the_development_pools_open() -> None:
-    record = make_record(FEATURE)
+    record = make_record(3)
     fields = json.loads(zlib.decompress(codec.encode_record(record)).decode("utf-8", "surrogatepass"))
     for name in ("dev", "dev_negatives", "logits"):
         del fields[name]
