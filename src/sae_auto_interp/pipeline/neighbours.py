@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float32, Int64
 
@@ -173,11 +173,11 @@ def _weight_places(run: RunDirectory) -> list[Path]:
 
 def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
     """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says."""
-    from sae_auto_interp.autoencoders.detect import Family
+    from sae_auto_interp.autoencoders.detect import FAMILIES
     from sae_auto_interp.models.identity import weights_sha256
 
     family, _, name = manifest.autoencoder.partition(":")
-    if family not in get_args(Family) or not manifest.weights_sha256:
+    if family not in FAMILIES or not manifest.weights_sha256:
         raise CacheError(
             f"the cache of {manifest.module_path} does not say which weights it was made with "
             f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
