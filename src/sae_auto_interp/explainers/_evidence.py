@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sae_auto_interp.highlights import highlighted_tokens, marked_text
 from sae_auto_interp.types import Example
 
 
@@ -12,6 +13,12 @@ def strongest_first(examples: Sequence[Example], n: int) -> list[Example]:
     ordered = sorted(examples, key=lambda example: -example.max_activation)
     chosen = np.unique(np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int))
     return [ordered[i] for i in chosen]
+
+
+def marked(example: Example, threshold: float, delimiters: tuple[str, str]) -> str:
+    """The example's text with marks on tokens above `threshold` of its maximum."""
+    fires: list[bool] = highlighted_tokens(example.activations, threshold).tolist()
+    return marked_text(example.str_tokens, fires, delimiters)
 
 
 def peak(example: Example) -> int:

@@ -18,11 +18,11 @@ from sae_auto_interp.explainers._asking import (
     no_strings,
     nothing_to_show,
 )
-from sae_auto_interp.explainers._evidence import strongest_first, without_text
-from sae_auto_interp.highlights import choose_delimiters, highlighted_tokens, marked_text
+from sae_auto_interp.explainers._evidence import marked, strongest_first, without_text
+from sae_auto_interp.highlights import choose_delimiters
 from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
+from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Message, Request, Sampling
 
 HARDEST_FIRST = ("neighbour", "similar", "token", "random")
 
@@ -64,11 +64,8 @@ class ContrastiveExplainer:
         silent = sorted(record.non_activating.explain, key=lambda e: HARDEST_FIRST.index(e.source))
         silent = silent[: self.n_non_activating]
         opening, closing = delimiters = choose_delimiters(example.text for example in [*active, *silent])
-        fires = [f"{i}. {self._marked(example, delimiters)}" for i, example in enumerate(active, 1)]
+        fires = [f"{i}. {marked(example, self.threshold, delimiters)}" for i, example in enumerate(active, 1)]
         quiet = [f"{i}. {example.text}" for i, example in enumerate(silent, 1)]
         user = "FIRES:\n\n" + "\n\n".join(fires) + "\n\nDOES NOT FIRE:\n\n" + "\n\n".join(quiet)
         system = load_prompt("explainers", self.name).fill(opening=opening, closing=closing)
         return Request((Message("system", system), Message("user", user)), Sampling(self.temperature, self.max_tokens))
-
-    def _marked(self, example: Example, delimiters: tuple[str, str]) -> str:
-        return marked_text(example.str_tokens, highlighted_tokens(example.activations, self.threshold), delimiters)

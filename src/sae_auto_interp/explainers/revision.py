@@ -22,9 +22,9 @@ from sae_auto_interp.explainers._asking import (
     nothing_to_show,
 )
 from sae_auto_interp.explainers._development import DevelopmentResult, develop, no_development
-from sae_auto_interp.explainers._evidence import strongest_first, without_text
+from sae_auto_interp.explainers._evidence import marked, strongest_first, without_text
 from sae_auto_interp.explainers.simple import SimpleExplainer
-from sae_auto_interp.highlights import choose_delimiters, highlighted_tokens, marked_text
+from sae_auto_interp.highlights import choose_delimiters
 from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
@@ -123,9 +123,9 @@ class RevisionExplainer:
         opening, closing = delimiters = choose_delimiters(e.text for e in [*shown, *missed, *mistaken])
         sections = [
             f"DESCRIPTION: {text}",
-            _section("FIRES", [self._marked(example, delimiters) for example in shown]),
+            _section("FIRES", [marked(example, self.threshold, delimiters) for example in shown]),
             _section("SILENT, BUT EXPECTED TO FIRE", [example.text for example in mistaken]),
-            _section("FIRES, BUT NOT EXPECTED TO", [self._marked(example, delimiters) for example in missed]),
+            _section("FIRES, BUT NOT EXPECTED TO", [marked(example, self.threshold, delimiters) for example in missed]),
         ]
         system = load_prompt("explainers", self.name).fill(opening=opening, closing=closing)
         messages = (Message("system", system), Message("user", "\n\n".join(s for s in sections if s)))
@@ -136,9 +136,6 @@ class RevisionExplainer:
         missed = [e for e, verdict in zip(record.dev, result.activating, strict=True) if verdict is False]
         silent = zip(record.non_activating.dev, result.silent, strict=True)
         return strongest_first(missed, self.n_errors), [e for e, verdict in silent if verdict is True][: self.n_errors]
-
-    def _marked(self, example: Example, delimiters: tuple[str, str]) -> str:
-        return marked_text(example.str_tokens, highlighted_tokens(example.activations, self.threshold), delimiters)
 
 
 def _section(title: str, texts: Sequence[str]) -> str:
