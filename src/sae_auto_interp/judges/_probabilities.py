@@ -1,6 +1,6 @@
 """How sure a model was of each 0 or 1 that it wrote: from the log-probabilities of the tokens at those places.
 
-p = P(1) / (P(0) + P(1)) over the alternatives that the server lists at a verdict's token, as delphi does over the top 5.
+p = P(1) / (P(0) + P(1)) over the alternatives that the server lists at a verdict's token; delphi does so too.
 Spaces, brackets and commas that a tokenizer glues to a digit are taken off first; a label that is not listed beside the
 other counts as 0. There is no probability where the server lists neither label or gives no log-probabilities, or
 where its tokens are not those of the reply (as when a server leaves out what was thought).
