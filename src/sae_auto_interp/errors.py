@@ -117,6 +117,10 @@ class MalformedReplyError(ClientError):
     kind = "malformed_reply"
 
 
+RETRYABLE_KINDS = frozenset(error.kind for error in ClientError.__subclasses__() if error.is_retryable)
+"""Kinds of failures that may heal by themselves: the same request may succeed another time."""
+
+
 def nearest_names(name: str, known: Iterable[str], n: int = 5) -> list[str]:
     """The known names most like `name`, the most alike first; a dotted name is also compared by its last parts.
 

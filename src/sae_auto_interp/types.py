@@ -240,20 +240,32 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class NonActivating:
-    """Two pools of windows on which the feature is silent, disjoint by window and by document."""
+    """Pools of windows on which the feature is silent, disjoint by window and by document."""
 
     explain: tuple[Example, ...]
     """May be shown to the explainer."""
     test: tuple[Example, ...]
     """Used for scoring only."""
+    dev: tuple[Example, ...] = ()
+    """For choosing among explanations and for revising them; never in a reported score."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogits:
+    """Tokens whose logits a feature's decoder direction raises and lowers most (direct logit attribution)."""
+
+    top: tuple[tuple[str, float], ...]
+    """(token, logit per unit of activation), largest first."""
+    bottom: tuple[tuple[str, float], ...]
+    """Most negative first."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureRecord:
     """All the evidence about one feature; complete when built, and it holds no explanation.
 
-    `train`, `test` and both pools of `non_activating` share no window; nothing that may be shown to an
-    explainer shares a document with anything used for scoring.
+    `train`, `dev`, `test` and the pools of `non_activating` share no window, and those of different purpose no
+    document: nothing that may be shown to an explainer, or chose an explanation, is of a document used for scoring.
     """
 
     feature: FeatureId
@@ -261,6 +273,10 @@ class FeatureRecord:
     train: tuple[Example, ...]
     test: tuple[Example, ...]
     non_activating: NonActivating
+    dev: tuple[Example, ...] = ()
+    """For choosing among explanations and for revising them; empty unless asked for."""
+    logits: TokenLogits | None = None
+    """What the feature writes to the model's output, where the subject model was at hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,9 +120,9 @@ def sorted_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     whole = selection._topk_of_whole_rows
 
-    def noted(pre: selection.PreActivations, k: int, room: Room) -> Entries:
+    def noted(pre: selection.PreActivations, k: int, room: Room, relu_first: bool) -> Entries:
         found.append(pre.shape[0])
-        return whole(pre, k, room)
+        return whole(pre, k, room, relu_first)
 
     monkeypatch.setattr(selection, "_topk_of_whole_rows", noted)
     return found

@@ -20,7 +20,8 @@ from sae_auto_interp.errors import (
     UnreachableError,
 )
 from sae_auto_interp.explainers import SimpleExplainer
-from sae_auto_interp.explainers.simple import MOST_LISTED_TOKENS, parse_explanation
+from sae_auto_interp.explainers._asking import after_mark
+from sae_auto_interp.explainers.simple import MOST_LISTED_TOKENS
 from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Usage
 from tests.support.evidence import assert_golden, make_evidence, make_example, planted_record
@@ -164,7 +165,7 @@ def test_strings_of_the_record_come_before_the_tokenizer() -> None:
     ],
 )
 def test_the_explanation_is_what_follows_its_mark(reply: str, text: str | None) -> None:
-    assert parse_explanation(reply) == text
+    assert after_mark(reply) == text
 
 
 def test_an_explanation_says_where_it_comes_from() -> None:

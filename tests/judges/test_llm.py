@@ -18,7 +18,7 @@ from sae_auto_interp.errors import (
 )
 from sae_auto_interp.judges import LlmJudge
 from sae_auto_interp.judges.llm import parse_verdicts
-from sae_auto_interp.types import Failure, Response, ShownExample, Usage, Verdict
+from sae_auto_interp.types import Failure, Response, ShownExample, TokenLogprob, Usage, Verdict
 from tests.support.evidence import assert_golden
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -169,3 +169,35 @@ def test_usage_and_name_are_those_of_the_client() -> None:
 def test_a_task_without_a_prompt_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'fuzzing'"):
         LlmJudge(client=ScriptedClient([])).request("cats", PLAIN, "fuzing")
+
+
+def test_probabilities_come_from_the_tokens_of_the_verdicts() -> None:
+    """The golden of PEERS; tokens may be glued to brackets, and thinking before the list may hold digits too."""
+    pieces = [("01: ", {}), ("[1", {"[1": -0.1, "[0": -2.4}), (",", {}), (" 0", {" 0": -0.2, " 1": -1.8}), ("]", {})]
+    tokens = tuple(TokenLogprob(text, -0.1, alternatives) for text, alternatives in pieces)
+    response = Response("01: [1, 0]", Usage(), "stop", "m", tokens)
+    judge = LlmJudge(client=ScriptedClient([response]), top_logprobs=20)
+    verdicts, _ = asyncio.run(judge.judge("cats", PLAIN[:2], "detection"))
+    found = [v.probability for v in verdicts if isinstance(v, Verdict)]
+    assert found == pytest.approx([0.9089, 0.1680], abs=5e-5)
+    assert judge.request("cats", PLAIN, "detection").top_logprobs == 20
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "probability"), [({"1": -0.5}, 1.0), ({"0": -0.5}, 0.0), ({"yes": -0.1}, None)]
+)
+def test_a_label_that_is_not_listed_counts_as_nothing(alternatives: dict[str, float], probability: float) -> None:
+    tokens = (TokenLogprob("[", 0), TokenLogprob("1", -0.1, alternatives), TokenLogprob("]", 0))
+    verdicts, _ = judge_by(Response("[1]", Usage(), "stop", "m", tokens), n=1)
+    assert verdicts == [Verdict(True, probability)]
+
+
+def test_without_log_probabilities_there_is_no_probability() -> None:
+    verdicts, _ = judge_by("[1, 0, 1]")
+    assert [v.probability for v in verdicts if isinstance(v, Verdict)] == [None] * 3
+
+
+def test_tokens_of_another_text_than_the_reply_give_no_probability() -> None:
+    tokens = (TokenLogprob("hm", 0), TokenLogprob("[", 0), TokenLogprob("1", -0.1, {"1": -0.1}), TokenLogprob("]", 0))
+    verdicts, _ = judge_by(Response("[1]", Usage(), "stop", "m", tokens), n=1)
+    assert verdicts == [Verdict(True, None)]

@@ -1,5 +1,6 @@
 """Every value comes back from bytes as it went in, whatever is in its strings."""
 
+import json
 import zlib
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from sae_auto_interp.types import (
     NonActivating,
     Score,
     SimulationTrial,
+    TokenLogits,
     Trial,
     Usage,
 )
@@ -37,12 +39,14 @@ def assert_same_example(first: Example, second: Example) -> None:
 
 
 def assert_same_record(first: FeatureRecord, second: FeatureRecord) -> None:
-    assert (first.feature, first.stats) == (second.feature, second.stats)
+    assert (first.feature, first.stats, first.logits) == (second.feature, second.stats, second.logits)
     for one, two in [
         (first.train, second.train),
         (first.test, second.test),
         (first.non_activating.explain, second.non_activating.explain),
         (first.non_activating.test, second.non_activating.test),
+        (first.dev, second.dev),
+        (first.non_activating.dev, second.non_activating.dev),
     ]:
         assert len(one) == len(two)
         for a, b in zip(one, two, strict=True):
@@ -53,6 +57,22 @@ def assert_same_record(first: FeatureRecord, second: FeatureRecord) -> None:
 def test_record_round_trip(hostile: bool) -> None:
     record = make_record(3, hostile=hostile)
     assert_same_record(record, codec.decode_record(codec.encode_record(record)))
+
+
+def test_development_pools_and_logits_round_trip() -> None:
+    record = make_record(3)
+    logits = TokenLogits(((" the", 1.25), ("\ud83d", 0.5)), (("no", -2.0),))
+    pools = replace(record.non_activating, dev=record.non_activating.test)
+    record = replace(record, dev=record.test, non_activating=pools, logits=logits)
+    assert_same_record(record, codec.decode_record(codec.encode_record(record)))
+
+
+def test_records_of_before_the_development_pools_open() -> None:
+    record = make_record(3)
+    fields = json.loads(zlib.decompress(codec.encode_record(record)).decode("utf-8", "surrogatepass"))
+    for name in ("dev", "dev_negatives", "logits"):
+        del fields[name]
+    assert_same_record(record, codec.decode_record(json.dumps(fields).encode("utf-8", "surrogatepass")))
 
 
 def test_example_with_every_field_and_weird_strings() -> None:

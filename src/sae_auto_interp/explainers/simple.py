@@ -13,13 +13,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sae_auto_interp.errors import ClientError, ConfigError
+from sae_auto_interp.explainers._asking import (
+    ANSWER_MARK,
+    Reading,
+    after_mark,
+    ask,
+    check_counts,
+    check_fraction,
+    nothing_to_show,
+)
+from sae_auto_interp.explainers._evidence import strongest_first, without_text
 from sae_auto_interp.highlights import choose_delimiters, highlighted_tokens, marked_text, normalised_activations
-from sae_auto_interp.prompts import Prompt, conversation_id, load_prompt
+from sae_auto_interp.prompts import Prompt, load_prompt
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Response, Sampling
+from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 
-ANSWER_MARK = "[EXPLANATION]:"
 MOST_LISTED_TOKENS = 10
 _LISTING = re.compile(r"\nStrongest tokens: .*")
 
@@ -43,31 +51,20 @@ class SimpleExplainer:
     max_tokens: int = 500
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1:
-            raise ConfigError(f"explainers.simple.threshold={self.threshold}; give a fraction from 0 to below 1")
-        if self.n_examples < 1 or self.max_tokens < 1:
-            smaller = "n_examples" if self.n_examples < 1 else "max_tokens"
-            raise ConfigError(f"explainers.simple.{smaller}={getattr(self, smaller)}; give at least 1")
+        check_fraction(self.name, "threshold", self.threshold)
+        check_counts(self.name, n_examples=self.n_examples, max_tokens=self.max_tokens)
 
     async def explain(self, record: FeatureRecord) -> Explanation | Failure:
         """Ask once; a server's or a parser's trouble comes back as a Failure."""
         if not record.train:
-            return Failure("explain", "no_examples", f"{record.feature} has no training examples")
-        if self.tokenizer is None and not all(example.str_tokens for example in record.train):
+            return nothing_to_show(record.feature)
+        if self.tokenizer is None and without_text(record.train):
             return Failure("explain", "no_text", f"{record.feature}: the examples carry no strings; give a tokenizer")
-        try:
-            response = await self.client.generate(self.request(record))
-        except ClientError as error:
-            return Failure("explain", error.kind, str(error))
-        text = parse_explanation(response.text)
-        if text is None:
-            return Failure("explain", "unparsable", self._complaint(response), response.text)
-        return Explanation(record.feature, text, self.name, conversation_id(_prompts()), response.usage)
+        return await ask(self.client, record.feature, self.request(record), _reading())
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature; the same record gives the same request. It needs training examples with text."""
-        strongest_first = sorted(record.train, key=lambda example: -example.max_activation)
-        examples = _spread(strongest_first, self.n_examples)
+        examples = strongest_first(record.train, self.n_examples)
         strings = [self._strings(example) for example in examples]
         opening, closing = delimiters = choose_delimiters("".join(s) for s in strings)
         largest = max(example.max_activation for example in examples)
@@ -92,15 +89,10 @@ class SimpleExplainer:
         if not self.show_activations:
             return text
         levels = normalised_activations(example.activations, largest)
-        strongest_first = np.argsort(-example.activations, kind="stable")
-        listed = [int(i) for i in strongest_first if marked[i] and strings[i]][:MOST_LISTED_TOKENS]
+        order = np.argsort(-example.activations, kind="stable")
+        listed = [int(i) for i in order if marked[i] and strings[i]][:MOST_LISTED_TOKENS]
         pairs = (f"({json.dumps(strings[i], ensure_ascii=False)}, {max(1, levels[i])})" for i in listed)
         return f"{text}\nStrongest tokens: {', '.join(pairs)}"
-
-    def _complaint(self, response: Response) -> str:
-        if response.finish_reason == "length":
-            return f"the reply was cut off at max_tokens={self.max_tokens}, before a line '{ANSWER_MARK} ...'"
-        return f"the reply has no line '{ANSWER_MARK} ...'"
 
     def _strings(self, example: Example) -> Sequence[str]:
         if example.str_tokens or self.tokenizer is None:
@@ -108,20 +100,8 @@ class SimpleExplainer:
         return [self.tokenizer.decode([int(token)]) for token in example.tokens]
 
 
-def parse_explanation(reply: str) -> str | None:
-    r"""The text after the last `[EXPLANATION]:`, or None when there is none or it is empty.
-
-    >>> parse_explanation("x [EXPLANATION]: foo \n")
-    'foo'
-    """
-    _, mark, text = reply.rpartition(ANSWER_MARK)
-    return (text.strip() or None) if mark else None
-
-
-def _spread(examples: Sequence[Example], n: int) -> list[Example]:
-    """At most `n` examples, evenly from first to last."""
-    chosen = np.unique(np.linspace(0, len(examples) - 1, min(n, len(examples))).round().astype(int))
-    return [examples[i] for i in chosen]
+def _reading() -> Reading:
+    return Reading(SimpleExplainer.name, _prompts(), after_mark, f"line '{ANSWER_MARK} ...'")
 
 
 def _prompts() -> list[Prompt]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from sae_auto_interp.errors import ClientError
 from sae_auto_interp.highlights import choose_delimiters, marked_text
+from sae_auto_interp.judges._probabilities import verdict_probabilities
 from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Failure, Message, Request, Response, Sampling, ShownExample, Usage, Verdict
 
 TOKENS_PER_VERDICT = 6
 _LIST = re.compile(r"\[[^\[\]]*\]")
+_WORD = re.compile(r"(?:^|(?<=[\[,]))\s*[\"']?\s*([^,\[\]\"']*?)\s*[\"']?\s*(?=,|\]|$)")
 _WORDS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 
 
@@ -30,6 +32,9 @@ class LlmJudge:
     temperature: float = 0.0
     spare_tokens: int = 30
     """Tokens of an answer beyond its list; raise it for a model that thinks before it answers."""
+    top_logprobs: int = 0
+    """Alternatives asked for at each token, for the probability of each verdict; 20 is what most servers allow. 0 asks
+    for none, since some servers refuse the question."""
 
     @property
     def name(self) -> str:
@@ -43,10 +48,11 @@ class LlmJudge:
             response = await self.client.generate(self.request(explanation, examples, task))
         except ClientError as error:
             return [Failure("score", error.kind, str(error))] * len(examples), Usage(n_requests=1)
-        verdicts = parse_verdicts(response.text, len(examples))
+        verdicts = located_verdicts(response.text, len(examples))
         if verdicts is None:
             return [_unparsable(response, len(examples))] * len(examples), response.usage
-        return [Verdict(matches) for matches in verdicts], response.usage
+        probabilities = verdict_probabilities(response.text, response.logprobs, [at for _, at in verdicts])
+        return [Verdict(matches, p) for (matches, _), p in zip(verdicts, probabilities, strict=True)], response.usage
 
     def request(self, explanation: str, examples: Sequence[ShownExample], task: str) -> Request:
         """The request for one batch; the same batch gives the same request."""
@@ -56,7 +62,7 @@ class LlmJudge:
         user = f"Description: {explanation}\n\n{excerpts}"
         schema = _schema(len(examples)) if self.structured else None
         sampling = Sampling(self.temperature, max_tokens=self.spare_tokens + TOKENS_PER_VERDICT * len(examples))
-        return Request((Message("system", system), Message("user", user)), sampling, schema)
+        return Request((Message("system", system), Message("user", user)), sampling, schema, self.top_logprobs)
 
 
 def parse_verdicts(reply: str, n: int) -> list[bool] | None:
@@ -64,10 +70,16 @@ def parse_verdicts(reply: str, n: int) -> list[bool] | None:
 
     Reads `{"verdicts": [1, 0]}`, `Sure: [1, 0]`, `[True, False]` and lists broken over lines.
     """
-    for listed in reversed(_LIST.findall(reply)):
-        words = [word.strip().strip("\"'").lower() for word in listed[1:-1].split(",")]
-        if len(words) == n and all(word in _WORDS for word in words):
-            return [_WORDS[word] for word in words]
+    located = located_verdicts(reply, n)
+    return None if located is None else [matches for matches, _ in located]
+
+
+def located_verdicts(reply: str, n: int) -> list[tuple[bool, int]] | None:
+    """`parse_verdicts` with the place of each verdict: the offset of its first character in the reply."""
+    for listed in reversed(list(_LIST.finditer(reply))):
+        words = list(_WORD.finditer(reply, listed.start() + 1, listed.end() - 1))
+        if len(words) == n and all(word[1].lower() in _WORDS for word in words):
+            return [(_WORDS[word[1].lower()], word.start(1)) for word in words]
     return None
 
 

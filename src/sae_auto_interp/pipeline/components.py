@@ -23,6 +23,11 @@ def build_component(folder: str, config: ComponentConfig, collaborators: Mapping
     return component(**settings, **{name: collaborators[protocol] for name, protocol in wanted.items()})
 
 
+def collaborators_of(folder: str, config: ComponentConfig) -> frozenset[type]:
+    """The protocols that a component wants to be given."""
+    return frozenset(_checked(folder, config)[2].values())
+
+
 def explainer_name(config: ComponentConfig) -> str:
     """What an explainer's results are filed under: its own name, also when it was given as "package.module:Class"."""
     return str(load_component("explainers", config.name).name)

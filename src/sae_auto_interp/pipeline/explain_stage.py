@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sae_auto_interp.config import ExplainerConfig, RunConfig
-from sae_auto_interp.pipeline.components import build_component
+from sae_auto_interp.config import ComponentConfig, ExplainerConfig, RunConfig
+from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
 from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import for_each
 from sae_auto_interp.prompts import prompts_digest
-from sae_auto_interp.protocols import Client, Explainer, Progress
+from sae_auto_interp.protocols import Client, Explainer, Judge, Progress
+from sae_auto_interp.registry import load_component
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Failure, FeatureId
 
@@ -18,7 +19,7 @@ async def run_explain_stage(
     config: RunConfig, store: ResultStore, client: Client | None, features: list[FeatureId], progress: Progress
 ) -> None:
     """Explain what is not explained yet."""
-    explainers = [(e, build_component("explainers", e, {Client: client})) for e in config.explainers]
+    explainers = [(e, _built(e, client, config.seed)) for e in config.explainers]
     finished = store.finished_units(STAGE)
     work = [
         (component, feature)
@@ -37,6 +38,14 @@ async def run_explain_stage(
 
     await for_each(work, explain, n_workers=config.client.max_concurrency if config.client else 1)
     progress.finish()
+
+
+def _built(explainer: ExplainerConfig, client: Client | None, seed: int) -> Explainer:
+    """The explainer; one that chooses among explanations gets the judge that also scores them."""
+    judge = None
+    if Judge in collaborators_of("explainers", explainer):
+        judge = build_component("judges", ComponentConfig(name=explainer.judge_name), {Client: client})
+    return build_component("explainers", seeded("explainers", explainer, seed), {Client: client, Judge: judge})
 
 
 def explanation_id(explainer: str, feature: FeatureId) -> str:
@@ -63,7 +72,13 @@ async def _explain(explainer: Explainer, feature: FeatureId, store: ResultStore)
 
 
 def _identity(explainer: ExplainerConfig, client: Client | None) -> dict[str, Any]:
-    """What makes two explainers the same: settings, prompts, and the model where one is used."""
-    model = client.model if client is not None and explainer.name != "lexical" else None
-    prompts = prompts_digest("explainers", explainer.name)
-    return {"name": explainer.name, "settings": explainer.settings, "prompts": prompts, "model": model}
+    """What makes two explainers the same: settings, prompts, the model and the judge where they are used."""
+    wanted = collaborators_of("explainers", explainer)
+    names = getattr(load_component("explainers", explainer.name), "prompt_names", (explainer.name,))
+    identity = {
+        "name": explainer.name,
+        "settings": explainer.settings,
+        "prompts": [prompts_digest("explainers", name) for name in names],
+        "model": client.model if client is not None and Client in wanted else None,
+    }
+    return identity | ({"judge": explainer.judge_name} if Judge in wanted else {})

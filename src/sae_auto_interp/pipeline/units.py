@@ -5,16 +5,9 @@ counted, but its unit stays open: the next run tries it again. Anything else is 
 """
 
 from sae_auto_interp.config import fingerprint
-from sae_auto_interp.errors import ClientError, RunDirectoryError
+from sae_auto_interp.errors import RETRYABLE_KINDS, RunDirectoryError
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Failure, Score
-
-
-def _retryable_kinds() -> frozenset[str]:
-    return frozenset(error.kind for error in ClientError.__subclasses__() if error.is_retryable)
-
-
-RETRYABLE_KINDS = _retryable_kinds()
 
 
 def may_heal(failure: Failure) -> bool:

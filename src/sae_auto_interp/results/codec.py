@@ -24,6 +24,7 @@ from sae_auto_interp.types import (
     NonActivating,
     Score,
     SimulationTrial,
+    TokenLogits,
     Trial,
     Usage,
 )
@@ -42,6 +43,9 @@ def encode_record(record: FeatureRecord) -> bytes:
             "test": [_example_to_json(e) for e in record.test],
             "explain_negatives": [_example_to_json(e) for e in record.non_activating.explain],
             "test_negatives": [_example_to_json(e) for e in record.non_activating.test],
+            "dev": [_example_to_json(e) for e in record.dev],
+            "dev_negatives": [_example_to_json(e) for e in record.non_activating.dev],
+            "logits": None if record.logits is None else asdict(record.logits),
         }
     )
 
@@ -52,12 +56,15 @@ def decode_record(content: bytes) -> FeatureRecord:
     return FeatureRecord(
         feature=FeatureId.parse(fields["feature"]),
         stats=FeatureStats(**fields["stats"]),
-        train=tuple(_example_from_json(e) for e in fields["train"]),
-        test=tuple(_example_from_json(e) for e in fields["test"]),
+        train=_examples(fields, "train"),
+        test=_examples(fields, "test"),
         non_activating=NonActivating(
-            explain=tuple(_example_from_json(e) for e in fields["explain_negatives"]),
-            test=tuple(_example_from_json(e) for e in fields["test_negatives"]),
+            explain=_examples(fields, "explain_negatives"),
+            test=_examples(fields, "test_negatives"),
+            dev=_examples(fields, "dev_negatives"),
         ),
+        dev=_examples(fields, "dev"),
+        logits=_logits(fields.get("logits")),
     )
 
 
@@ -125,6 +132,18 @@ def rounded(example: Example) -> Example:
     """The example as it comes back from the store."""
     values = [_round(value) for value in example.activations.tolist()]
     return replace(example, activations=np.array(values, dtype=np.float32))
+
+
+def _examples(fields: Json, pool: str) -> tuple[Example, ...]:
+    """A pool of examples; records written before there were development pools have none."""
+    return tuple(_example_from_json(e) for e in fields.get(pool, ()))
+
+
+def _logits(fields: Json | None) -> TokenLogits | None:
+    if fields is None:
+        return None
+    top, bottom = (tuple((str(t), float(v)) for t, v in fields[name]) for name in ("top", "bottom"))
+    return TokenLogits(top, bottom)
 
 
 def _example_to_json(example: Example) -> Json:
