@@ -159,7 +159,8 @@ def test_a_transcoder_is_judged_on_its_target() -> None:
 
 def test_what_was_never_trained_to_reconstruct_is_not_judged_by_it() -> None:
     found = check_one("transformer.h.0.mlp", coder("openai", reconstructs=False))
-    assert not found.findings
+    assert [finding.code for finding in found.findings] == ["hook"], "where its files say it reads is another matter"
+    assert not found.refusals
     assert not found.alternatives
     assert found.figures is not None
     assert found.figures.fvu is None

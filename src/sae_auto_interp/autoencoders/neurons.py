@@ -25,7 +25,7 @@ from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.site import Site
 from sae_auto_interp.models.site_names import resolve_site
-from sae_auto_interp.models.site_width import site_width
+from sae_auto_interp.models.site_widths import site_width
 
 
 class NeuronCoder(Coder):
@@ -116,5 +116,5 @@ def _settings(d_in: int, k: int | None, threshold: float | None, family: str) ->
         raise InputError(f"neurons: threshold={threshold} must be a number that is not below zero")
     return CoderSettings(
         activation="jumprelu" if k is None else "topk", k=k, subtract_b_dec=False, prepend_bos=None, family=family,
-        source=family,
+        source=family, reconstructs=False,
     )  # fmt: skip

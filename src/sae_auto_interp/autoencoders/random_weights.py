@@ -16,7 +16,7 @@ from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.site import Site
 from sae_auto_interp.models.site_names import resolve_site
-from sae_auto_interp.models.site_width import site_width
+from sae_auto_interp.models.site_widths import site_width
 
 
 def random_coder(d_in: int, width: int, rng: np.random.Generator, *, k: int | None = None) -> SparseCoder:
@@ -27,7 +27,7 @@ def random_coder(d_in: int, width: int, rng: np.random.Generator, *, k: int | No
     unit = torch.from_numpy((rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32))
     settings = CoderSettings(
         activation="relu" if k is None else "topk", k=k, subtract_b_dec=False, prepend_bos=None, family="random",
-        source="random",
+        source="random", reconstructs=False,
     )  # fmt: skip
     return SparseCoder(CoderWeights(unit, torch.zeros(width), unit, torch.zeros(d_in)), settings)
 

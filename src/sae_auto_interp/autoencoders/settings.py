@@ -47,7 +47,8 @@ class CoderSettings:
     manifests."""
     claims: CoderClaims = CoderClaims()
     reconstructs: bool = True
-    """False where decoder rows are only to be looked at (one layer of a cross-layer transcoder), or there are none."""
+    """False where nothing was trained to reconstruct (neurons, random weights), and of one layer of a cross-layer
+    transcoder, whose decoder rows are only to be looked at."""
 
     @property
     def hub_source(self) -> str:

@@ -1,14 +1,25 @@
 """Which of some sites a model really has, and how wide each is, found out by running it."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.backends import ActivationReader
+from sae_auto_interp.models.backends import ActivationReader, activation_reader
+from sae_auto_interp.models.placement import input_device, torch_model
 from sae_auto_interp.models.site import Site
+
+
+def site_width(model: Any, site: Site) -> int:
+    """The number of dimensions of one site, by running one token. Raises `InputError` for a site without vectors.
+
+    `attach` needs an answer for models that cannot run, and looks at the module alone; this is right for every site.
+    """
+    tokens = torch.zeros(1, 1, dtype=torch.long, device=input_device(torch_model(model)))
+    return _widths(activation_reader(model), (site,), tokens, torch.ones_like(tokens))[site]
 
 
 def site_widths(
