@@ -109,7 +109,8 @@ def test_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(detect.FAMILIES, "lab", import_file(tmp_path / "lab.py"))
     encoder, decoder = torch.nn.Linear(D_MODEL, 24), torch.nn.Linear(24, D_MODEL, bias=False)
     arrays = {"encoder": encoder.weight, "bias": encoder.bias, "decoder": decoder.weight.T}
-    np.savez(tmp_path / "h.1.npz", **{name: value.detach().numpy() for name, value in arrays.items()})
+    saved: dict[str, Any] = {name: value.detach().numpy() for name, value in arrays.items()}
+    np.savez(tmp_path / "h.1.npz", **saved)
     (coder,) = map(attached_coder, detect.load_autoencoders(tiny_gpt2(), tmp_path).values())
     x = torch.randn(8, D_MODEL)
     codes = torch.relu(encoder(x))

@@ -182,8 +182,8 @@ def _saved_norms() -> dict[str, Array]:
     root = math.sqrt(D_IN)
     name = "dataset_average_activation_norm"
     return {
-        f"{name}.{HOOK}": np.float32([root / S_IN])[0:1],
-        f"{name}.blocks.1.hook_mlp_out": np.float32([root / S_OUT]),
+        f"{name}.{HOOK}": np.array([root / S_IN], np.float32),
+        f"{name}.blocks.1.hook_mlp_out": np.array([root / S_OUT], np.float32),
     }
 
 

@@ -75,6 +75,7 @@ def test_a_trace_shows_the_code_and_what_is_reconstructed(tmp_path: Path) -> Non
     crosscoder, model = written(tmp_path), nnsight.NNsight(tiny_gpt2())
     attached = load_crosscoder(model, None, tmp_path / "crosscoder")
     ids = torch.tensor([[1, 2, 3, 4]])
+    code: Any = None
     with torch.inference_mode(), model.trace(input_ids=ids):
         code = attached[HOME].ae.output.save()
     x = side_by_side(model._module, ids).reshape(-1, 2 * D_MODEL)

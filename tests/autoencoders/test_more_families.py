@@ -177,8 +177,9 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_runs_nothing(name: str, 
 def test_an_npz_with_pickled_objects_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     written = scopes.gemma_scope(tmp_path, random_weights())
     made = tmp_path / "made_by_the_pickle"
-    arrays = dict(np.load(written.path / "params.npz"))
-    np.savez(written.path / "params.npz", **arrays | {"b_enc": np.array([MakesADirectory(made)], dtype=object)})
+    arrays: dict[str, Any] = dict(np.load(written.path / "params.npz"))
+    arrays["b_enc"] = np.array([MakesADirectory(made)], dtype=object)
+    np.savez(written.path / "params.npz", **arrays)
     with pytest.raises(WeightsError, match="refused as an npz file"):
         gemma_scope.read(written.path)
     assert not made.exists()

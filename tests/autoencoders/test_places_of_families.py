@@ -109,6 +109,7 @@ def test_the_place_is_the_one_the_coder_was_trained_on(case: str, tmp_path: Path
     assert [str(site) for site in placement.sites] == sites
     assert (None if placement.target is None else str(placement.target)) == target
     coder = attached_coder(attached[placement.home])
+    code: Any = None
     with torch.inference_mode(), model.trace(input_ids=IDS):
         code = attached[placement.home].ae.output.save()
     assert code.shape == (2, 5, coder.width)
@@ -134,6 +135,7 @@ def test_a_gemma_transcoder_reads_the_residual_stream_normalised_without_the_gai
     wrapped = nnsight.NNsight(model)
     attached = load_autoencoders(wrapped, tmp_path / "gemma-scope-2b-pt-transcoders")
     (handle,) = attached.values()
+    code: Any = None
     with torch.inference_mode(), wrapped.trace(input_ids=IDS):
         code = handle.ae.output.save()
     with torch.inference_mode():

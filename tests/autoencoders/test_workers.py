@@ -105,3 +105,22 @@ def test_a_buffer_is_taken_anew_only_when_it_is_too_small() -> None:
     assert room.array("x", (2, 5)).base is first.base
     assert room.array("x", (20,)).base is not first.base
     assert room.array("x", (2,), torch.empty(0).numpy().dtype.type).dtype == "float32"
+
+
+def test_calls_that_come_one_by_one_start_no_threads_anew() -> None:
+    own = encoder.own_scratch(torch.device("cpu"))
+    assert encoder.own_scratch(torch.device("cpu")) is own
+    found: list[encoder.Scratch] = []
+    other = threading.Thread(target=lambda: found.append(encoder.own_scratch(torch.device("cpu"))))
+    other.start()
+    other.join()
+    assert found[0] is not own, "buffers are for one thread at a time"
+    assert encoder.own_scratch(torch.device("meta")) is not encoder.own_scratch(torch.device("meta"))
+
+
+def test_after_a_fork_threads_are_not_those_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = encoder.own_scratch(torch.device("cpu"))
+    monkeypatch.setattr(encoder.os, "getpid", lambda: -1)
+    child = encoder.own_scratch(torch.device("cpu"))
+    assert child is not own
+    assert encoder.own_scratch(torch.device("cpu")) is child

@@ -85,7 +85,7 @@ def test_choosing_among_meaningless_candidates_gains_nothing_on_the_test_set() -
         chosen = set(found.text.split())
         hits = [any(t.strip() in chosen for t in e.str_tokens) for e in record.test]
         passes = [not any(t.strip() in chosen for t in e.str_tokens) for e in record.non_activating.test]
-        gained.append((np.mean(hits) + np.mean(passes)) / 2 - 0.5)
+        gained.append(float(np.mean(hits) + np.mean(passes)) / 2 - 0.5)
     standard_error = 0.5 * np.sqrt(2 * 0.25 / 10) / np.sqrt(len(gained))
     assert abs(np.mean(gained)) < 2.576 * standard_error
 

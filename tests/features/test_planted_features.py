@@ -57,7 +57,7 @@ def planted_model() -> Any:
         vocab_size=N, hidden_size=N, intermediate_size=N, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=4, hidden_act="relu", rms_norm_eps=0.0, attention_bias=True, tie_word_embeddings=False,
     )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+    model: Any = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(2 * PLUS_MINUS)
         for block in model.model.layers:

@@ -34,6 +34,8 @@ TOKENS = torch.randint(3, VOCAB, (2, 7), generator=torch.Generator().manual_seed
 class Int8Linear(nn.Module):
     """As bitsandbytes keeps weights: one int8 parameter and a scale per row."""
 
+    scale: Tensor
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         scale = linear.weight.detach().abs().amax(1, keepdim=True) / 127
@@ -47,6 +49,9 @@ class Int8Linear(nn.Module):
 
 class PackedLinear(nn.Module):
     """As GPTQ and AWQ keep weights: buffers alone, no parameter."""
+
+    qweight: Tensor
+    scales: Tensor
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -69,7 +74,7 @@ def replaced(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
 def dynamic(model: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own quantisation is on its way to another package
-        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)  # type: ignore[reportDeprecated]
 
 
 QUANTISED: Mapping[str, Callable[[nn.Module], nn.Module]] = {
@@ -139,7 +144,7 @@ def test_a_tensor_that_holds_others_counts_as_what_it_holds() -> None:
     """As torchao's weights are."""
 
     class Holder(Tensor):
-        inner: Tensor
+        inner: Tensor  # type: ignore[reportIncompatibleMethodOverride]
 
         @staticmethod
         def __new__(cls: type["Holder"], inner: Tensor) -> "Holder":

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Scratch, SparseCode, is_sound
+from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Scratch, SparseCode, is_sound, own_scratch
 from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.errors import InputError, WeightsError
@@ -73,7 +73,7 @@ class Coder(nn.Module):
         self.check_dimensions(x, "the activations have")
         if not bool(is_sound(x)):
             raise InputError(f"activations hold NaN, infinite or larger values than {LARGEST_ACTIVATION:g}")
-        return self.encoder(features).encode(x)
+        return self.encoder(features, own_scratch(self.device)).encode(x)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch width"]:
         """The dense code: what `submodule.ae.output` shows in a trace."""

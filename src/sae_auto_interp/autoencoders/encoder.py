@@ -6,6 +6,8 @@ the blocks in turn. On a GPU each block's pre-activations are one matrix product
 number of threads.
 """
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +52,23 @@ class Scratch:
         if room is None or room.numel() < n * width or room.device != device:
             room = self._block = torch.empty(n * width, device=device)
         return room[: n * width].view(n, width)
+
+
+_OWN = threading.local()
+
+
+def own_scratch(device: torch.device) -> Scratch:
+    """For calls that come one by one: on a CPU this thread's, kept for the next, so that no call starts threads anew.
+
+    Threads do not survive a fork: a process begins with its own. A GPU's memory is not held for a next call.
+    """
+    if device.type != "cpu":
+        return Scratch()
+    process, kept = getattr(_OWN, "kept", (0, None))
+    if kept is None or process != os.getpid():
+        kept = Scratch()
+        _OWN.kept = (os.getpid(), kept)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,8 @@ class ScaledInput(Coder):
     def d_in(self) -> int:
         return self._coder.d_in
 
-    def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
-        return self._coder.encode(x.float() * self._factor)
+    def encode(self, x: Float[Tensor, "n d_in"], features: Int64[Tensor, " kept"] | None = None) -> SparseCode:
+        return self._coder.encode(x.float() * self._factor, features)
 
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
         raise NotImplementedError("a change that is tried is encoded whole")
