@@ -347,7 +347,14 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     source = prefix + absolute(config.data.source.removeprefix(prefix))
     data_files = tuple(absolute_pattern(pattern) for pattern in config.data.data_files)
     data = config.data.model_copy(update={"source": source, "data_files": data_files})
-    return config.model_copy(update={"model": absolute(config.model), "autoencoders": autoencoders, "data": data})
+    explainers = tuple(
+        ExplainerConfig.model_validate(e.model_dump() | {"path": absolute(str(e.settings["path"]))})
+        if e.name == "stored" and "path" in e.settings
+        else e
+        for e in config.explainers
+    )
+    changed = {"model": absolute(config.model), "autoencoders": autoencoders, "data": data, "explainers": explainers}
+    return config.model_copy(update=changed)
 
 
 def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:

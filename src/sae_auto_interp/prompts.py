@@ -39,12 +39,13 @@ def conversation_id(parts: Sequence[Prompt]) -> str:
 
 
 def prompts_digest(folder: str, name: str) -> str | None:
-    """Hash over all prompts of the component `name` of a folder (`name.md`, `name_*.md`); None when it has none."""
+    """Hash over all prompts of the component `name` of a folder (`name.md`, and its worked example in
+    `name_example_*.md`); None when it has none."""
     beside = sorted(files(f"sae_auto_interp.{folder}").iterdir(), key=lambda file: file.name)
     own = [
         file
         for file in beside
-        if file.name == f"{name}.md" or (file.name.startswith(f"{name}_") and file.name.endswith(".md"))
+        if file.name == f"{name}.md" or (file.name.startswith(f"{name}_example_") and file.name.endswith(".md"))
     ]
     return _digest([file.read_text(encoding="utf-8") for file in own]) if own else None
 

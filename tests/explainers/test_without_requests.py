@@ -16,7 +16,8 @@ FEATURES = [FeatureId(path, i) for path in ("h.1", "h.10") for i in range(4)] + 
 
 
 def write(path: Path, *entries: object) -> str:
-    path.write_text("\n".join(e if isinstance(e, str) else json.dumps(e) for e in entries) + "\n", encoding="utf-8")
+    lines = [e if isinstance(e, str) else json.dumps(e) for e in entries]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
     return str(path)
 
 
@@ -61,6 +62,7 @@ def test_shuffled_explanations_are_of_the_same_module_and_never_ones_own(tmp_pat
     ("entry", "message"),
     [
         ("{", "line 2: is not valid JSON"),
+        ("\udcff", "line 2: is not UTF-8"),
         ("[1]", "line 2: no text under any of explanation"),
         ({"feature": "h.1:3"}, "line 2: no text"),
         ({"feature": "h.1", "text": "x"}, "line 2: no feature"),

@@ -202,6 +202,31 @@ def test_more_training_examples_leave_the_test_set_as_it_is(of_all_sizes: tuple[
     assert windows_of(few.train) != windows_of(many.train)
 
 
+@pytest.mark.parametrize("windows", ["grid", "centred"])
+@pytest.mark.parametrize("index", range(len(SIZES)))
+def test_development_examples_are_of_documents_of_their_own(
+    index: int, windows: str, of_all_sizes: tuple[Path, TokenRows, list[Entry]]
+) -> None:
+    asked = {"n_dev": 20, "n_non_activating_dev": 25, "windows": windows}
+    record = record_of(loader_of(of_all_sizes, **asked), index)
+    pools = {
+        "train": (*record.train, *record.non_activating.explain),
+        "test": (*record.test, *record.non_activating.test),
+        "dev": (*record.dev, *record.non_activating.dev),
+    }
+    documents = {name: {example.document for example in pool} for name, pool in pools.items()}
+    texts = [example.tokens.tobytes() for pool in pools.values() for example in pool]
+    assert sum(map(len, documents.values())) == len(set.union(*documents.values()))
+    assert len(texts) == len(set(texts))
+    assert 0 < len(record.dev) <= 20
+    assert len(record.non_activating.dev) == 25
+    assert all(example.max_activation > 0 for example in record.dev)
+    assert not any(example.max_activation for example in record.non_activating.dev)
+    without = record_of(loader_of(of_all_sizes, windows=windows), index)
+    assert [(e.row, e.start) for e in without.test] == [(e.row, e.start) for e in record.test]
+    assert without.dev == without.non_activating.dev == ()
+
+
 def test_the_sides_get_their_share(of_all_sizes: tuple[Path, TokenRows, list[Entry]]) -> None:
     for fraction in (0.2, 0.8):
         loader = loader_of(of_all_sizes, train_fraction=fraction, n_train=5000, n_test=5000)

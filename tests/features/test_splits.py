@@ -50,7 +50,7 @@ def test_repeated_texts_do_not_use_up_the_draw() -> None:
         rows.tokens[first : first + 190] = rows.tokens[first]
     grid = WindowGrid.over(rows, 4)
     for seed in range(20):
-        pools = random_non_activating(NONE, grid, is_train, 8, 100, np.random.default_rng(seed))
+        pools = random_non_activating(NONE, grid, [is_train, ~is_train], [8, 100], np.random.default_rng(seed))
         assert [len(pool) for pool in pools] == [8, 11]
         for pool, side in zip(pools, (True, False), strict=True):
             assert is_train[pool].tolist() == [side] * len(pool)
@@ -63,7 +63,9 @@ def test_a_text_that_is_taken_is_not_drawn_on_either_side() -> None:
     rows.tokens[10] = rows.tokens[0]
     grid = WindowGrid.over(rows, 4)
     taken = {rows.tokens[3].tobytes()}
-    train, test = random_non_activating(NONE, grid, np.arange(20) < 10, 50, 50, np.random.default_rng(0), taken=taken)
+    train, test = random_non_activating(
+        NONE, grid, [np.arange(20) < 10, np.arange(20) >= 10], [50, 50], np.random.default_rng(0), taken=taken
+    )
     assert train.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert test.tolist() == [11, 12, 13, 14, 15, 16, 17, 18, 19]
 
@@ -99,7 +101,7 @@ def test_each_silent_window_is_as_likely_as_any_other(n_silent: int) -> None:
     n_drawn = np.zeros(400, dtype=np.int64)
     n_draws = 1500
     for seed in range(n_draws):
-        train, test = random_non_activating(touched, grid, is_train, 3, 2, np.random.default_rng(seed))
+        train, test = random_non_activating(touched, grid, [is_train, ~is_train], [3, 2], np.random.default_rng(seed))
         assert (len(set(train.tolist())), len(set(test.tolist()))) == (3, 2)
         assert is_train[train].all()
         assert not is_train[test].any()
@@ -114,7 +116,9 @@ def test_each_silent_window_is_as_likely_as_any_other(n_silent: int) -> None:
 
 def test_nothing_is_drawn_where_no_window_is_silent() -> None:
     grid = WindowGrid.over(plain_rows(40, 4), 4)
-    pools = random_non_activating(np.arange(40), grid, np.arange(40) < 20, 5, 5, np.random.default_rng(0))
+    pools = random_non_activating(
+        np.arange(40), grid, [np.arange(40) < 20, np.arange(40) >= 20], [5, 5], np.random.default_rng(0)
+    )
     assert [pool.tolist() for pool in pools] == [[], []]
 
 

@@ -22,6 +22,7 @@ class BestOfNExplainer:
     """`n` explanations of the simple explainer at `temperature`; equal ones are judged once."""
 
     name: ClassVar[str] = "best_of_n"
+    needs_development: ClassVar[bool] = True
     prompt_names: ClassVar[tuple[str, ...]] = ("simple",)
 
     client: Client

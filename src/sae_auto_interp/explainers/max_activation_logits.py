@@ -19,6 +19,7 @@ class MaxActivationLogitsExplainer:
     """One request per feature; a record without logits is a Failure."""
 
     name: ClassVar[str] = "max_activation_logits"
+    needs_logits: ClassVar[bool] = True
 
     client: Client
     n_examples: int = 10

@@ -35,6 +35,7 @@ class RevisionExplainer:
     """The simple explainer, then at most `n_rounds` revisions."""
 
     name: ClassVar[str] = "revision"
+    needs_development: ClassVar[bool] = True
     prompt_names: ClassVar[tuple[str, ...]] = ("simple", "revision")
 
     client: Client

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.explainers._asking import (
     Reading,
     ask,
@@ -46,6 +47,8 @@ class SaebenchExplainer:
     def __post_init__(self) -> None:
         check_fraction(self.name, "threshold", self.threshold)
         check_counts(self.name, n_top=self.n_top, n_context=self.n_context, max_tokens=self.max_tokens)
+        if self.n_others < 0:
+            raise ConfigError(f"explainers.{self.name}.n_others={self.n_others}; give at least 0")
 
     async def explain(self, record: FeatureRecord) -> Explanation | Failure:
         if not record.train:

@@ -6,6 +6,7 @@ r"""Explanations that were made before, by anyone: a JSON-lines file, one explan
 `explanation`. With `shuffled` every feature gets the explanation of another feature of its module, never its own.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +30,13 @@ class StoredExplainer:
     path: str
     shuffled: bool = False
     seed: int = 0
+    content_sha256: str = field(init=False, repr=False, compare=False)
+    """Of the file: with another content it is another explainer."""
     _texts: dict[FeatureId, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         texts = _read(Path(self.path))
+        object.__setattr__(self, "content_sha256", hashlib.sha256(Path(self.path).read_bytes()).hexdigest())
         object.__setattr__(self, "_texts", _shuffled(texts, self.seed) if self.shuffled else texts)
 
     async def explain(self, record: FeatureRecord) -> Explanation | Failure:
@@ -47,18 +51,21 @@ def _read(path: Path) -> dict[FeatureId, str]:
     if not path.is_file():
         raise InputError(f"explainers.stored: there is no file {path}")
     texts: dict[FeatureId, str] = {}
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                feature, text = _entry(line, f"{path}, line {number}")
-                if texts.setdefault(feature, text) != text:
-                    raise InputError(f"{path}, line {number}: {feature} has another explanation further up")
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            feature, text = _entry(line, f"{path}, line {number}")
+            if texts.setdefault(feature, text) != text:
+                raise InputError(f"{path}, line {number}: {feature} has another explanation further up")
+    if not texts:
+        raise InputError(f"explainers.stored: {path} holds no explanation")
     return texts
 
 
-def _entry(line: str, where: str) -> tuple[FeatureId, str]:
+def _entry(line: bytes, where: str) -> tuple[FeatureId, str]:
     try:
-        value: Any = json.loads(line)
+        value: Any = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 ({error.reason})") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: is not valid JSON ({error.msg})") from error
     fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -65,10 +65,15 @@ class FeatureConfig:
     """Equal-count bins of the activating windows, sorted by maximum."""
     sampling: Sampling = "mix"
     """How the explainer's examples are chosen: top, random, quantile, or mix (a fifth top, the rest quantile)."""
+    n_dev: int = 0
+    """Activating examples by which explainers that try several explanations choose; never in a reported score."""
     n_non_activating_train: int = 40
     n_non_activating_test: int = 50
+    n_non_activating_dev: int = 0
     train_fraction: float = 0.5
     """Fraction of documents whose windows may be shown to the explainer; the others are for scoring."""
+    dev_fraction: float = 0.4
+    """Fraction of the explainer's documents that are for development instead, where examples of that are asked for."""
     min_examples: int = 20
     """Distinct active windows below which a feature is rare and gets no record."""
     seed: int = 0
@@ -76,15 +81,23 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         for name in ("window", "n_train", "n_test", "n_quantiles", "min_examples"):
             self._at_least(1, name)
-        for name in ("n_non_activating_train", "n_non_activating_test", "seed"):
+        for name in ("n_dev", "n_non_activating_train", "n_non_activating_test", "n_non_activating_dev", "seed"):
             self._at_least(0, name)
         self._one_of(get_args(Sampling), "sampling")
         self._one_of(get_args(Windows), "windows")
         self._covers_quantiles("n_test")
         if self.sampling == "quantile":
             self._covers_quantiles("n_train")
-        if not 0 < self.train_fraction < 1:
-            raise ConfigError(f"features.train_fraction={self.train_fraction}; give a fraction between 0 and 1")
+        if self.n_dev:
+            self._covers_quantiles("n_dev")
+        for name in ("train_fraction", "dev_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"features.{name}={getattr(self, name)}; give a fraction between 0 and 1")
+
+    @property
+    def has_development(self) -> bool:
+        """Whether some documents are set apart for development."""
+        return self.n_dev > 0 or self.n_non_activating_dev > 0
 
     def _at_least(self, least: int, name: str) -> None:
         if getattr(self, name) < least:

@@ -12,8 +12,10 @@ from sae_auto_interp.types import Example, ExampleSource, FeatureRecord, NonActi
 def record_of(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) -> FeatureRecord:
     """The record of a feature, complete."""
     every = tuple(_examples(selection, grid, vocabulary))
-    train, test, explain, silent = (every[begin:end] for begin, end in pairwise(accumulate(selection.sizes, initial=0)))
-    return FeatureRecord(selection.feature, selection.stats, train, test, NonActivating(explain, silent))
+    pools = (every[begin:end] for begin, end in pairwise(accumulate(selection.sizes, initial=0)))
+    train, test, dev, explain, silent, silent_dev = pools
+    non_activating = NonActivating(explain, silent, silent_dev)
+    return FeatureRecord(selection.feature, selection.stats, train, test, non_activating, dev)
 
 
 def _examples(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) -> Iterator[Example]:

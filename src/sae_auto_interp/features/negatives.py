@@ -5,7 +5,7 @@ passed over; only where hardly any is fit are all silent windows looked up. A dr
 large the cache.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -30,22 +30,20 @@ def silent_windows(touched: Int64[Array, " m"], grid: WindowGrid) -> Int64[Array
 def random_non_activating(
     touched: Int64[Array, " m"],
     grid: WindowGrid,
-    is_train: Bool[Array, " n_documents"],
-    n_train: int,
-    n_test: int,
+    sides: Sequence[Bool[Array, " n_documents"]],
+    counts: Sequence[int],
     rng: np.random.Generator,
     *,
     taken: Collection[bytes] = (),
-) -> tuple[Int64[Array, " a"], Int64[Array, " b"]]:
-    """Random silent windows for explaining and for scoring, from the documents of each side, or all that there are.
+) -> list[Int64[Array, " n"]]:
+    """Random silent windows for each side, which is a set of documents: as many as `counts` says, or all there are.
 
-    `touched` are the windows that are not silent, sorted (`ActiveWindows.touched`). No two windows of either have the
-    same tokens, and none has tokens in `taken`: the very text of an activating example could not be told from it.
-    Both are in order of window.
+    `touched` are the windows that are not silent, sorted (`ActiveWindows.touched`). No two windows of all sides have
+    the same tokens, and none has tokens in `taken`: the very text of an activating example could not be told from it.
+    Each side's are in order of window.
     """
-    texts = set(taken)
-    draw = _SilentDraw(touched, grid, is_train, texts, rng)
-    return draw.windows(n_train, on_train_side=True), draw.windows(n_test, on_train_side=False)
+    draw = _SilentDraw(touched, grid, set(taken), rng)
+    return [draw.windows(n, side) for side, n in zip(sides, counts, strict=True)]
 
 
 class _SilentDraw:
@@ -55,26 +53,24 @@ class _SilentDraw:
         self,
         touched: Int64[Array, " m"],
         grid: WindowGrid,
-        is_train: Bool[Array, " n_documents"],
         texts: set[bytes],
         rng: np.random.Generator,
     ) -> None:
         self._touched = touched
         self._grid = grid
-        self._is_train = is_train
         self._texts = texts
         self._rng = rng
 
-    def windows(self, n: int, *, on_train_side: bool) -> Int64[Array, " m"]:
+    def windows(self, n: int, side: Bool[Array, " n_documents"]) -> Int64[Array, " m"]:
         """`n` windows of one side, or all that there are."""
         chosen: list[int] = []
         n_windows = len(self._grid.documents)
         for _ in range(N_ROUNDS):
             if len(chosen) < n:
                 drawn = self._rng.integers(0, n_windows, DRAWN_PER_WANTED * (n - len(chosen)))
-                self._choose(self._on_side(self._silent(drawn), on_train_side), n, chosen)
+                self._choose(self._on_side(self._silent(drawn), side), n, chosen)
         if len(chosen) < n:
-            every = self._on_side(silent_windows(self._touched, self._grid), on_train_side)
+            every = self._on_side(silent_windows(self._touched, self._grid), side)
             self._choose(self._rng.permutation(every), n, chosen)
         return np.array(sorted(chosen), dtype=np.int64)
 
@@ -86,8 +82,8 @@ class _SilentDraw:
         nearest = np.searchsorted(self._touched, windows).clip(max=len(self._touched) - 1)
         return windows[self._touched[nearest] != windows]
 
-    def _on_side(self, windows: Int64[Array, " n"], on_train_side: bool) -> Int64[Array, " m"]:
-        return windows[self._is_train[self._grid.documents[windows]] == on_train_side]
+    def _on_side(self, windows: Int64[Array, " n"], side: Bool[Array, " n_documents"]) -> Int64[Array, " m"]:
+        return windows[side[self._grid.documents[windows]]]
 
     def _choose(self, candidates: Int64[Array, " n"], n: int, chosen: list[int]) -> None:
         """Add the candidates to the chosen ones, up to `n`, but for those whose text is taken (their own included)."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from sae_auto_interp.features.config import FeatureConfig, Sampling
 from sae_auto_interp.features.constructors import ActiveWindows, activations_of
@@ -19,7 +19,12 @@ from sae_auto_interp.features.splits import training_documents
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Array, Failure, FeatureEntries, FeatureId, FeatureStats
 
-POOLS = ("train", "test", "non-activating for explaining", "non-activating for scoring")
+POOLS = (
+    "train", "test", "development",
+    "non-activating for explaining", "non-activating for scoring", "non-activating for development",
+)  # fmt: skip
+"""Of examples: the activating ones first."""
+N_ACTIVATING_POOLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Selection:
     documents: Int32[Array, " n"]
     activations: Float32[Array, "n window"]
     quantiles: Int64[Array, " n_activating"]
-    """Of the activating windows: those for training, then those for testing."""
+    """Of the activating windows, pool by pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +57,35 @@ def select_windows(
     feature = entries.feature
     if len(windows) < cfg.min_examples:
         return _too_rare(feature, len(windows), cfg.min_examples)
-    n_documents = len(grid.rows.document_names)
-    rng = _rng(cfg, "documents", feature)
-    is_train = training_documents(windows.documents, n_documents, cfg.train_fraction, rng)
-    on_train_side = is_train[windows.documents]
-    train = _sampled(
-        windows, np.flatnonzero(on_train_side), cfg.n_train, cfg.sampling, cfg, _rng(cfg, "train", feature)
-    )
-    test = _sampled(windows, np.flatnonzero(~on_train_side), cfg.n_test, "quantile", cfg, _rng(cfg, "test", feature))
-    taken = {tokens.tobytes() for tokens in grid.tokens_at(np.concatenate([train.starts, test.starts]))}
-    counts = cfg.n_non_activating_train, cfg.n_non_activating_test
+    sides = _sides(feature, windows, len(grid.rows.document_names), cfg)
+    samplings: tuple[Sampling, ...] = (cfg.sampling, "quantile", "quantile")
+    wanted = zip(POOLS, sides, (cfg.n_train, cfg.n_test, cfg.n_dev), samplings, strict=False)
+    active = [
+        _sampled(windows, np.flatnonzero(side[windows.documents]), n, sampling, cfg, _rng(cfg, name, feature))
+        for name, side, n, sampling in wanted
+    ]
+    taken = {tokens.tobytes() for tokens in grid.tokens_at(np.concatenate([pool.starts for pool in active]))}
+    counts = cfg.n_non_activating_train, cfg.n_non_activating_test, cfg.n_non_activating_dev
     rng = _rng(cfg, "non_activating", feature)
-    silent = random_non_activating(windows.touched, grid, is_train, *counts, rng, taken=taken)
-    pools = [train, test, *(_Pool(grid.starts_of(w), grid.documents[w], np.empty(0, np.int64)) for w in silent)]
+    silent = random_non_activating(windows.touched, grid, sides, counts, rng, taken=taken)
+    pools = [*active, *(_Pool(grid.starts_of(w), grid.documents[w], np.empty(0, np.int64)) for w in silent)]
     return _problem(feature, pools, cfg) or _joined(entries, pools, _stats(entries, windows, grid), cfg.window)
+
+
+def _sides(
+    feature: FeatureId, windows: ActiveWindows, n_documents: int, cfg: FeatureConfig
+) -> list[Bool[Array, " n_documents"]]:
+    """The documents for explaining, for scoring and for development.
+
+    Those for development are taken from the explainer's: whether they are asked for changes nothing in the test set.
+    """
+    is_train = training_documents(windows.documents, n_documents, cfg.train_fraction, _rng(cfg, "documents", feature))
+    is_dev = np.zeros(n_documents, dtype=np.bool_)
+    if cfg.has_development:
+        of_train = windows.documents[is_train[windows.documents]]
+        rng = _rng(cfg, "development documents", feature)
+        is_dev = is_train & training_documents(of_train, n_documents, cfg.dev_fraction, rng)
+    return [is_train & ~is_dev, ~is_train, is_dev]
 
 
 def _sampled(
@@ -77,6 +97,8 @@ def _sampled(
     rng: np.random.Generator,
 ) -> _Pool:
     """`n` of the windows of one side, which are given by their indices, highest maximum first."""
+    if n == 0:
+        return _Pool(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
     sample = sample_windows(len(side), n, cfg.n_quantiles, sampling, rng)
     chosen = side[sample.indices]
     return _Pool(windows.starts[chosen], windows.documents[chosen], sample.quantiles)
@@ -86,7 +108,9 @@ def _joined(entries: FeatureEntries, pools: Sequence[_Pool], stats: FeatureStats
     starts = np.concatenate([pool.starts for pool in pools])
     sizes = tuple(len(pool.starts) for pool in pools)
     activations = activations_of(entries, starts, window)
-    assert not activations[sizes[0] + sizes[1] :].any(), f"{entries.feature} fires in a window taken as silent"
+    assert not activations[sum(sizes[:N_ACTIVATING_POOLS]) :].any(), (
+        f"{entries.feature} fires in a window taken as silent"
+    )
     documents = np.concatenate([pool.documents for pool in pools])
     quantiles = np.concatenate([pool.quantiles for pool in pools])
     return Selection(entries.feature, stats, sizes, starts, documents, activations, quantiles)
@@ -111,7 +135,10 @@ def _too_rare(feature: FeatureId, n_windows: int, min_examples: int) -> Failure:
 
 def _problem(feature: FeatureId, pools: Sequence[_Pool], cfg: FeatureConfig) -> Failure | None:
     """A record without examples of a kind that is asked for could not be explained, or not be tested."""
-    wanted = (cfg.n_train, cfg.n_test, cfg.n_non_activating_train, cfg.n_non_activating_test)
+    wanted = (
+        cfg.n_train, cfg.n_test, cfg.n_dev,
+        cfg.n_non_activating_train, cfg.n_non_activating_test, cfg.n_non_activating_dev,
+    )  # fmt: skip
     empty = [name for name, n, pool in zip(POOLS, wanted, pools, strict=True) if n > 0 and len(pool.starts) == 0]
     if not empty:
         return None

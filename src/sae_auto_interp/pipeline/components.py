@@ -12,11 +12,17 @@ from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
 
 COLLABORATORS = (Client, Judge)
+_PLACEHOLDER = object()
+"""Stands for a collaborator where a component is only made to see whether it can be."""
 
 
 def build_component(folder: str, config: ComponentConfig, collaborators: Mapping[type, Any]) -> Any:
     """The component `config.name` of a folder. Raises `ConfigError` / `UnknownNameError` for a wrong setting."""
     component, settings, wanted = _checked(folder, config)
+    for field in dataclasses.fields(component):
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.init and not has_default and field.name not in settings and field.name not in wanted:
+            raise ConfigError(f"{folder}.{config.name} needs a setting: {field.name}")
     for protocol in wanted.values():
         if collaborators.get(protocol) is None:
             raise _needs_model(folder, config)
@@ -47,9 +53,30 @@ def check_components(config: RunConfig) -> None:
     chosen = {"explainers": config.explainers, "judges": judges, "scorers": config.scorers}
     for folder, components in chosen.items():
         for component in components:
-            _, _, wanted = _checked(folder, component)
-            if Client in wanted.values() and config.client is None:
+            wanted = collaborators_of(folder, component)
+            if Client in wanted and config.client is None:
                 raise _needs_model(folder, component)
+            if ":" not in component.name:  # code from outside may do anything when it is made
+                build_component(folder, component, dict.fromkeys(COLLABORATORS, _PLACEHOLDER))
+    names = [explainer_name(explainer) for explainer in config.explainers]
+    for explainer, name in zip(config.explainers, names, strict=True):
+        if names.count(name) > 1:
+            raise ConfigError(f"explainers: {name} stands there twice; results are filed by name: make two runs of it")
+        _check_evidence(explainer, config)
+
+
+def _check_evidence(explainer: ComponentConfig, config: RunConfig) -> None:
+    """Raise `ConfigError` for an explainer that needs what this run's records will not hold."""
+    component = load_component("explainers", explainer.name)
+    if getattr(component, "needs_logits", False):
+        raise ConfigError(
+            f"explainers.{explainer.name} needs the features' top logits, which runs do not compute; "
+            "use max_activation, or give it records with logits from Python"
+        )
+    if getattr(component, "needs_development", False):
+        for name in ("n_dev", "n_non_activating_dev"):
+            if not config.features.record_settings.get(name):
+                raise ConfigError(f"explainers.{explainer.name} chooses by development examples; set features.{name}")
 
 
 def checked_settings(

@@ -8,7 +8,6 @@ from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open
 from sae_auto_interp.pipeline.workers import for_each
 from sae_auto_interp.prompts import prompts_digest
 from sae_auto_interp.protocols import Client, Explainer, Judge, Progress
-from sae_auto_interp.registry import load_component
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Failure, FeatureId
 
@@ -28,7 +27,7 @@ async def run_explain_stage(
         if explanation_id(component.name, feature) not in finished
     ]
     for explainer, component in explainers:
-        claim_component(store, f"explainer {component.name}", _identity(explainer, client))
+        claim_component(store, f"explainer {component.name}", _identity(explainer, component, client))
     total = len(explainers) * len(features)
     progress.start(STAGE, total, total - len(work), "explanations")
 
@@ -71,14 +70,19 @@ async def _explain(explainer: Explainer, feature: FeatureId, store: ResultStore)
     return isinstance(outcome, Failure)
 
 
-def _identity(explainer: ExplainerConfig, client: Client | None) -> dict[str, Any]:
-    """What makes two explainers the same: settings, prompts, the model and the judge where they are used."""
+def _identity(explainer: ExplainerConfig, component: Explainer, client: Client | None) -> dict[str, Any]:
+    """What makes two explainers the same: settings, prompts, the model, and the judge and files where they are used."""
     wanted = collaborators_of("explainers", explainer)
-    names = getattr(load_component("explainers", explainer.name), "prompt_names", (explainer.name,))
-    identity = {
+    names: tuple[str, ...] | None = getattr(component, "prompt_names", None)
+    own = prompts_digest("explainers", explainer.name)
+    identity: dict[str, Any] = {
         "name": explainer.name,
         "settings": explainer.settings,
-        "prompts": [prompts_digest("explainers", name) for name in names],
+        "prompts": own if names is None else [prompts_digest("explainers", name) for name in names],
         "model": client.model if client is not None and Client in wanted else None,
     }
-    return identity | ({"judge": explainer.judge_name} if Judge in wanted else {})
+    if Judge in wanted:
+        identity |= {"judge": explainer.judge_name, "judge_prompts": prompts_digest("judges", "detection")}
+    if hasattr(component, "content_sha256"):
+        identity["content"] = component.content_sha256
+    return identity

@@ -8,7 +8,7 @@ from sae_auto_interp import __version__
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import check_components, open_client
+from sae_auto_interp.pipeline.components import check_components, explainer_name, open_client
 from sae_auto_interp.pipeline.explain_stage import run_explain_stage
 from sae_auto_interp.pipeline.interrupts import immediate_interrupts
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
@@ -81,6 +81,7 @@ def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, cl
         "model": config.model,
         "autoencoders": ", ".join(autoencoder.label for autoencoder in config.autoencoders),
         "data": config.data.source,
+        "explainers": ", ".join(explainer_name(explainer) for explainer in config.explainers),
         "seed": str(config.seed),
         "version": __version__,
         "python": platform.python_version(),

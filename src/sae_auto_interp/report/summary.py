@@ -10,7 +10,7 @@ mean of fewer tests is not comparable. That mean only sorts; nothing prints it.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, Fea
 
 CONTROL_PREFIX = "shuffled:"
 LEXICAL = "lexical"
+BASELINES = (LEXICAL, "no_op")
 HEADLINE_SCORERS = ("detection", "fuzzing")
 
 ScoresByVariant = Mapping[Variant, Mapping[FeatureId, Score]]
@@ -83,7 +84,7 @@ def summarise_store(
     stats = {record.feature: record.stats for record in store.records()}
     densities = {f: s.n_active_windows / s.n_windows for f, s in stats.items() if s.n_windows > 0}
     judged = _Judged(stats, densities, scores, accuracies, level)
-    primary = primary_variant(judged.matched, [e.explainer for e in explanations])
+    primary = primary_variant(judged.matched, [e.explainer for e in explanations], run_order(info))
     return RunSummary(
         info=info,
         level=level,
@@ -120,17 +121,26 @@ def reading_order(variant: Variant) -> tuple[bool, str, str, bool, str]:
     return is_lexical, variant.explainer, variant.judge, variant.scorer not in HEADLINE_SCORERS, variant.scorer
 
 
-def primary_variant(matched: list[Variant], explainers: list[str]) -> Variant | None:
-    """The first variant of the first explainer that is no baseline, and of its first judge that is none."""
+def primary_variant(matched: list[Variant], explainers: list[str], order: Sequence[str] = ()) -> Variant | None:
+    """The first variant of the first explainer that is no baseline, and of its first judge that is none.
+
+    `order` is that of the run file; explainers that it does not name come after, by their names.
+    """
     names = {v.explainer for v in matched} or {name for name in explainers if not is_control(name)}
     if not names:
         return None
-    explainer = min(names, key=lambda name: (name == LEXICAL, name))
+    place = {name: i for i, name in enumerate(order)}
+    explainer = min(names, key=lambda name: (name in BASELINES, place.get(name, len(place)), name))
     own = [v for v in matched if v.explainer == explainer]
     if not own:
         return Variant(explainer, "", "")
     judge = min({v.judge for v in own}, key=lambda name: (name == LEXICAL, name))
     return next(v for v in own if v.judge == judge)
+
+
+def run_order(info: Mapping[str, str]) -> list[str]:
+    """The explainers in the order of the run file; empty where the run did not note it."""
+    return [name for name in info.get("explainers", "").split(", ") if name]
 
 
 def run_seed(info: Mapping[str, str]) -> int:
