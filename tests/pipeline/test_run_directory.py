@@ -67,6 +67,19 @@ def test_changed_weights_are_another_configuration(tmp_path: Path) -> None:
         directory.claim(config)
 
 
+def test_a_data_file_that_is_dropped_or_added_is_noticed(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(name)
+    files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    both, one = (config_of(tmp_path, data={"source": "hf:json", "data_files": n}) for n in (files, files[:1]))
+    for name, first, second in (("dropped", both, one), ("added", one, both)):
+        directory = RunDirectory(tmp_path / name)
+        directory.claim(first)
+        directory.claim(first)
+        with pytest.raises(RunDirectoryError, match=r"\(data\.data_files\[1\] changed\)"):
+            directory.claim(second)
+
+
 def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.claim(config_of(tmp_path))

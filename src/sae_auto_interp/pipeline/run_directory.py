@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sae_auto_interp.cache.layout import MANIFEST, TOKENS, write_text
 from sae_auto_interp.cache.tokens import load_tokens, save_tokens
@@ -36,6 +36,8 @@ FIRST_DATA = ("n_tokens", "ctx_len", "max_chars_per_document", "prepend_bos")
 """Settings of `data` that every manifest names."""
 WHOLE_FILE_LIMIT = 256 << 20
 """Files beyond this are fingerprinted by name, size and their first and last MiB."""
+_File: TypeAlias = Mapping[str, str | None]
+"""`path` as configured and `digest` of the content, None where that is not local."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class RunDirectory:
         """Whether the configuration is another one; raises unless it may be."""
         found = self._read_manifest()
         changed = _differences(found["settings"], wanted["settings"])
-        changed += [name for name, file in wanted["files"].items() if not _is_same_file(found["files"].get(name), file)]
+        changed += _changed_files(found["files"], wanted["files"])
         if changed and not self._ended_in_refusal():
             raise RunDirectoryError(
                 f"{self.root} belongs to another configuration ({', '.join(changed)} changed); "
@@ -215,9 +217,15 @@ def _data_settings(data: DataConfig) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in FIRST_DATA or value != defaults[name]}
 
 
-def _is_same_file(found: Mapping[str, str | None] | None, wanted: Mapping[str, str | None]) -> bool:
+def _changed_files(found: Mapping[str, _File], wanted: Mapping[str, _File]) -> list[str]:
+    """Names of the files that are others now, or are named by one of the two only."""
+    names = dict.fromkeys((*wanted, *found))
+    return [name for name in names if not _is_same_file(found.get(name), wanted.get(name))]
+
+
+def _is_same_file(found: _File | None, wanted: _File | None) -> bool:
     """By content where both are known; a run directory that was moved away from its model goes by the path."""
-    if found is None:
+    if found is None or wanted is None:
         return False
     if found["digest"] is not None and wanted["digest"] is not None:
         return found["digest"] == wanted["digest"]
