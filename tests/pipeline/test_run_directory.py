@@ -116,6 +116,17 @@ def test_hub_addresses_are_pinned_once(tmp_path: Path) -> None:
         directory.claim(parse_config({"model": "hf:a/b@v1", "autoencoders": ["hf:a/b/sub@v2"]}))
 
 
+@pytest.mark.parametrize(
+    "content",
+    ['{"hf:a/b": "hf:a/', '["hf:a/b"]', '{"hf:a/b": 3}', '{"hf:a/b": "elsewhere"}', '{"hf:a/b": "hf:a"}', "\xff"],
+)
+def test_damaged_revisions_are_said_to_be(tmp_path: Path, content: str) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.revisions.write_bytes(content.encode("latin-1"))
+    with pytest.raises(RunDirectoryError, match=r"revisions\.json is damaged .*; restore it, or choose another"):
+        directory.pinned("hf:a/b")
+
+
 def test_tokens_come_back_as_they_were(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 9, (3, 4)).astype(np.int32)

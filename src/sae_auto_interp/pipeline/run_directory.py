@@ -27,7 +27,7 @@ from sae_auto_interp.config import (
     fingerprint,
     resolve_path,
 )
-from sae_auto_interp.errors import CacheError, RunDirectoryError
+from sae_auto_interp.errors import CacheError, InputError, RunDirectoryError
 from sae_auto_interp.models.hub import parse_hub_ref, pinned
 from sae_auto_interp.types import TokenRows
 
@@ -112,11 +112,23 @@ class RunDirectory:
         address = parse_hub_ref(ref)
         if address is None:
             return ref
-        known: dict[str, str] = json.loads(self.revisions.read_text()) if self.revisions.is_file() else {}
+        known = self._known_revisions()
         if ref not in known:
             known[ref] = str(pinned(address))
             write_text(self.revisions, json.dumps(known, indent=2, sort_keys=True) + "\n")
         return known[ref]
+
+    def _known_revisions(self) -> dict[str, str]:
+        if not self.revisions.is_file():
+            return {}
+        try:
+            content: Any = json.loads(self.revisions.read_text(encoding="utf-8"))
+            return {str(ref): _pin(pin) for ref, pin in content.items()}
+        except (OSError, ValueError, AttributeError, InputError) as error:
+            raise RunDirectoryError(
+                f"{self.revisions} is damaged ({error}); restore it, or choose another directory: without it the hub's "
+                "newest commits would be mixed with what this run began with"
+            ) from error
 
     def fingerprint(self) -> str:
         return str(self._read_manifest()["fingerprint"])
@@ -230,6 +242,13 @@ def _is_same_file(found: _File | None, wanted: _File | None) -> bool:
     if found["digest"] is not None and wanted["digest"] is not None:
         return found["digest"] == wanted["digest"]
     return found["path"] == wanted["path"]
+
+
+def _pin(value: object) -> str:
+    """A pinned address as kept. Raises `ValueError` for anything else."""
+    if not isinstance(value, str) or parse_hub_ref(value) is None:
+        raise ValueError(f"{value!r} is no hub address")
+    return value
 
 
 def path_digest(ref: str) -> str | None:
