@@ -79,6 +79,17 @@ def test_in_a_stream_without_borders_each_row_is_a_document(path: Path) -> None:
     assert rows.document_names == ("ids.npy row 0", "ids.npy row 1", "ids.npy row 2")
 
 
+@pytest.mark.parametrize("border", [BOS, EOS])
+def test_a_stream_that_is_cut_within_its_first_document_has_one(path: Path, border: int) -> None:
+    """Rows of one text on both sides of a split would be no test."""
+    text = np.arange(10, 74)
+    for stream in ([border, *text, border, *text], [*text, border, *text]):
+        rows = rows_of(path, stream, ctx_len=16, n_tokens=40)
+        assert rows.n_rows == 3
+        assert set(rows.documents.ravel().tolist()) <= {0, N}
+        assert rows.document_names == ("ids.npy document 0",)
+
+
 def test_only_what_is_needed_is_read(path: Path) -> None:
     ids = np.tile(np.arange(4), (1000, 1))
     ids[3:] = 10**6  # beyond the vocabulary: would be refused if it were looked at

@@ -61,6 +61,8 @@ def test_impossible_plans_are_mistakes() -> None:
         lambda: features_needed(0.1, correlation=1.0),
         lambda: features_needed(0.1, power=1.0),
         lambda: features_needed(0.1, alpha=0.0),
+        lambda: features_needed(0.1, power=0.05),
+        lambda: smallest_difference(100, power=0.1, alpha=0.2),
         lambda: power_of(0, 0.1),
         lambda: half_width(0),
         lambda: features_for_half_width(0.0),

@@ -15,7 +15,9 @@ from sae_auto_interp.metrics import (
     mcc_at_density,
     precision,
     precision_at_density,
+    prevalence,
 )
+from sae_auto_interp.metrics.bootstrap import Statistic
 from sae_auto_interp.types import ExampleSource, Score
 from tests.metrics.scores import known, make_score
 
@@ -100,6 +102,16 @@ def test_interval_covers_conservatively(n_hits: int, n_alarms: int) -> None:
         total += hits[i] * alarms[j]
         covered += hits[i] * alarms[j] * (found.low is not None and low <= truth <= high)
     assert covered / total >= 0.95
+
+
+def test_an_undefined_ranking_has_a_reason_and_not_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    def undefined(*_: object) -> Statistic:
+        return lambda counts: np.full(len(counts), np.nan)
+
+    monkeypatch.setattr(prevalence, "average_precision_statistic", undefined)
+    found = average_precision_at_density(make_score([1, 0], [1, 0], [0.9, 0.2]), 0.1, rng())
+    assert found.value is None
+    assert "cannot be ranked" in (found.reason or "")
 
 
 def test_edges() -> None:

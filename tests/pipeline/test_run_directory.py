@@ -67,6 +67,19 @@ def test_changed_weights_are_another_configuration(tmp_path: Path) -> None:
         directory.claim(config)
 
 
+def test_a_data_file_that_is_dropped_or_added_is_noticed(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(name)
+    files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    both, one = (config_of(tmp_path, data={"source": "hf:json", "data_files": n}) for n in (files, files[:1]))
+    for name, first, second in (("dropped", both, one), ("added", one, both)):
+        directory = RunDirectory(tmp_path / name)
+        directory.claim(first)
+        directory.claim(first)
+        with pytest.raises(RunDirectoryError, match=r"\(data\.data_files\[1\] changed\)"):
+            directory.claim(second)
+
+
 def test_settings_that_change_no_result_may_change(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     directory.claim(config_of(tmp_path))
@@ -101,6 +114,17 @@ def test_hub_addresses_are_pinned_once(tmp_path: Path) -> None:
     directory.claim(config)
     with pytest.raises(RunDirectoryError, match=r"autoencoders\[0\] changed"):
         directory.claim(parse_config({"model": "hf:a/b@v1", "autoencoders": ["hf:a/b/sub@v2"]}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"hf:a/b": "hf:a/', '["hf:a/b"]', '{"hf:a/b": 3}', '{"hf:a/b": "elsewhere"}', '{"hf:a/b": "hf:a"}', "\xff"],
+)
+def test_damaged_revisions_are_said_to_be(tmp_path: Path, content: str) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.revisions.write_bytes(content.encode("latin-1"))
+    with pytest.raises(RunDirectoryError, match=r"revisions\.json is damaged .*; restore it, or choose another"):
+        directory.pinned("hf:a/b")
 
 
 def test_tokens_come_back_as_they_were(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from scipy import stats
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
 from sae_auto_interp.metrics import holm
 from sae_auto_interp.report import Variant, compare_runs, comparison_table, power_tables
+from sae_auto_interp.report.compared_metrics import CLASSIFICATION_METRICS, IN_TEXT_METRICS
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, SimulationTrial, Trial
+from tests.support.run_fixture import write_run
 
 N_RESAMPLES = 300
 BROKEN = Failure("score", "timeout", "late")
@@ -24,11 +26,11 @@ def trials(n_right: int, n_failed: int = 0) -> tuple[Trial, ...]:
     return (*judged, *[Trial(True, None, None, "activating", None, 0, BROKEN)] * n_failed)
 
 
-def write(run_dir: Path, scores: dict[tuple[str, str, str], list[int]], n_failed: int = 0) -> Path:
-    """(explainer, scorer, judge) -> right answers in ten, feature by feature."""
+def write(run_dir: Path, scores: dict[tuple[str, str, str], list[int]], n_failed: int = 0, first: int = 0) -> Path:
+    """(explainer, scorer, judge) -> right answers in ten, feature by feature, from index `first` on."""
     with ResultStore.open(run_dir / RESULTS_FILE) as store:
         for (explainer, scorer, judge), values in scores.items():
-            for index, n_right in enumerate(values):
+            for index, n_right in enumerate(values, start=first):
                 feature = FeatureId("m", index)
                 name = f"{explainer}/{feature}"
                 store.add_explanation(Explanation(feature, "text", explainer, "p"), name)
@@ -96,6 +98,40 @@ def test_other_metrics_and_simulations(tmp_path: Path) -> None:
     assert row.first.scorer == "simulation"
     assert row.comparison.difference.n == 4
     assert row.comparison.effect_size.value == 1.0
+
+
+def test_runs_that_share_no_feature_are_no_comparison(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", {("simple", "detection", "llm"): A})
+    b = write(tmp_path / "b", {("simple", "detection", "llm"): B}, first=100)
+    with pytest.raises(InputError, match="share no feature") as caught:
+        compare_runs(a, b)
+    assert str(a) in str(caught.value)
+    assert str(b) in str(caught.value)
+
+
+@pytest.mark.parametrize("fact", ["model", "autoencoders"])
+def test_runs_of_other_models_are_compared_only_when_asked(tmp_path: Path, fact: str) -> None:
+    runs = [write(tmp_path / n, {("simple", "detection", "llm"): v}) for n, v in (("a", A), ("b", B))]
+    for run_dir, value in zip(runs, ("one", "other"), strict=True):
+        assert compare_runs(*runs, n_resamples=N_RESAMPLES).rows, "what only one of them says is no difference"
+        with ResultStore.open(run_dir / RESULTS_FILE) as store:
+            store.set_info(fact, value)
+    with pytest.raises(InputError, match=rf"differ in their {fact} \(one against other\).*--across-models"):
+        compare_runs(*runs)
+    assert len(compare_runs(*runs, n_resamples=N_RESAMPLES, across_models=True).rows) == 1
+
+
+def test_every_metric_of_one_number_can_be_compared(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        write_run(tmp_path / name, seed=seed)
+    for metric in (*CLASSIFICATION_METRICS, *IN_TEXT_METRICS):
+        rows = compare_runs(tmp_path / "a", tmp_path / "b", metric, n_resamples=20).rows
+        scorers = {row.first.scorer for row in rows}
+        assert scorers == ({"detection"} if metric in IN_TEXT_METRICS else {"detection", "fuzzing"})
+        if "auroc" not in metric and "average" not in metric:
+            assert rows[0].comparison.difference.value is not None, metric
+    recall, tpr = (compare_runs(tmp_path / "a", tmp_path / "b", m, n_resamples=20).rows[0] for m in ("recall", "tpr"))
+    assert recall.comparison.difference.value == tpr.comparison.difference.value
 
 
 def test_runs_without_anything_in_common(tmp_path: Path) -> None:

@@ -202,3 +202,14 @@ def test_samples_differ_in_their_message() -> None:
     failures = [("u", Failure("explain", "timeout", f"late {i % 5}")) for i in range(50)]
     (group,) = group_failures(failures, [])
     assert (group.count, [sample.message for sample in group.samples]) == (50, ["late 0", "late 1", "late 2"])
+
+
+def test_figures_in_text_are_of_detection_only(summary: RunSummary) -> None:
+    """Fuzzing does not ask in which windows a feature fires."""
+    for row in summary.variants:
+        shown = {name for name, _ in row.further.metrics} & {"precision in text", "F1 in text"}
+        assert shown == ({"precision in text", "F1 in text"} if row.variant.scorer == "detection" else set())
+    scores = [score for feature in summary.features for score in feature.scores]
+    assert {score.variant.scorer for score in scores} == {"detection", "fuzzing"}
+    for score in scores:
+        assert (score.precision_in_text is not None) == (score.variant.scorer == "detection")

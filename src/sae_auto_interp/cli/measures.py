@@ -77,11 +77,15 @@ def compare(
         str,
         typer.Option("--metric", help="balanced_accuracy, tpr, tnr, precision, f1, mcc, auroc, ev_correlation, ..."),
     ] = "balanced_accuracy",
+    across_models: Annotated[
+        bool, typer.Option("--across-models", help="Pair features by index even if models or autoencoders differ.")
+    ] = False,
 ) -> None:
     """Compare two runs feature by feature: difference with interval, effect size, p-value. Calls no model."""
     from sae_auto_interp.report import compare_runs, comparison_table
 
-    console().print(comparison_table(compare_runs(run_a, run_b, metric), str(run_a), str(run_b)))
+    found = compare_runs(run_a, run_b, metric, across_models=across_models)
+    console().print(comparison_table(found, str(run_a), str(run_b)))
 
 
 @app.command()

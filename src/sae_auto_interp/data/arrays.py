@@ -2,7 +2,8 @@
 
 The file is memory-mapped, only what is used is read, and one that holds Python objects is refused. What the model reads
 are the ids as they are; a stream alone gets the BOS in front of each row, if one is wanted. Rows of a file stand for
-one document each. Of a stream, a document ends at each EOS or BOS; without any, each row stands for one.
+one document each. Of a stream, a document ends at each EOS or BOS; if there is none in all of it, each row stands for
+one.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,8 @@ from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 
 Choose = Callable[[Iterable[int]], Iterator[int]]
 """All rows' numbers -> those wanted, in the order wanted."""
+SCANNED_IDS = 1 << 20
+"""Ids that are looked at in one go for the end of a document."""
 
 
 def array_rows(path: Path, tokenizer: Any, layout: RowLayout, choose: Choose | None = None) -> TokenRows:
@@ -38,7 +41,9 @@ def array_rows(path: Path, tokenizer: Any, layout: RowLayout, choose: Choose | N
     found = collected(rows, names, layout.n_tokens)
     if found is None:
         raise InputError(f"{path}: none of the rows asked for, of {list(array.shape)} ids, holds a text token")
-    return found if array.ndim == 2 or int(found.documents.max()) > 0 else _each_row_a_document(found, path)
+    if array.ndim == 2 or int(found.documents.max()) > 0 or _has_borders(array, tokenizer):
+        return found
+    return _each_row_a_document(found, path)
 
 
 def _opened(path: Path) -> Integer[Array, "..."]:
@@ -82,7 +87,7 @@ def _own_rows(
 def _cut_rows(stream: Integer[Array, " n"], path: Path, filler: RowFiller, names: list[str]) -> Iterator[Row]:
     room = filler.layout.room
     tokenizer = filler.tokenizer
-    borders = [index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None]
+    borders = _borders(tokenizer)
     document, has_text = 0, False
     names.append(f"{path.name} document 0")
     for begin in range(0, len(stream), room):
@@ -97,6 +102,17 @@ def _cut_rows(stream: Integer[Array, " n"], path: Path, filler: RowFiller, names
             has_text |= not is_border
             owners[place] = NO_DOCUMENT if is_border else document
         yield filler.row(ids, owners)
+
+
+def _borders(tokenizer: Any) -> list[int]:
+    """The ids at which a document of a stream ends."""
+    return [index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None]
+
+
+def _has_borders(stream: Integer[Array, " n"], tokenizer: Any) -> bool:
+    """Whether there is one anywhere, also beyond what is used: the rows may all be of one long document."""
+    borders = _borders(tokenizer)
+    return any(bool(np.isin(stream[i : i + SCANNED_IDS], borders).any()) for i in range(0, len(stream), SCANNED_IDS))
 
 
 def _checked(ids: Array, filler: RowFiller, where: str) -> Int32[Array, " n"]:

@@ -57,7 +57,10 @@ def features_for_half_width(width: float, sd: float = TYPICAL_SD, level: float =
 
 
 def _quantiles(power: float, alpha: float) -> float:
-    return normal_quantile(1 - _probability("alpha", alpha)) + NormalDist().inv_cdf(_probability("power", power))
+    z = normal_quantile(1 - _probability("alpha", alpha)) + NormalDist().inv_cdf(_probability("power", power))
+    if power <= alpha:
+        raise InputError(f"power {power} is reached by chance at level {alpha}; give a power above alpha")
+    return z
 
 
 def _sd_of_difference(sd: float, correlation: float) -> float:

@@ -30,6 +30,7 @@ from sae_auto_interp.metrics.weighted import average_precision_statistic
 from sae_auto_interp.types import Array, Estimate, Score, Trial
 
 _METHOD = "square-and-add (PropImp) of two Clopper-Pearson intervals, at the window density"
+_NO_RANKING = "positives and random negatives cannot be ranked at this window density"
 
 
 def precision_at_density(score: Score, density: float, level: float = DEFAULT_LEVEL) -> Estimate:
@@ -64,7 +65,7 @@ def average_precision_at_density(
     if reason is not None:
         return Estimate(None, None, None, level, resampling.name, trials.n, trials.n_failed, reason)
     statistic = by_cluster(average_precision_statistic(trials.targets, trials.confidences, density), trials.clusters)
-    return bootstrap_estimate(statistic, resampling, rng, n=trials.n, n_failed=trials.n_failed, undefined=_METHOD)
+    return bootstrap_estimate(statistic, resampling, rng, n=trials.n, n_failed=trials.n_failed, undefined=_NO_RANKING)
 
 
 def _of_rates(score: Score, combine: Callable[[Array, Array, float], Array], density: float, level: float) -> Estimate:

@@ -30,6 +30,7 @@ def run_preflight(
     """Check the run's autoencoders, unless that is done or switched off. Raises `PreflightError`."""
     options = config.preflight
     if not options.enabled:
+        directory.preflight.unlink(missing_ok=True)  # what an earlier one found is not this run's
         directory.record("preflight", {"checked": False})
         return
     settings = options.model_dump(mode="json")
@@ -37,16 +38,22 @@ def run_preflight(
         return
     progress.note(f"checking the autoencoders on {min(options.n_tokens, rows.n_text_tokens):,} tokens")
     found = check_attached(model, attached, rows, options, config.cache.backend)
-    summary = [line for each in found for line in (in_short(each), *remarks(each))]
-    for line in summary:
-        progress.note(line)
-    is_refused = any(each.refusals for each in found)
-    content = {
-        "refused": is_refused, "settings": settings, "summary": summary, "autoencoders": [e.as_json() for e in found],
-    }  # fmt: skip
-    write_text(directory.preflight, json.dumps(content, indent=2) + "\n")
+    for each in found:
+        for line in (in_short(each), *remarks(each)):
+            progress.note(line)
+    write_text(directory.preflight, json.dumps(_as_kept(found, settings), indent=2) + "\n")
     raise_refused(found)
     directory.record("preflight", {"checked": True, "allowed": allowed_in(found)})
+
+
+def _as_kept(found: Sequence[Preflight], settings: dict[str, Any]) -> dict[str, Any]:
+    """What `preflight.json` holds."""
+    return {
+        "refused": any(each.refusals for each in found),
+        "settings": settings,
+        "summary": [line for each in found for line in (in_short(each), *_refused_in(each), *remarks(each))],
+        "autoencoders": [each.as_json() for each in found],
+    }
 
 
 def stored_summary(directory: RunDirectory) -> str | None:
@@ -84,9 +91,12 @@ def in_short(check: Preflight) -> str:
 
 def remarks(check: Preflight) -> list[str]:
     """Warnings, and what was allowed to pass."""
-    words = {"warning": "warning", "allowed": "allowed"}
-    said = [each for each in check.findings if each.severity in words]
-    return [f"{check.module_path}: {words[each.severity]} [{each.code}] {each.message}" for each in said]
+    said = [each for each in check.findings if each.severity in ("warning", "allowed")]
+    return [f"{check.module_path}: {each.severity} [{each.code}] {each.message}" for each in said]
+
+
+def _refused_in(check: Preflight) -> list[str]:
+    return [f"{check.module_path}: refused [{each.code}] {each.message}" for each in check.refusals]
 
 
 def allowed_in(found: Sequence[Preflight]) -> dict[str, list[str]]:

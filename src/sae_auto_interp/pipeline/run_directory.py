@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sae_auto_interp.cache.layout import MANIFEST, TOKENS, write_text
 from sae_auto_interp.cache.tokens import load_tokens, save_tokens
@@ -27,7 +27,7 @@ from sae_auto_interp.config import (
     fingerprint,
     resolve_path,
 )
-from sae_auto_interp.errors import CacheError, RunDirectoryError
+from sae_auto_interp.errors import CacheError, InputError, RunDirectoryError
 from sae_auto_interp.models.hub import parse_hub_ref, pinned
 from sae_auto_interp.types import TokenRows
 
@@ -36,6 +36,8 @@ FIRST_DATA = ("n_tokens", "ctx_len", "max_chars_per_document", "prepend_bos")
 """Settings of `data` that every manifest names."""
 WHOLE_FILE_LIMIT = 256 << 20
 """Files beyond this are fingerprinted by name, size and their first and last MiB."""
+_File: TypeAlias = Mapping[str, str | None]
+"""`path` as configured and `digest` of the content, None where that is not local."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,23 @@ class RunDirectory:
         address = parse_hub_ref(ref)
         if address is None:
             return ref
-        known: dict[str, str] = json.loads(self.revisions.read_text()) if self.revisions.is_file() else {}
+        known = self._known_revisions()
         if ref not in known:
             known[ref] = str(pinned(address))
             write_text(self.revisions, json.dumps(known, indent=2, sort_keys=True) + "\n")
         return known[ref]
+
+    def _known_revisions(self) -> dict[str, str]:
+        if not self.revisions.is_file():
+            return {}
+        try:
+            content: Any = json.loads(self.revisions.read_text(encoding="utf-8"))
+            return {str(ref): _pin(pin) for ref, pin in content.items()}
+        except (OSError, ValueError, AttributeError, InputError) as error:
+            raise RunDirectoryError(
+                f"{self.revisions} is damaged ({error}); restore it, or choose another directory: without it the hub's "
+                "newest commits would be mixed with what this run began with"
+            ) from error
 
     def fingerprint(self) -> str:
         return str(self._read_manifest()["fingerprint"])
@@ -139,7 +153,7 @@ class RunDirectory:
         """Whether the configuration is another one; raises unless it may be."""
         found = self._read_manifest()
         changed = _differences(found["settings"], wanted["settings"])
-        changed += [name for name, file in wanted["files"].items() if not _is_same_file(found["files"].get(name), file)]
+        changed += _changed_files(found["files"], wanted["files"])
         if changed and not self._ended_in_refusal():
             raise RunDirectoryError(
                 f"{self.root} belongs to another configuration ({', '.join(changed)} changed); "
@@ -215,13 +229,26 @@ def _data_settings(data: DataConfig) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in FIRST_DATA or value != defaults[name]}
 
 
-def _is_same_file(found: Mapping[str, str | None] | None, wanted: Mapping[str, str | None]) -> bool:
+def _changed_files(found: Mapping[str, _File], wanted: Mapping[str, _File]) -> list[str]:
+    """Names of the files that are others now, or are named by one of the two only."""
+    names = dict.fromkeys((*wanted, *found))
+    return [name for name in names if not _is_same_file(found.get(name), wanted.get(name))]
+
+
+def _is_same_file(found: _File | None, wanted: _File | None) -> bool:
     """By content where both are known; a run directory that was moved away from its model goes by the path."""
-    if found is None:
+    if found is None or wanted is None:
         return False
     if found["digest"] is not None and wanted["digest"] is not None:
         return found["digest"] == wanted["digest"]
     return found["path"] == wanted["path"]
+
+
+def _pin(value: object) -> str:
+    """A pinned address as kept. Raises `ValueError` for anything else."""
+    if not isinstance(value, str) or parse_hub_ref(value) is None:
+        raise ValueError(f"{value!r} is no hub address")
+    return value
 
 
 def path_digest(ref: str) -> str | None:

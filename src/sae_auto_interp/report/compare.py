@@ -4,7 +4,7 @@ What is paired: every (explainer, test, judge) that both runs have; and where th
 the two primary ones under each test that both put them to. p-values are adjusted over all rows (Holm).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +14,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sae_auto_interp.errors import InputError, UnknownNameError
-from sae_auto_interp.metrics import (
-    PairedComparison,
-    auroc,
-    balanced_accuracy,
-    compare_paired,
-    f1,
-    holm,
-    mcc,
-    precision,
-    simulation_metrics,
-    tnr,
-    tpr,
-)
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.metrics import PairedComparison, compare_paired, holm
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.report.compared_metrics import IN_TEXT_METRICS, estimate_of, is_for, kind_of
 from sae_auto_interp.report.display import interval, number, percent, visible
 from sae_auto_interp.report.summary import (
     is_control,
@@ -41,20 +30,12 @@ from sae_auto_interp.report.summary import (
 )
 from sae_auto_interp.report.values import Variant
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from sae_auto_interp.types import Estimate, FeatureId, Score, ScoreKind
+from sae_auto_interp.types import Estimate, FeatureId
 
 EstimatesByVariant = Mapping[Variant, Mapping[FeatureId, Estimate]]
 
-CLASSIFICATION_METRICS: dict[str, Callable[[Score, float], Estimate]] = {
-    "balanced_accuracy": balanced_accuracy,
-    "tpr": tpr,
-    "tnr": tnr,
-    "precision": precision,
-    "f1": f1,
-    "mcc": mcc,
-    "auroc": auroc,
-}
-SIMULATION_METRICS = ("ev_correlation", "rsquared", "absolute_dev_explained")
+SAME_FEATURES = ("model", "autoencoders")
+"""Facts about a run by which feature 7 of a module is the same feature in another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +59,8 @@ class RunComparison:
 @dataclass(frozen=True, slots=True)
 class _Run:
     seed: int
+    info: Mapping[str, str]
+    """Facts about the run."""
     primary: Variant | None
     estimates: EstimatesByVariant
 
@@ -88,18 +71,19 @@ def compare_runs(
     metric: str = "balanced_accuracy",
     level: float = DEFAULT_LEVEL,
     n_resamples: int = DEFAULT_RESAMPLES,
+    *,
+    across_models: bool = False,
 ) -> RunComparison:
     """Compare the run directories `first` and `second`; differences are second - first.
 
+    Features are paired by module and index, so runs of other models or autoencoders are refused unless `across_models`.
     Raises UnknownNameError for another metric, and InputError where the runs have nothing in common.
     """
     a, b = _read(first, metric, level), _read(second, metric, level)
+    if not across_models:
+        _check_same_features(first, a, second, b)
     pairs = _pairs(a, b)
-    if not pairs:
-        raise InputError(
-            f"{first} and {second} have no {metric} to compare: {_listed(a.estimates)} against {_listed(b.estimates)}; "
-            f"score both with the same test"
-        )
+    _check_common(first, a, second, b, pairs, metric)
     found = [
         compare_paired(
             a.estimates[one], b.estimates[other], report_generator(a.seed, f"compare {metric}", one), level, n_resamples
@@ -112,28 +96,48 @@ def compare_runs(
 
 
 def _read(run_dir: Path, metric: str, level: float) -> _Run:
-    kind = _kind_of(metric)
+    kind = kind_of(metric)
     with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
         explainers = {name: explanation.explainer for name, explanation in store.explanations()}
-        scores, seed = scores_by_variant(store.scores(), explainers, kind), run_seed(store.info())
-    own = {variant: of for variant, of in scores.items() if not is_control(variant.explainer)}
-    estimates = {v: {f: _estimate(s, metric, level) for f, s in of.items()} for v, of in own.items()}
-    return _Run(seed, primary_variant(sorted(own, key=reading_order), list(explainers.values())), estimates)
+        scores, info = scores_by_variant(store.scores(), explainers, kind), store.info()
+        densities = _densities(store) if metric in IN_TEXT_METRICS else {}
+    own = {v: of for v, of in scores.items() if not is_control(v.explainer) and is_for(metric, v.scorer)}
+    estimates = {
+        v: {f: estimate_of(metric, s, densities.get(f), level) for f, s in of.items()} for v, of in own.items()
+    }
+    primary = primary_variant(sorted(own, key=reading_order), list(explainers.values()))
+    return _Run(run_seed(info), info, primary, estimates)
 
 
-def _kind_of(metric: str) -> ScoreKind:
-    if metric in CLASSIFICATION_METRICS:
-        return "classification"
-    if metric in SIMULATION_METRICS:
-        return "simulation"
-    raise UnknownNameError("metric", metric, [*CLASSIFICATION_METRICS, *SIMULATION_METRICS])
+def _densities(store: ResultStore) -> dict[FeatureId, float]:
+    stats = ((record.feature, record.stats) for record in store.records())
+    return {feature: s.n_active_windows / s.n_windows for feature, s in stats if s.n_windows > 0}
 
 
-def _estimate(score: Score, metric: str, level: float) -> Estimate:
-    """Only its value and failures are used: the feature's own interval needs no many resamples."""
-    if metric in CLASSIFICATION_METRICS:
-        return CLASSIFICATION_METRICS[metric](score, level)
-    return getattr(simulation_metrics(score, np.random.default_rng(0), level, n_resamples=2), metric)
+def _check_same_features(first: Path, a: _Run, second: Path, b: _Run) -> None:
+    """By what both runs say; older ones may say nothing."""
+    for fact in SAME_FEATURES:
+        one, other = a.info.get(fact), b.info.get(fact)
+        if one is not None and other is not None and one != other:
+            raise InputError(
+                f"{first} and {second} differ in their {fact} ({one} against {other}), and features are paired by "
+                "index; compare runs of the same, or give --across-models if this pairing is meant"
+            )
+
+
+def _check_common(
+    first: Path, a: _Run, second: Path, b: _Run, pairs: list[tuple[Variant, Variant]], metric: str
+) -> None:
+    """Something to compare: a test that both were put to, and features that both have under it."""
+    if not pairs:
+        raise InputError(
+            f"{first} and {second} have no {metric} to compare: {_listed(a.estimates)} against {_listed(b.estimates)}; "
+            f"score both with the same test"
+        )
+    if not any(a.estimates[one].keys() & b.estimates[other].keys() for one, other in pairs):
+        raise InputError(
+            f"{first} and {second} share no feature; run both with the same seed, or with the same features.indices"
+        )
 
 
 def _pairs(a: _Run, b: _Run) -> list[tuple[Variant, Variant]]:

@@ -26,6 +26,9 @@ from sae_auto_interp.types import Estimate, FeatureId, Score
 
 FURTHER_RESAMPLES = 2000
 """Enough for intervals that are printed with two digits."""
+WINDOW_SCORERS = frozenset({"detection"})
+"""Scorers that ask whether the feature fires in a window: only such answers tell precision in text. Fuzzing asks which
+tokens of a window are the ones."""
 Estimates = Mapping[FeatureId, Estimate]
 Generators = Callable[[str], np.random.Generator]
 """What the random numbers are for -> a generator of its own."""
@@ -73,7 +76,7 @@ def _rates(scores: Mapping[FeatureId, Score], level: float) -> dict[str, Estimat
 def _others(
     scores: Mapping[FeatureId, Score], densities: Mapping[FeatureId, float], level: float
 ) -> dict[str, Estimates]:
-    in_text = {feature: score for feature, score in scores.items() if feature in densities}
+    in_text = {f: score for f, score in scores.items() if f in densities and score.scorer in WINDOW_SCORERS}
     return {
         "MCC": {feature: mcc(score, level) for feature, score in scores.items()},
         "F1": {feature: f1(score, level) for feature, score in scores.items()},

@@ -30,7 +30,7 @@ from sae_auto_interp.metrics import (
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
-from sae_auto_interp.report.further import FURTHER_RESAMPLES, further_metrics
+from sae_auto_interp.report.further import FURTHER_RESAMPLES, WINDOW_SCORERS, further_metrics
 from sae_auto_interp.report.values import (
     ExplainerSummary,
     FeatureScore,
@@ -255,7 +255,11 @@ def _feature_score(feature: FeatureId, score: Score, variant: Variant, judged: _
 
 def _precision_in_text(score: Score, judged: _Judged) -> Estimate | None:
     density = judged.densities.get(score.feature)
-    return None if density is None else precision_at_density(score, density, judged.level)
+    return (
+        None
+        if density is None or score.scorer not in WINDOW_SCORERS
+        else precision_at_density(score, density, judged.level)
+    )
 
 
 def _sort_value(feature: FeatureId, judged: _Judged, primary: Variant | None) -> float | None:

@@ -70,7 +70,7 @@ class FeatureScore:
     tnr: Estimate
     auroc: Estimate
     precision_in_text: Estimate | None
-    """Precision at the feature's window density; None where that was not counted."""
+    """Precision at the feature's window density; None where that was not counted, or not asked about."""
     tpr_by_quantile: tuple[tuple[int, Estimate], ...]
     shuffled: Estimate | None
     """Balanced accuracy with another feature's explanation; None where that was not scored."""
