@@ -72,6 +72,8 @@ class SparseCoder(Coder):
     offset: Tensor | None
     scale: Tensor | None
     w_skip: Tensor | None
+    holds_value_bias = False
+    """Whether a bias of the model at its place was made part of the weights, which then fit no other place."""
 
     def __init__(self, weights: CoderWeights, settings: CoderSettings) -> None:
         super().__init__()
