@@ -353,8 +353,8 @@ def test_what_is_ranked_by_a_decoder_row_of_zeros_never_fires(write: Write, tmp_
     assert_same_codes(coder(torch.tensor(x)).numpy(), expected)
 
 
-def _resaved(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    if file.suffix == ".pt":
+def resaved(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    if file.suffix in (".pt", ".pth"):
         state = torch.load(file, weights_only=True)
         change(state)
         torch.save(state, file)
@@ -388,6 +388,6 @@ MISSHAPEN: dict[str, tuple[Write, str, Callable[[dict[str, Any]], Any]]] = {
 def test_shapes_that_disagree_are_named_with_their_file(case: str, tmp_path: Path) -> None:
     write, name, change = MISSHAPEN[case]
     written = write(tmp_path, random_weights())
-    _resaved(written.path / name, change)
+    resaved(written.path / name, change)
     with pytest.raises(WeightsError, match=f"{Path(name).name}: .* has shape"):
         read(write, written)
