@@ -70,7 +70,7 @@ def auto_encoder_new(folder: Path, w: Weights) -> Written:
 
 def gated(folder: Path, w: Weights) -> Written:
     """The gate opens above zero, not at zero."""
-    r_mag, mag_bias = (0.1 * w.threshold).astype(np.float32), w.b_enc
+    r_mag, mag_bias = w.threshold / 8, w.b_enc  # exact, also of half precision
     state = linear(w, "decoder_bias") | {"r_mag": r_mag, "gate_bias": -w.threshold, "mag_bias": mag_bias}
     del state["encoder.bias"]
     path = write(folder, state, config("GatedAutoEncoder"))

@@ -136,10 +136,17 @@ def test_a_family_is_known_by_what_is_in_its_files(write: Write, tmp_path: Path)
 
 @pytest.mark.parametrize("write", [w for w in READERS if READERS[w] not in (circuit_tracer,)])
 def test_half_precision_is_read(write: Write, tmp_path: Path) -> None:
+    for name in ("halved", "exact"):
+        (tmp_path / name).mkdir()
     w = random_weights()
     halved = Weights(*(getattr(w, name).astype(np.float16) for name in w.__dataclass_fields__))
-    coder = read(write, write(tmp_path, halved))
+    coder, x = read(write, write(tmp_path / "halved", halved)), inputs(64)
     assert {value.dtype for value in coder.state_dict().values()} == {torch.float32}
+    exact = Weights(*(getattr(halved, name).astype(np.float32) for name in w.__dataclass_fields__))
+    written = write(tmp_path / "exact", exact)
+    expected = written.encode(x)
+    assert close(coder(torch.tensor(x)).numpy(), expected)
+    assert close(coder.reconstruct(torch.tensor(x)).numpy(), written.decode(expected, x))
 
 
 def test_files_of_the_older_kind_are_known_too(tmp_path: Path) -> None:
@@ -326,3 +333,61 @@ def _gemma_without_place(folder: Path) -> Any:
     path = scopes.gemma_scope_2(folder, random_weights(), "somewhere").path
     (path / "config.json").unlink()
     return gemma_scope_2.read(path)
+
+
+def _without_a_decoder_row() -> Weights:
+    """Of a feature that would else fire nearly everywhere."""
+    w = random_weights()
+    w.w_dec[7], w.b_enc[7] = 0, 40
+    return w
+
+
+@pytest.mark.parametrize(
+    "write", [scopes.llama_scope_with_decoder_norm, scopes.openmoss_jump_relu, scopes.openmoss_top_k]
+)
+def test_what_is_ranked_by_a_decoder_row_of_zeros_never_fires(write: Write, tmp_path: Path) -> None:
+    written = write(tmp_path, _without_a_decoder_row())
+    coder, x = read(write, written), inputs(64)
+    expected = written.encode(x)
+    assert not expected[:, 7].any()
+    assert_same_codes(coder(torch.tensor(x)).numpy(), expected)
+
+
+def resaved(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    if file.suffix in (".pt", ".pth"):
+        state = torch.load(file, weights_only=True)
+        change(state)
+        torch.save(state, file)
+        return
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(file)
+    change(tensors)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, file)
+
+
+def _transposed(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda state: state.update({name: state[name].T.contiguous()})
+
+
+MISSHAPEN: dict[str, tuple[Write, str, Callable[[dict[str, Any]], Any]]] = {
+    "dictionary": (dl.auto_encoder, "ae.pt", _transposed("decoder.weight")),
+    "decoder norm": (scopes.openmoss_top_k, "sae_weights.safetensors", _transposed("W_D")),
+    "decoder norm v1": (
+        scopes.llama_scope_with_decoder_norm, "checkpoints/final.safetensors", _transposed("decoder.weight"),
+    ),
+    "scaled": (scopes.llama_scope, "checkpoints/final.safetensors", _transposed("encoder.weight")),
+    "thresholds": (
+        scopes.llama_scope_r1, "sae_weights.safetensors",
+        lambda state: state.update({"log_jumprelu_threshold": torch.zeros(WIDTH - 1)}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_shapes_that_disagree_are_named_with_their_file(case: str, tmp_path: Path) -> None:
+    write, name, change = MISSHAPEN[case]
+    written = write(tmp_path, random_weights())
+    resaved(written.path / name, change)
+    with pytest.raises(WeightsError, match=f"{Path(name).name}: .* has shape"):
+        read(write, written)

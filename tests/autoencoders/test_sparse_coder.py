@@ -255,3 +255,13 @@ def test_k_must_fit_the_width(k: int | None) -> None:
 def test_jumprelu_needs_thresholds() -> None:
     with pytest.raises(WeightsError, match="without thresholds"):
         coder(replace(weights(), threshold=None), "jumprelu")
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_infinities_of_half_precision_are_refused(value: float, dtype: torch.dtype) -> None:
+    """The limit itself is infinite in float16."""
+    x = torch.ones(5, 4, dtype=dtype)
+    x[3, 2] = value
+    with pytest.raises(InputError, match="NaN, infinite or larger"):
+        coder(weights(), "relu", normalisation="layer_norm").encode(x)

@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -124,3 +126,39 @@ def test_after_a_fork_threads_are_not_those_of_the_parent(monkeypatch: pytest.Mo
     child = encoder.own_scratch(torch.device("cpu"))
     assert child is not own
     assert encoder.own_scratch(torch.device("cpu")) is child
+
+
+def test_workers_made_before_a_fork_start_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Workers()
+    made.map(lambda item, _: item, range(4))
+    pool = made._pool
+    made.map(lambda item, _: item, range(4))
+    assert made._pool is pool
+    monkeypatch.setattr(workers.os, "getpid", lambda: -1)
+    assert made.map(lambda item, _: item, range(4)) == [0, 1, 2, 3]
+    assert made._pool is not pool
+
+
+def test_an_interrupt_while_threads_start_leaves_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three is never handed out, so the first would wait for the others forever."""
+    submit, n_submitted = ThreadPoolExecutor.submit, 0
+
+    def interrupted(pool: ThreadPoolExecutor, *args: Any) -> Any:
+        nonlocal n_submitted
+        n_submitted += 1
+        if n_submitted == 2:
+            raise KeyboardInterrupt
+        return submit(pool, *args)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    before = set(threading.enumerate())
+    made = Workers()
+    with pytest.raises(KeyboardInterrupt):
+        made.map(lambda item, _: item, range(6))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert torch.get_num_threads() == N_THREADS
+    monkeypatch.undo()
+    torch.set_num_threads(N_THREADS)
+    assert made.map(lambda item, _: item, range(3)) == [0, 1, 2]

@@ -1,5 +1,6 @@
 """Batches on their way: the same bytes whatever reads the activations and however far ahead it runs; no waiting."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_unsound_activations_are_named_when_their_batch_arrives(value: float) ->
     assert [found.features.tolist() for found in sound.entries()] == [[0, 1]]
     with pytest.raises(InputError, match="site gives NaN, infinite or enormous activations"):
         list(unsound.entries())
+
+
+def test_an_infinity_in_float16_is_no_silent_token() -> None:
+    """Normalised it would be NaN, which is above no threshold."""
+    model, attached = lookup_world([[1, 2, 0], [float("inf"), 3, 0]])
+    coder = attached["site"].ae._module
+    coder.settings = replace(coder.settings, normalisation="layer_norm")
+    stream = CodeStream(model.half(), {"site": coder.float()}, {}, "hooks")
+    with pytest.raises(InputError, match="site gives NaN, infinite or enormous activations"):
+        list(stream.begin(TokenRows.from_ids([[1]]), 0, 1).entries())
 
 
 def test_entries_that_stand_for_none_and_features_not_kept_are_left_out() -> None:

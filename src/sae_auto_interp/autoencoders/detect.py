@@ -35,6 +35,7 @@ from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.hub_files import fetch
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.models.hook_names import with_epsilon
 from sae_auto_interp.models.hub import HubRef, parse_hub_ref, pinned
 from sae_auto_interp.models.site import Placement
 from sae_auto_interp.models.site_names import resolve_site
@@ -78,7 +79,8 @@ def load_autoencoders(
     `ref` is a directory, a file, or an address on the hub, `hf:owner/repo[/path][@revision]`, of which only what is
     needed is fetched; the coders' `settings.source` then names the commit. `module_paths` chooses among them in the
     family's own words: layer numbers (OpenAI), module paths (sparsify), directory names (SAELens, and what
-    `save_autoencoder` wrote); None takes all. `site` is where the one coder there reads, if not where its files say.
+    `save_autoencoder` wrote); None takes all. `site` is where the one coder there reads, if not where its files say;
+    a transform of the place that the files name is kept (a norm, centring), unless `site` ends in one in brackets.
     Raises `InputError` when the files are of no known family, or the hub has no such thing.
     """
     coders = _coders_at(model, ref, module_paths)
@@ -98,13 +100,25 @@ def _coders_at(model: Any, ref: str | Path, module_paths: Sequence[str] | None) 
 
 
 def _moved(model: Any, coders: Mapping[Any, Coder], site: str, ref: str | Path) -> dict[Placement, Coder]:
-    """The one coder, reading at `site`; what a transcoder reconstructs stays."""
+    """The one coder, reading at `site`; what a transcoder reconstructs stays.
+
+    A bare module path means the side that the coder would be attached to (of transcoders: what the module reads). What
+    is done to the vectors stays as well, unless the name says it: ` (none)` behind it for nothing.
+    """
     if len(coders) != 1:
         found = ", ".join(map(str, coders))
         raise InputError(f"autoencoders: site={site!r} is for one, but {ref} holds {found}; choose by module_paths")
     ((where, coder),) = coders.items()
-    target = where.target if isinstance(where, Placement) else None
-    return {Placement((resolve_site(model, site),), target): coder}
+    if isinstance(coder, SparseCoder) and coder.holds_value_bias:
+        raise InputError(
+            f"autoencoders: the value bias of {where.home if isinstance(where, Placement) else where} is part of the "
+            f"weights of {ref}, so it cannot read at site={site!r}; load it where its files say"
+        )
+    before, target = (where.sites[-1], where.target) if isinstance(where, Placement) else (None, None)
+    there = resolve_site(model, site.removesuffix(" (none)"), "input" if target else coder.settings.side)
+    if before is not None and there.transform == "none" and not site.endswith(" (none)"):
+        there = with_epsilon(model, replace(there, transform=before.transform, epsilon=0.0))
+    return {Placement((there,), target): coder}
 
 
 def detect_family(root: Path) -> tuple[str, str]:

@@ -89,7 +89,7 @@ def read(path: Path, reading: Reading | None = None) -> SparseCoder:
     reading = reading or Reading()
     activation, k, weights = _CLASSES[name](read_torch_file(file), file, reading)
     if reading.scale_by_decoder_norm:
-        weights = with_unit_decoder(weights, activation)
+        weights = with_unit_decoder(weights, activation, str(file))
     settings = CoderSettings(
         activation=activation, k=k, relu_before_topk=activation == "topk",
         subtract_b_dec=name not in ("AutoEncoderNew", "JumpReluAutoEncoder"),
@@ -211,8 +211,8 @@ def _matrices(state: dict[str, Any], file: Path) -> CoderWeights:
 def _auto_encoder(state: dict[str, Any], file: Path, reading: Reading) -> _Parts:
     weights = _linear(state, file, "bias")
     norms = decoder_norms(weights)
-    is_unit = torch.allclose(norms, torch.ones_like(norms))
-    return "relu", None, with_unit_decoder(weights, "relu") if reading.normalise_decoder and not is_unit else weights
+    is_kept = not reading.normalise_decoder or torch.allclose(norms, torch.ones_like(norms))
+    return "relu", None, weights if is_kept else with_unit_decoder(weights, "relu", str(file))
 
 
 def _auto_encoder_new(state: dict[str, Any], file: Path, _reading: Reading) -> _Parts:

@@ -129,13 +129,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def tensor_of(state: Mapping[str, Any], key: str, path: Path) -> Tensor:
-    """The tensor `key` of a file, which must be of floating-point numbers."""
+    """The tensor `key` of a file, which must be of floating-point numbers, in float32: what is computed from it is not
+    rounded to the file's precision."""
     value = state.get(key)
     if not isinstance(value, Tensor):
         raise WeightsError(f"{path}: no tensor {key!r}; the file holds {', '.join(sorted(state)[:10]) or 'nothing'}")
     if not value.is_floating_point():
         raise WeightsError(f"{path}: {key!r} is of type {value.dtype}; only floating-point weights are read")
-    return value
+    return value.float()
 
 
 def matrix_of(state: Mapping[str, Any], key: str, path: Path) -> Tensor:

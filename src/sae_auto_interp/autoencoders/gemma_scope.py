@@ -78,7 +78,7 @@ def read(directory: Path) -> SparseCoder:
     )  # fmt: skip
     if _layer(directory) == _EMBEDDING:
         scale = weights.w_enc.shape[1] ** -0.5
-        weights = with_scaled_activations(weights, scale, scale)
+        weights = with_scaled_activations(weights, scale, scale, str(file))
     settings = CoderSettings(
         activation="jumprelu", subtract_b_dec=False, prepend_bos=True, family="gemma_scope", source=str(directory),
         claims=_claims(directory),

@@ -97,7 +97,7 @@ def read(directory: Path) -> SparseCoder:
     if activation == "jumprelu":
         weights = replace(weights, threshold=_thresholds(saved, scale, len(weights.w_enc)))
     if saved.includes_decoder_norm:
-        weights = ranked_by_decoder_norm(weights, activation)
+        weights = ranked_by_decoder_norm(weights, activation, str(saved.weights_file))
     settings = CoderSettings(
         activation=activation, k=integer_of(saved.config, "top_k", saved.config_file) if activation == "topk" else None,
         subtract_b_dec=bool(saved.config.get("apply_decoder_bias_to_pre_encoder", False)),
@@ -106,7 +106,8 @@ def read(directory: Path) -> SparseCoder:
     )  # fmt: skip
     if settings.subtract_b_dec and scale.read != scale.written:
         raise WeightsError(f"{saved.config_file}: apply_decoder_bias_to_pre_encoder is not read for transcoders")
-    return SparseCoder(with_scaled_activations(weights, scale.read, scale.written), settings)
+    weights = with_scaled_activations(weights, scale.read, scale.written, str(saved.weights_file))
+    return SparseCoder(weights, settings)
 
 
 def placement(model: Any, directory: Path) -> Placement:
@@ -192,7 +193,12 @@ def _thresholds(saved: _Saved, scale: _Scale, width: int) -> Tensor:
             raise WeightsError(f"{saved.config_file}: 'jump_relu_threshold' is {threshold!r}, but must be a number")
         return torch.full((width,), threshold * (scale.written if saved.includes_decoder_norm else scale.read))
     name = next((name for name in _LOG_THRESHOLDS if name in saved.state), _LOG_THRESHOLDS[0])
-    return tensor_of(saved.state, name, saved.weights_file).float().exp().expand(width)
+    logarithms = tensor_of(saved.state, name, saved.weights_file)
+    if logarithms.numel() not in (1, width):
+        raise WeightsError(
+            f"{saved.weights_file}: {name!r} has shape {tuple(logarithms.shape)}, but there are {width} features"
+        )
+    return logarithms.exp().flatten().expand(width)
 
 
 def _normalisation(saved: _Saved) -> Normalisation:

@@ -7,6 +7,7 @@ transcoder's second one, what it reconstructs. Coders of models that Transformer
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,18 @@ from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.autoencoders.value_bias import without_value_bias
 from sae_auto_interp.errors import InputError, WeightsError
+from sae_auto_interp.models.hook_names import is_hook_name
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.models.site_names import resolve_site
+from sae_auto_interp.models.text_stack import text_stacks
 
 logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "sae_weights.safetensors"
+_RESIDUAL_HOOKS = re.compile(
+    r"(^|\.)(hook_embed|hook_resid_\w+|hook_attn_out|hook_mlp_out|attn\.hook_out|mlp\.hook_out)$"
+)
+"""What is in the residual stream, or is written to it."""
 
 
 def load_saelens_autoencoders(
@@ -84,8 +91,8 @@ def read(directory: Path, overrides: Overrides | None = None) -> SparseCoder:
 
 def placement(model: Any, config: SaelensConfig) -> Placement:
     """Where in `model` a coder reads and what it reconstructs."""
-    target = None if config.place_out is None else _site(model, config.place_out, config)
-    return Placement((_site(model, config.place, config),), target)
+    target = None if config.place_out is None else _site(model, config.place_out, config.hook_out, config)
+    return Placement((_site(model, config.place, config.hook, config),), target)
 
 
 def save_jumprelu(directory: Path, weights: CoderWeights, metadata: dict[str, Any]) -> None:
@@ -119,10 +126,11 @@ def _coders(model: Any, directories: Sequence[Path], overrides: Overrides) -> di
             raise InputError(
                 f"SAELens autoencoders: {both} are both for {where.home}; choose one by its directory's name"
             )
-        weights = _weights(directory, config)
+        weights, settings = _weights(directory, config), _settings(directory, config)
         if config.value_bias_folded:
-            weights = without_value_bias(weights, model, where.sites[0], config.subtract_b_dec)
-        origins[where], coders[where] = directory, SparseCoder(weights, _settings(directory, config))
+            weights = without_value_bias(weights, settings, model, where.sites[0])
+        origins[where], coders[where] = directory, SparseCoder(weights, settings)
+        coders[where].holds_value_bias = config.value_bias_folded
     return coders
 
 
@@ -162,9 +170,19 @@ def _l0(directory: Path, config: SaelensConfig) -> float | None:
     return None if log_frequency is None else float((10.0 ** log_frequency.double()).sum())
 
 
-def _site(model: Any, place: str, config: SaelensConfig) -> Site:
-    """Centring is TransformerLens' for layer norms only, and means nothing where a norm was applied already."""
+def _site(model: Any, place: str, hook: str, config: SaelensConfig) -> Site:
+    """The site of `place`, which TransformerLens calls `hook`.
+
+    It centres what is written to the residual stream, and in models with layer norms only.
+    """
     site = resolve_site(model, place)
-    uses_rms_norm = hasattr(getattr(torch_model(model), "config", None), "rms_norm_eps")
-    is_centred = config.centred and site.transform == "none" and not uses_rms_norm
-    return replace(site, transform="centred") if is_centred else site
+    if not config.centred or site.transform != "none" or (is_hook_name(hook) and not _RESIDUAL_HOOKS.search(hook)):
+        return site
+    return site if _uses_rms_norm(model, site) else replace(site, transform="centred")
+
+
+def _uses_rms_norm(model: Any, site: Site) -> bool:
+    """By the configuration of the stack of blocks, which in a multimodal model is below the model's own."""
+    module = torch_model(model)
+    owners = [stack.module for stack in text_stacks(module) if stack.holds(site.module_path)]
+    return any(hasattr(getattr(owner, "config", None), "rms_norm_eps") for owner in (module, *owners))

@@ -68,6 +68,8 @@ class SaelensConfig:
     place: str
     """The same, by its module in the Hugging Face model where the file says that too: the name of the hook does not
     always tell the two sides of a norm apart."""
+    hook_out: str
+    """Of transcoders, as SAELens calls it."""
     place_out: str | None
     """Of transcoders."""
     centred: bool
@@ -117,7 +119,8 @@ def read_config(directory: Path, overrides: Overrides | None = None) -> SaelensC
         normalisation=normalisation, norm_scaling_factor=factor,
         rescales_by_decoder_norm=has_k and bool(config.get("rescale_acts_by_decoder_norm")),
         is_finetuned=bool(config.get("finetuning_scaling_factor")), hook=hook,
-        place=str(metadata.get("hf_hook_name") or hook), place_out=_place_out(metadata) if is_transcoder else None,
+        place=str(metadata.get("hf_hook_name") or hook), hook_out=str(metadata.get("hook_name_out") or ""),
+        place_out=_place_out(metadata) if is_transcoder else None,
         centred=centred, value_bias_folded=folded,
         processing_is_known=not is_flat or overrides.processed is not None or _KWARGS in metadata,
         prepend_bos=metadata.get("prepend_bos") is not False, model=metadata.get("model_name"),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_auto_interp.autoencoders.files import matrix_of, tensor_of
 from sae_auto_interp.autoencoders.saelens_config import SaelensConfig
@@ -65,11 +64,14 @@ def _rescaled(weights: CoderWeights) -> CoderWeights:
 
 def _finetuned(weights: CoderWeights, state: Mapping[str, Any], config: SaelensConfig, file: Path) -> CoderWeights:
     """Early versions saved a factor of each code for decoding: of ones unless it was fine-tuned."""
-    factor: Tensor | None = state.get("scaling_factor", state.get("finetuning_scaling_factor"))
+    name = next((name for name in ("scaling_factor", "finetuning_scaling_factor") if name in state), None)
+    factor = None if name is None else tensor_of(state, name, file)
     if factor is None or bool((factor == 1).all()):
         return weights
     if not config.is_finetuned:
         raise WeightsError(f"{file}: holds a 'scaling_factor', but cfg.json does not say finetuning_scaling_factor")
+    if factor.numel() not in (1, len(weights.w_dec)):
+        raise WeightsError(f"{file}: {name!r} has shape {tuple(factor.shape)}, but W_dec {tuple(weights.w_dec.shape)}")
     return replace(weights, w_dec=weights.w_dec * factor.reshape(-1, 1))
 
 

@@ -72,6 +72,8 @@ class SparseCoder(Coder):
     offset: Tensor | None
     scale: Tensor | None
     w_skip: Tensor | None
+    holds_value_bias = False
+    """Whether a bias of the model at its place was made part of the weights, which then fit no other place."""
 
     def __init__(self, weights: CoderWeights, settings: CoderSettings) -> None:
         super().__init__()
@@ -165,7 +167,7 @@ def _some(values: Tensor, only: Tensor | None) -> Tensor:
 
 def _check(weights: CoderWeights, settings: CoderSettings) -> None:
     where = settings.source or "the given weights"
-    _check_shapes(weights, where)
+    check_shapes(weights, where)
     width, d_in = weights.w_enc.shape
     for name in WEIGHT_NAMES:
         value: Tensor | None = getattr(weights, name)
@@ -191,8 +193,8 @@ def _check_numbers(value: Tensor, name: str, where: str) -> None:
         raise WeightsError(f"{where}: {name} holds {largest:.3g}; the file is damaged or not an autoencoder")
 
 
-def _check_shapes(weights: CoderWeights, where: str) -> None:
-    """The encoder's shape is taken as given; the others must go with it."""
+def check_shapes(weights: CoderWeights, where: str) -> None:
+    """Raise `WeightsError` about `where` unless the others go with the encoder, whose shape is taken as given."""
     if weights.w_enc.ndim != 2 or 0 in weights.w_enc.shape:
         raise WeightsError(f"{where}: w_enc has shape {tuple(weights.w_enc.shape)}, but must be a matrix with entries")
     width = weights.w_enc.shape[0]

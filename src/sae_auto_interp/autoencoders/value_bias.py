@@ -11,21 +11,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
-from sae_auto_interp.errors import InputError
+from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.placement import stored_value, torch_model
 from sae_auto_interp.models.site import Site
 
 
-def without_value_bias(weights: CoderWeights, model: Any, site: Site, subtract_b_dec: bool) -> CoderWeights:
+def without_value_bias(weights: CoderWeights, settings: CoderSettings, model: Any, site: Site) -> CoderWeights:
     """A coder of z - b_V as one of z: `site` is the input of the output projection.
 
-    b_dec stands on both sides of a coder that subtracts it, so there the encoder's own bias stays as it is.
+    b_dec stands on both sides of a coder that subtracts it, so there the encoder's own bias stays as it is. Raises
+    `WeightsError` for coders that normalise: what is taken off in front of a normalisation is no bias behind it.
     """
+    if settings.normalisation != "none":
+        raise WeightsError(
+            f"{settings.source}: reads activations without the value bias and normalises them ("
+            f"{settings.normalisation}), which is not read; processed=False takes them with the bias"
+        )
     bias = value_bias(model, site).to(weights.b_dec.dtype)
     if bias.shape != weights.b_dec.shape:
         return weights  # the shapes are `attach`'s to complain about
-    b_enc = weights.b_enc if subtract_b_dec else weights.b_enc - weights.w_enc @ bias
+    b_enc = weights.b_enc if settings.subtract_b_dec else weights.b_enc - weights.w_enc @ bias
     return replace(weights, b_enc=b_enc, b_dec=weights.b_dec + bias)
 
 

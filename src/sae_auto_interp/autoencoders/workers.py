@@ -5,6 +5,7 @@ wait for each other after each; threads that share the blocks wait once, and the
 thread run side by side as well. How many there are is torch's own setting, which stays what it was.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ class Workers:
         self._rooms: deque[Room] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._n_threads = 0
+        self._process = os.getpid()
 
     def map(self, function: Callable[[Item, Room], Result], items: Sequence[Item]) -> list[Result]:
         """The results in order of the items; what `function` raises is raised here."""
@@ -67,10 +69,10 @@ class Workers:
             self._rooms.append(room)
 
     def _threads(self, n_threads: int) -> ThreadPoolExecutor:
-        if self._pool is None or self._n_threads != n_threads:
+        if self._pool is None or (self._n_threads, self._process) != (n_threads, os.getpid()):
             n_workers = min(n_threads, MOST_WORKERS)
             self._pool = _started(n_workers, n_threads // n_workers)
-            self._n_threads = n_threads
+            self._n_threads, self._process = n_threads, os.getpid()  # threads do not survive a fork
         return self._pool
 
 
@@ -95,10 +97,15 @@ def _started(n_workers: int, torch_threads: int) -> ThreadPoolExecutor:
 
 
 def _start_all(pool: ThreadPoolExecutor, n_workers: int) -> None:
-    """Have every thread do something: none is done before all have begun."""
+    """Have every thread do something: none is done before all have begun. Interrupted, none is left waiting."""
     all_here = Barrier(n_workers)
-    for begun in [pool.submit(all_here.wait) for _ in range(n_workers)]:
-        begun.result()
+    try:
+        for begun in [pool.submit(all_here.wait) for _ in range(n_workers)]:
+            begun.result()
+    except BaseException:
+        all_here.abort()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 @cache
