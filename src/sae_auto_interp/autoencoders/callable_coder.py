@@ -73,8 +73,7 @@ class CallableCoder(Coder):
         return self._d_in
 
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
-        reads_tokens = self.placement is not None and self.placement.sites[0].transform == "token_ids"
-        return _CallingEncoder(self._function, self._width, self.settings.source, reads_tokens)
+        return _CallingEncoder(self._function, self._width, self.settings.source, self.reads_token_ids)
 
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         if self._decode is None:

@@ -43,6 +43,11 @@ class Coder(nn.Module):
         """Where it encodes."""
         return next(self.buffers()).device
 
+    @property
+    def reads_token_ids(self) -> bool:
+        """Whether it is given token ids, as numbers, and no activations."""
+        return self.placement is not None and self.placement.sites[0].transform == "token_ids"
+
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
         """What encodes with these weights: all features, or at least the given ones, sorted.
 

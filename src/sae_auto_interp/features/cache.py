@@ -101,7 +101,7 @@ class FeatureCache:
         widths = {path: coder.width for path, coder in self.coders.items()}
         spool = Spool(
             work_dir,
-            widths if limits is None else widths | {_masked(path): 1 for path in widths},
+            widths if limits is None else widths | {_masked(path): 1 for path in limits.medians},
             n_positions=rows.tokens.size,
             dtype=self._options.activation_dtype,
             max_bytes=self._options.buffer_mib * MIB,
@@ -229,7 +229,7 @@ class FeatureCache:
             norm_mask=None if work.limits is None else work.limits.mask(path),
             autoencoder_source=coder.settings.hub_source,
         )
-        masked = None if work.limits is None else work.spool.locations(_masked(path), 0)
+        masked = None if work.limits is None or path not in work.limits else work.spool.locations(_masked(path), 0)
         return merge_into_cache(work.spool.sources(path), directory, ranges, description, masked)
 
 
