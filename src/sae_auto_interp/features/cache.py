@@ -10,6 +10,7 @@ The forward pass stops after the deepest module, each module's activations are e
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 import weakref
@@ -36,6 +37,7 @@ from sae_auto_interp.features.config import CacheOptions
 from sae_auto_interp.features.outlier_norms import NormLimits, norm_limits
 from sae_auto_interp.features.token_input import budgeted, either_order, kept_features, token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
+from sae_auto_interp.fit_types import SIGNED
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
@@ -46,6 +48,8 @@ from sae_auto_interp.models.identity import (
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import CacheManifest, TokenRows
+
+logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -80,6 +84,9 @@ class FeatureCache:
         self._kept = kept_features({path: coder.width for path, coder in self.coders.items()}, filters or {})
         self._options = options or CacheOptions()
         self._progress = progress
+        for path, coder in self.coders.items():
+            if coder.settings.is_signed:
+                logger.warning("%s: %s", path, SIGNED)
         self._work: _Work | None = None
         self._discard_temporary: Callable[[], object] = lambda: None
 
