@@ -11,6 +11,17 @@ DEPTH = 3
 """Levels of directories that are looked into: `layer_9/width_16k/average_l0_68/params.npz` has the most."""
 
 
+Chosen = str | int | Sequence[str | int] | None
+"""How users choose among coders: by names or layer numbers, or by one; None takes all."""
+
+
+def names_of(chosen: Chosen) -> list[str] | None:
+    """A choice as the names that `coders_in` takes."""
+    if chosen is None:
+        return None
+    return [str(name) for name in ([chosen] if isinstance(chosen, str | int) else chosen)]
+
+
 def files_below(root: Path, *patterns: str) -> list[Path]:
     """Files that fit one of the patterns, in `root` or up to DEPTH directories below it, in order of their paths.
 
