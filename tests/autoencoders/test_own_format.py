@@ -144,6 +144,16 @@ def test_two_coders_of_one_place_are_not_chosen_between(tmp_path: Path) -> None:
         ({"version": 2}, "of version 2; this sae-auto-interp reads version 1"),
         ({"settings": {"activation": "topk"}}, "is damaged"),
         ({"settings": {"claims": {}, "activation": "topk", "novel": 1}}, "is damaged .*novel"),
+        ({"settings": None}, "is damaged"),
+        (
+            {"settings": {"claims": {}, "activation": "softplus"}},
+            "activation is 'softplus', which is unknown; known: topk, relu",
+        ),
+        (
+            {"settings": {"claims": {}, "activation": "relu", "normalisation": "batch_norm"}},
+            "normalisation is 'batch_norm', which is unknown; known: none, layer_norm",
+        ),
+        ({"settings": {"claims": {}, "activation": "relu", "side": "left"}}, "side is 'left'"),
         ({"placement": {"sites": [{"nowhere": 1}], "target": None}}, "is damaged"),
     ],
 )

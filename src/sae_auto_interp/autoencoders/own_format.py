@@ -12,18 +12,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.files import read_json, read_safetensors, required_file
-from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
+from sae_auto_interp.autoencoders.normalisation import Normalisation
+from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import WEIGHT_NAMES, CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.module_paths import resolve_module_path
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.site import Placement, Side, Site
 
 FORMAT = "sae-auto-interp coder"
 FORMAT_VERSION = 1
@@ -94,10 +95,11 @@ def read(directory: Path) -> SparseCoder:
     if not set(WEIGHT_NAMES) >= tensors.keys():
         raise WeightsError(f"{weights_file}: holds {', '.join(sorted(tensors))}; not the tensors of this format")
     try:
+        _check_words(content["settings"], file)
         settings = _settings(content["settings"], directory)
         placement = None if content["placement"] is None else _placement(content["placement"])
         coder = SparseCoder(CoderWeights(**tensors), settings)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{file}: is damaged ({error}); save the autoencoder again") from error
     coder.placement = placement
     return coder
@@ -109,6 +111,14 @@ def _check_format(content: dict[str, Any], file: Path) -> None:
     version = content.get("version")
     if version != FORMAT_VERSION:
         raise WeightsError(f"{file}: is of version {version!r}; this sae-auto-interp reads version {FORMAT_VERSION}")
+
+
+def _check_words(saved: dict[str, Any], file: Path) -> None:
+    """An unknown activation would encode as another."""
+    for name, words in (("activation", Activation), ("normalisation", Normalisation), ("side", Side)):
+        if name in saved and saved[name] not in get_args(words):
+            known = ", ".join(get_args(words))
+            raise WeightsError(f"{file}: {name} is {saved[name]!r}, which is unknown; known: {known}")
 
 
 def _settings(saved: dict[str, Any], directory: Path) -> CoderSettings:
