@@ -65,10 +65,16 @@ def placement_of(handle: Any) -> Placement:
     return placement
 
 
-def _placement(model: Any, where: Any, coder: Coder) -> Placement:
+def _placement(model: Any, where: Any, coder: Any) -> Placement:
+    if not isinstance(coder, Coder):
+        raise InputError(f"at {where} a coder is to be attached, not {coder!r}")
     if isinstance(where, str):
         where = resolve_site(model, where, coder.settings.side)
-    return Placement((where,)) if isinstance(where, Site) else where
+    if isinstance(where, Site):
+        return Placement((where,))
+    if not isinstance(where, Placement):
+        raise InputError(f"{where!r} is no place of the model; give a module path, a hook name, a Site or a Placement")
+    return where
 
 
 def _edit(model: Any, handle: Any) -> None:
