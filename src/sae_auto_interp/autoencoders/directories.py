@@ -33,6 +33,11 @@ def files_below(root: Path, *patterns: str) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
+def by_name(root: Path, directories: Iterable[Path]) -> dict[str, Path]:
+    """Directories by their paths below `root`; one that is not below it (`root` itself, or of a file) by its name."""
+    return {d.relative_to(root).as_posix() if root in d.parents else d.name: d for d in directories}
+
+
 def chosen_of(found: Mapping[str, Path], chosen: Sequence[str] | None, family: str, root: Path) -> dict[str, Path]:
     """Of coders by name, those that are chosen; None takes all. Raises `UnknownNameError` for a name that is not there,
     `InputError` when there is nothing."""
