@@ -120,6 +120,8 @@ class _CallingEncoder:
                 raise InputError(f"{self.name} gave {name}s from {int(found.min())} to {int(found.max())} of {end}")
         if not bool(code.values.isfinite().all()):
             raise InputError(f"{self.name} gave values that are no finite numbers")
+        if len((code.positions * self.width + code.features).unique()) < len(code.values):
+            raise InputError(f"{self.name} gave several values of one feature at one position")
         order = code.positions.argsort(stable=True)
         return SparseCode(code.positions[order], code.features[order], code.values[order].float())
 
