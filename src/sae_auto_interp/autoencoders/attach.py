@@ -105,7 +105,10 @@ def _read(model: Any, placement: Placement) -> Tensor:
     """What the coder there reads, in a trace."""
     sites = placement.sites
     read = [transformed(site, traced_value(submodule(model, site.module_path), site)) for site in sites]
-    return read[0] if len(read) == 1 else torch.cat(read, dim=-1)
+    if len(read) == 1:
+        return read[0]
+    device = attached_coder(submodule(model, placement.home)).device
+    return torch.cat([part.to(device) for part in read], dim=-1)
 
 
 def _check_alone(placed: list[tuple[Placement, Coder]], named: list[Any]) -> None:
