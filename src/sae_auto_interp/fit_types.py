@@ -22,6 +22,9 @@ OVERRIDABLE: dict[str, str] = {
 WEIGHTS = "weights"
 """Weights that cannot be read, hold NaN, or have other dimensions than the model: nothing that could be allowed."""
 
+SIGNED = "its codes may be negative, and caches keep what is above zero: of each feature, the positive half alone"
+"""Said of signed coders, here and when they are cached."""
+
 
 @dataclass(frozen=True, slots=True)
 class FitFigures:

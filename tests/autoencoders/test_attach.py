@@ -281,3 +281,15 @@ def test_a_module_of_any_torch_model_will_do() -> None:
 def test_a_submodule_without_a_coder_is_told_apart(model: Any) -> None:
     with pytest.raises(InputError, match=r"no autoencoder is attached at 'model\.transformer\.h\.1'"):
         attached_coder(model.transformer.h[1])
+
+
+def test_what_is_no_place_is_refused() -> None:
+    model = nnsight.NNsight(tiny_gpt2())
+    with pytest.raises(InputError, match="3 is no place of the model"):
+        attach(model, {3: tiny_coder("relu")})
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 3, D_MODEL), torch.ones(D_MODEL), torch.ones(2, D_MODEL).long()])
+def test_only_a_matrix_of_activations_is_encoded(x: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"encode takes floating-point numbers \[n, d_in\]"):
+        tiny_coder("relu").encode(x)

@@ -13,13 +13,16 @@ from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder_editor import FeatureEditor
 from sae_auto_interp.autoencoders.editing import edited_logits, generate_with_edits
 from sae_auto_interp.autoencoders.edits import EVERYWHERE, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.neurons import NeuronCoder
+from sae_auto_interp.autoencoders.random_weights import random_coder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.substitution_losses import substitution_losses
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.types import FeatureId
 from tests.autoencoders.hook_reference import LinearWorld
-from tests.support.records import D_MODEL, VOCAB, WIDTH, tiny_coder, tiny_gpt2
+from tests.support.records import D_MODEL, VOCAB, WIDTH, make_rows, tiny_coder, tiny_gpt2
 
 BLOCK, MLP = "transformer.h.1", "transformer.h.0.mlp"
 IDS = torch.randint(1, VOCAB, (2, 5), generator=torch.Generator().manual_seed(1))
@@ -186,3 +189,21 @@ def test_activations_that_are_no_numbers(model: Any) -> None:
     model._module.transformer.h[0].mlp.c_proj.bias.data[3] = torch.nan
     with pytest.raises(InputError, match="activations hold NaN"):
         edited_logits(model, IDS, [FeatureEdit(FeatureId(BLOCK, 2), "clamp", 1.0)])
+
+
+def test_what_does_not_reconstruct_replaces_nothing() -> None:
+    """Its features can be edited, and a vector can be put there."""
+    model = nnsight.NNsight(tiny_gpt2())
+    attach(model, {"h.0.mlp.c_proj:in": NeuronCoder(4 * D_MODEL, k=3)})
+    path = "h.0.mlp.c_proj"
+    with pytest.raises(InputError, match=r"c_proj: neurons was not made to reconstruct"):
+        edited_logits(model, IDS, [Replacement(path)])
+    edited_logits(model, IDS, [add(path), Replacement(path, np.zeros(4 * D_MODEL, np.float32))])
+
+
+def test_losses_of_what_does_not_reconstruct() -> None:
+    model = nnsight.NNsight(tiny_gpt2())
+    coder = random_coder(D_MODEL, 8, np.random.default_rng(0))
+    attach(model, {"h.0": coder})
+    with pytest.raises(InputError, match=r"transformer\.h\.0: random was not made to reconstruct"):
+        substitution_losses(model, {"transformer.h.0": coder}, make_rows(2, 8), 2)

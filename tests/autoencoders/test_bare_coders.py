@@ -214,6 +214,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "NaN": (lambda x: torch.full((20, 2), float("nan")), "gave NaN"),
     "infinite": (lambda x: torch.full((20, 2), float("inf")), "no finite numbers"),
     "feature": (lambda x: SparseCode(torch.tensor([0]), torch.tensor([2]), torch.ones(1)), "features from 2 to 2 of 2"),
+    "twice": (lambda x: SparseCode(torch.tensor([3, 3]), torch.tensor([1, 1]), torch.ones(2)), "several values of one"),
     "position": (lambda x: SparseCode(torch.tensor([20]), torch.tensor([0]), torch.ones(1)), "positions from 20 to 20"),
 }
 

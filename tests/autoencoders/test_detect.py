@@ -8,7 +8,7 @@ import nnsight
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import load_autoencoders
+from sae_auto_interp.autoencoders import load_autoencoders, load_eai_autoencoders, load_oai_autoencoders
 from sae_auto_interp.autoencoders.attach import attached_coder
 from sae_auto_interp.autoencoders.detect import detect_family
 from sae_auto_interp.errors import InputError
@@ -116,3 +116,24 @@ def test_openai_weights_are_chosen_by_layer_number(choice: str, weights: Weights
     families.openai_topk(tmp_path, weights)
     with pytest.raises(InputError, match="chosen by layer number"):
         load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path, [choice])
+
+
+@pytest.mark.parametrize(
+    ("family", "choice"), [("openai", 1), ("openai", [1]), ("openai", "1"), ("sparsify", "h.1"), ("saelens", "my_sae")]
+)
+def test_one_choice_needs_no_list_and_a_layer_no_quotes(
+    family: str, choice: Any, weights: Weights, tmp_path: Path
+) -> None:
+    written = BY_FAMILY[family](tmp_path, weights)
+    if family == "openai":
+        written.path.rename(tmp_path / "1.pt")
+    assert list(load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path, choice)) == ["transformer.h.1"]
+
+
+def test_the_loaders_of_one_family_take_one_choice_too(weights: Weights, tmp_path: Path) -> None:
+    families.openai_topk(tmp_path, weights).path.rename(tmp_path / "1.pt")
+    (tmp_path / "b").mkdir()
+    families.sparsify(tmp_path / "b", weights)
+    model: Any = nnsight.NNsight(tiny_gpt2())
+    assert list(load_oai_autoencoders(model, 1, tmp_path)) == ["transformer.h.1"]
+    assert list(load_eai_autoencoders(model, "h.1", tmp_path / "b")) == ["transformer.h.1"]

@@ -194,3 +194,10 @@ def test_a_commit_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert pinned(ref) == ref
     with pytest.raises(InputError, match="gave no answer"):
         fetch(ref, None)
+
+
+def test_a_password_in_the_server_s_address_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    point_at(monkeypatch, "http://me:secret@127.0.0.1:9", tmp_path)
+    with pytest.raises(InputError, match=r"the hub at http://127\.0\.0\.1:9 gave no answer") as refused:
+        fetch(HubRef("a/b", revision=COMMIT), None)
+    assert "secret" not in str(refused.value)

@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import nnsight
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sae_auto_interp.autoencoders import load_autoencoders, save_autoencoder
 from sae_auto_interp.autoencoders.attach import attach, attached_coder
+from sae_auto_interp.autoencoders.neurons import NeuronCoder, rotated_neurons
 from sae_auto_interp.autoencoders.own_format import read
+from sae_auto_interp.autoencoders.random_weights import random_coder
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.site import Placement, Site
 from tests.autoencoders import families, test_conformance
+from tests.autoencoders import test_more_families as more
 from tests.autoencoders.families import ALL, random_weights
 from tests.autoencoders.test_families import Write, canonical
 from tests.autoencoders.test_families import read as read_family
@@ -48,6 +52,39 @@ def test_coders_of_the_families_own_packages(directory: Path, tmp_path: Path) ->
     x = load_file(directory / "expected.safetensors")["x"]
     assert torch.equal(again(x), coder(x))
     assert torch.equal(again.reconstruct(x), coder.reconstruct(x))
+
+
+@pytest.mark.parametrize("write", more.READERS)
+def test_coders_of_the_other_families(write: Write, tmp_path: Path) -> None:
+    coder = more.read(write, write(tmp_path, random_weights()))
+    save_autoencoder(coder, tmp_path / "mine")
+    again = read(tmp_path / "mine")
+    assert_same(again, coder, tmp_path / "mine")
+    x = torch.randn(20, coder.d_in, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again(x), coder(x))
+    assert torch.equal(again.reconstruct(x), coder.reconstruct(x))
+
+
+@pytest.mark.parametrize(
+    "coder",
+    [
+        random_coder(D_MODEL, 30, np.random.default_rng(0), k=4),
+        random_coder(D_MODEL, 30, np.random.default_rng(0)),
+        rotated_neurons(D_MODEL, np.random.default_rng(0), k=3),
+        rotated_neurons(D_MODEL, np.random.default_rng(0), threshold=0.5),
+    ],
+)
+def test_coders_whose_matrices_share_memory(coder: SparseCoder, tmp_path: Path) -> None:
+    attach(nnsight.NNsight(tiny_gpt2()), {"h.1": coder})
+    save_autoencoder(coder, tmp_path / "mine")
+    assert_same(read(tmp_path / "mine"), coder, tmp_path / "mine")
+    assert list(load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path / "mine")) == ["transformer.h.1"]
+
+
+def test_what_has_no_weights_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a NeuronCoder has no weights to save"):
+        save_autoencoder(NeuronCoder(D_MODEL, k=3), tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 def small_coder(**settings: Any) -> SparseCoder:
@@ -107,6 +144,16 @@ def test_two_coders_of_one_place_are_not_chosen_between(tmp_path: Path) -> None:
         ({"version": 2}, "of version 2; this sae-auto-interp reads version 1"),
         ({"settings": {"activation": "topk"}}, "is damaged"),
         ({"settings": {"claims": {}, "activation": "topk", "novel": 1}}, "is damaged .*novel"),
+        ({"settings": None}, "is damaged"),
+        (
+            {"settings": {"claims": {}, "activation": "softplus"}},
+            "activation is 'softplus', which is unknown; known: topk, relu",
+        ),
+        (
+            {"settings": {"claims": {}, "activation": "relu", "normalisation": "batch_norm"}},
+            "normalisation is 'batch_norm', which is unknown; known: none, layer_norm",
+        ),
+        ({"settings": {"claims": {}, "activation": "relu", "side": "left"}}, "side is 'left'"),
         ({"placement": {"sites": [{"nowhere": 1}], "target": None}}, "is damaged"),
     ],
 )

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nnsight
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from sae_auto_interp.errors import InputError, UnknownNameError
 from tests.autoencoders import families_dictionary_learning as dl
 from tests.autoencoders import families_scopes as scopes
 from tests.autoencoders import families_single_files as single
-from tests.autoencoders.families import D_IN, Written, random_weights
+from tests.autoencoders.families import D_IN, Weights, Written, random_weights
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])
 SIZES = {"vocab_size": 32, "hidden_size": D_IN, "intermediate_size": 20, "num_hidden_layers": 2, "head_dim": 6,
@@ -282,3 +284,24 @@ def test_names_are_read_from_the_hubs_cache_though_its_files_are_links(tmp_path:
     (handle,) = attached.values()
     assert attached_coder(handle).settings.claims.model == "google/gemma-3-1b-pt"
     assert str(placement_of(handle).sites[0]) == "model.layers.1.pre_feedforward_layernorm:out"
+
+
+@pytest.mark.parametrize(
+    ("kind", "write", "name"),
+    [
+        ("gemma2", gemma_repository("res"), "params.npz"),
+        ("llama", lambda folder: scopes.llama_scope(folder, random_weights()), "*.safetensors"),
+        ("gpt2", lambda folder: single.crosscoder(folder, halves()), "cc_weights.pt"),
+    ],
+)
+def test_a_single_file_that_is_recognised_is_read(
+    kind: str, write: Callable[[Path], Written], name: str, tmp_path: Path
+) -> None:
+    (file,) = write(tmp_path).path.rglob(name)
+    assert len(load_autoencoders(nnsight.NNsight(tiny(kind)), file)) == 1
+
+
+def halves() -> Weights:
+    """For two places."""
+    w = random_weights()
+    return replace(w, w_enc=np.tile(w.w_enc, 2), w_dec=np.tile(w.w_dec, 2), b_dec=np.tile(w.b_dec, 2))

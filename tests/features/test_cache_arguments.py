@@ -1,8 +1,10 @@
 """What FeatureCache is given: tokens, filters and settings in any form, the wrong ones refused, and its fingerprint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nnsight
 import numpy as np
 import pytest
 import torch
@@ -231,3 +233,12 @@ def test_an_autoencoder_of_another_place_is_refused(tmp_path: Path) -> None:
     model._module.get_submodule("transformer.h.0").register_forward_hook(lambda *call: torch.cat([call[-1]] * 2, -1))
     with pytest.raises(WeightsError, match=r"reads 16 dimensions, but transformer\.h\.0 gives 32"):
         cached((model, attached), [[1, 2]], tmp_path)
+
+
+def test_that_half_of_a_signed_code_is_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    model = nnsight.NNsight(tiny_gpt2())
+    signed = tiny_coder("topk")
+    signed.settings = replace(signed.settings, activation="abstopk")
+    FeatureCache(model, attach(model, {"h.0": tiny_coder("topk"), "h.1": signed}))
+    (record,) = caplog.records
+    assert "transformer.h.1: its codes may be negative" in record.getMessage()

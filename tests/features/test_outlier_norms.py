@@ -5,9 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nnsight
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.callable_coder import CallableCoder, token_site
 from sae_auto_interp.cache.combine import combine_caches
 from sae_auto_interp.cache.convert import convert_cache
 from sae_auto_interp.cache.reader import CacheReader
@@ -19,7 +24,7 @@ from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.token_input import without_positions
 from sae_auto_interp.types import NO_DOCUMENT, FeatureRecord, NormMask, TokenRows
 from tests.features.test_resume import StoppedError, stop_after
-from tests.support.records import directory_bytes, lookup_world, make_rows, read_entries
+from tests.support.records import directory_bytes, lookup_world, make_rows, read_entries, tiny_coder, tiny_gpt2
 
 # Norms 5, 5, 5, 50 (exactly ten times the median) and 51.
 VECTORS = [[3.0, 4.0], [4.0, 3.0], [5.0, 0.0], [30.0, 40.0], [51.0, 0.0]]
@@ -240,3 +245,24 @@ def test_other_processes_go_by_the_mask_too(world: tuple[Any, dict[str, Any]], t
             assert isinstance(alone, FeatureRecord)
             assert outcome.stats == alone.stats
             assert positions_of(outcome, rows) == positions_of(alone, rows)
+
+
+def test_token_ids_are_no_norms(tmp_path: Path) -> None:
+    """Of a coder that reads token ids nothing is masked, beside one of activations of which some are."""
+    model = nnsight.NNsight(tiny_gpt2())
+    of_tokens = CallableCoder(one_for_all, d_in=1, width=1)
+    attached = attach(model, {token_site(model): of_tokens, "h.1": tiny_coder("relu")})
+    cache = FeatureCache(model, attached, batch_size=2, options=CacheOptions(max_norm_multiple=1.01))
+    rows = make_rows(6, 8)
+    cache.run(tokens=rows)
+    manifests = cache.save_splits(1, tmp_path)
+    activations = manifests["transformer.h.1"].norm_mask
+    assert activations is not None
+    assert activations.n_positions > 0
+    assert manifests["transformer.wte"].norm_mask is None
+    reader = CacheReader(tmp_path / "transformer.wte", verify=True)
+    assert len(read_entries(reader)) == (rows.documents != NO_DOCUMENT).sum()
+
+
+def one_for_all(ids: Tensor) -> Tensor:
+    return torch.ones(len(ids), 1)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.callable_coder import token_site
 from sae_auto_interp.errors import InputError, UnknownNameError
 from sae_auto_interp.models.capture import capture
 from sae_auto_interp.models.hook_names import hook_names, hook_site, sites_of_layer
@@ -249,3 +250,13 @@ def test_centred_sites_are_exact_against_weights_that_were_centred_by_hand() -> 
     for hook in hooks:
         torch.testing.assert_close(found[hook], expected[hook].float(), rtol=1e-5, atol=1e-6)
         assert not torch.allclose(expected[hook], capture(plain, sites, tokens, torch.ones_like(tokens))[hook])
+
+
+def test_the_place_of_token_ids_is_read_back_as_it_is_printed() -> None:
+    model = model_of("gpt2")
+    assert resolve_site(model, str(token_site(model))) == token_site(model)
+
+
+def test_what_a_module_reads_has_no_items() -> None:
+    with pytest.raises(InputError, match="what a module reads has no items"):
+        resolve_site(model_of("gpt2"), "h.0.mlp:in#1")

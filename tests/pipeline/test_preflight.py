@@ -185,3 +185,11 @@ def test_weights_of_another_width_are_a_result_of_the_check() -> None:
     assert finding.code == "weights"
     assert "reads 128 dimensions" in finding.message
     assert "512" in finding.message
+
+
+def test_that_half_of_a_signed_code_is_not_cached_is_a_warning() -> None:
+    signed = check_one("transformer.h.1", coder("openai", activation="abstopk", relu_before_topk=False))
+    (finding,) = [each for each in signed.findings if each.code == "signed"]
+    assert finding.severity == "warning"
+    assert "the positive half alone" in finding.message
+    assert "signed" not in codes(check_one("transformer.h.1", coder("openai")))

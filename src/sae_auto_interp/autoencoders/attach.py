@@ -65,10 +65,16 @@ def placement_of(handle: Any) -> Placement:
     return placement
 
 
-def _placement(model: Any, where: Any, coder: Coder) -> Placement:
+def _placement(model: Any, where: Any, coder: Any) -> Placement:
+    if not isinstance(coder, Coder):
+        raise InputError(f"at {where} a coder is to be attached, not {coder!r}")
     if isinstance(where, str):
         where = resolve_site(model, where, coder.settings.side)
-    return Placement((where,)) if isinstance(where, Site) else where
+    if isinstance(where, Site):
+        return Placement((where,))
+    if not isinstance(where, Placement):
+        raise InputError(f"{where!r} is no place of the model; give a module path, a hook name, a Site or a Placement")
+    return where
 
 
 def _edit(model: Any, handle: Any) -> None:
@@ -99,7 +105,10 @@ def _read(model: Any, placement: Placement) -> Tensor:
     """What the coder there reads, in a trace."""
     sites = placement.sites
     read = [transformed(site, traced_value(submodule(model, site.module_path), site)) for site in sites]
-    return read[0] if len(read) == 1 else torch.cat(read, dim=-1)
+    if len(read) == 1:
+        return read[0]
+    device = attached_coder(submodule(model, placement.home)).device
+    return torch.cat([part.to(device) for part in read], dim=-1)
 
 
 def _check_alone(placed: list[tuple[Placement, Coder]], named: list[Any]) -> None:

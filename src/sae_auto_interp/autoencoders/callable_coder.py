@@ -73,8 +73,7 @@ class CallableCoder(Coder):
         return self._d_in
 
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
-        reads_tokens = self.placement is not None and self.placement.sites[0].transform == "token_ids"
-        return _CallingEncoder(self._function, self._width, self.settings.source, reads_tokens)
+        return _CallingEncoder(self._function, self._width, self.settings.source, self.reads_token_ids)
 
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         if self._decode is None:
@@ -121,6 +120,8 @@ class _CallingEncoder:
                 raise InputError(f"{self.name} gave {name}s from {int(found.min())} to {int(found.max())} of {end}")
         if not bool(code.values.isfinite().all()):
             raise InputError(f"{self.name} gave values that are no finite numbers")
+        if len((code.positions * self.width + code.features).unique()) < len(code.values):
+            raise InputError(f"{self.name} gave several values of one feature at one position")
         order = code.positions.argsort(stable=True)
         return SparseCode(code.positions[order], code.features[order], code.values[order].float())
 

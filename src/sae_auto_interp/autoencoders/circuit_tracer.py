@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, one_per_place
+from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import (
     matrix_of,
     read_safetensors,
@@ -40,14 +40,12 @@ _ENCODER_FILE = re.compile(r"W_enc_(\d+)\.safetensors")
 _THRESHOLDS = ("activation_function.threshold", "threshold")
 
 
-def load_circuit_tracer_transcoders(model: Any, layers: Sequence[int] | None, weight_dir: str | Path) -> dict[str, Any]:
+def load_circuit_tracer_transcoders(model: Any, layers: Chosen, weight_dir: str | Path) -> dict[str, Any]:
     """Attach the transcoders in `weight_dir` for the given layers (None: all); returns {module path: submodule}.
 
     Raises `InputError` or `WeightsError`.
     """
-    return attach(
-        model, coders_in(model, Path(weight_dir), None if layers is None else [str(layer) for layer in layers])
-    )
+    return attach(model, coders_in(model, Path(weight_dir), names_of(layers)))
 
 
 def recognise(root: Path) -> str | None:

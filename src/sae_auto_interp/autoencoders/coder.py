@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Scratch, SparseCode, is_sound, own_scratch
@@ -43,6 +43,11 @@ class Coder(nn.Module):
         """Where it encodes."""
         return next(self.buffers()).device
 
+    @property
+    def reads_token_ids(self) -> bool:
+        """Whether it is given token ids, as numbers, and no activations."""
+        return self.placement is not None and self.placement.sites[0].transform == "token_ids"
+
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
         """What encodes with these weights: all features, or at least the given ones, sorted.
 
@@ -63,13 +68,17 @@ class Coder(nn.Module):
         nothing = SparseCode(change.positions[:0], change.features[:0], change.values[:0])
         return self.decode_sparse(change, x) - self.decode_sparse(nothing, x)
 
-    def encode(self, x: Float[Tensor, "n d_in"], features: Int64[Tensor, " kept"] | None = None) -> SparseCode:
-        """The entries of the codes of `x` that are not zero (of all but signed coders: above zero), in order of
-        position; in float32 whatever the type of `x`, and without a gradient. `features` are as for `encoder`.
+    def encode(self, x: Shaped[Tensor, "..."], features: Int64[Tensor, " kept"] | None = None) -> SparseCode:
+        """The entries of the codes of `x`, [n, d_in], that are not zero (of all but signed coders: above zero), in
+        order of position; in float32 whatever the type of `x`, and without a gradient. `features` are as for `encoder`.
 
         Raises `WeightsError` when `x` has another number of dimensions than the coder reads, and `InputError` when it
-        holds NaN, infinite or overflowing values.
+        is no matrix of floating-point numbers, or holds NaN, infinite or overflowing values.
         """
+        if x.ndim != 2 or not x.is_floating_point():
+            raise InputError(
+                f"activations are {x.dtype} of shape {list(x.shape)}; encode takes floating-point numbers [n, d_in]"
+            )
         self.check_dimensions(x, "the activations have")
         if not bool(is_sound(x)):
             raise InputError(f"activations hold NaN, infinite or larger values than {LARGEST_ACTIVATION:g}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.edited_activations import Piece, edited
-from sae_auto_interp.autoencoders.edits import Edit, FeatureEdit
+from sae_auto_interp.autoencoders.edits import Edit, FeatureEdit, Replacement
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.module_paths import module_at, resolve_module_path, submodule
 from sae_auto_interp.models.site import Placement, Site, transformed
@@ -37,6 +37,8 @@ class CoderEditor:
         _check_place(self._placement, path)
         for edit in edits:
             _check_feature(edit, coder, path)
+            if isinstance(edit, Replacement) and edit.vector is None:
+                check_reconstructs(coder, path)
 
     def apply(self, model: Any) -> None:
         """In a trace of `model`: put the edits into the pass that is running. Once per pass, in order of the model."""
@@ -103,6 +105,15 @@ class FeatureEditor:
         """Edit the forward pass that is running in a trace of `model`."""
         for coder in self.coders:
             coder.apply(model)
+
+
+def check_reconstructs(coder: Coder, path: str) -> None:
+    """Raise `InputError` for a coder whose decoder is no reconstruction: neurons, random weights, a layer of a CLT."""
+    if not coder.settings.reconstructs:
+        raise InputError(
+            f"{path}: {coder.settings.source or 'its autoencoder'} was not made to reconstruct what is there, so "
+            "nothing can be replaced by its reconstruction; edit single features of it, or give a vector"
+        )
 
 
 def _ends(tokens: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, files_below, one_per_place
+from sae_auto_interp.autoencoders.directories import by_name, chosen_of, files_below, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import (
     read_json,
     read_torch_file,
@@ -33,13 +33,13 @@ from sae_auto_interp.models.site_names import resolve_site
 _WEIGHTS = "cc_weights.pt"
 
 
-def load_crosscoder(model: Any, hooks: Sequence[str] | None, directory: str | Path) -> dict[str, Any]:
+def load_crosscoder(model: Any, hooks: str | Sequence[str] | None, directory: str | Path) -> dict[str, Any]:
     """Attach the crosscoder in `directory`; returns {module path of its deepest place: submodule}.
 
     `hooks` are its places, in the order of its weights and of the forward pass; None takes those of its config. Raises
     `InputError` or `WeightsError`.
     """
-    return attach(model, {placement(model, Path(directory), hooks): read(Path(directory))})
+    return attach(model, {placement(model, Path(directory), names_of(hooks)): read(Path(directory))})
 
 
 def recognise(root: Path) -> str | None:
@@ -52,11 +52,10 @@ def recognise(root: Path) -> str | None:
 
 def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
     """`chosen` are directories below `root`."""
-    if not root.is_dir():
-        raise InputError(f"crosscoders: there is no directory {root}")
+    if not root.exists():
+        raise InputError(f"crosscoders: there is no {root}")
     directories = [file.parent for file in files_below(root, _WEIGHTS)]
-    found = {d.relative_to(root).as_posix() if d != root else root.name: d for d in directories}
-    chosen_ones = chosen_of(found, chosen, "crosscoder", root)
+    chosen_ones = chosen_of(by_name(root, directories), chosen, "crosscoder", root)
     return one_per_place(
         [(name, placement(model, d), partial(read, d)) for name, d in chosen_ones.items()], "crosscoder"
     )

@@ -32,6 +32,7 @@ from sae_auto_interp.autoencoders import (
 )
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.directories import Chosen, names_of
 from sae_auto_interp.autoencoders.hub_files import fetch
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
@@ -72,7 +73,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def load_autoencoders(
-    model: Any, ref: str | Path, module_paths: Sequence[str] | None = None, *, site: str | None = None
+    model: Any, ref: str | Path, module_paths: Chosen = None, *, site: str | None = None
 ) -> dict[str, Any]:
     """Attach the coders at `ref`; returns {module path: submodule}.
 
@@ -83,7 +84,7 @@ def load_autoencoders(
     a transform of the place that the files name is kept (a norm, centring), unless `site` ends in one in brackets.
     Raises `InputError` when the files are of no known family, or the hub has no such thing.
     """
-    coders = _coders_at(model, ref, module_paths)
+    coders = _coders_at(model, ref, names_of(module_paths))
     return attach(model, coders if site is None else _moved(model, coders, site, ref))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import DEPTH, files_below, one_per_place
+from sae_auto_interp.autoencoders.directories import DEPTH, Chosen, files_below, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import matrix_of, read_json, read_torch_file, required_file, tensor_of
 from sae_auto_interp.autoencoders.folding import decoder_norms, with_unit_decoder
 from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
@@ -53,7 +53,7 @@ class Reading:
 
 
 def load_sam_autoencoders(
-    model: Any, layers_or_modules: Sequence[int | str] | None, weight_dir: str | Path, *, reading: Reading | None = None
+    model: Any, layers_or_modules: Chosen, weight_dir: str | Path, *, reading: Reading | None = None
 ) -> dict[str, Any]:
     """Attach the dictionaries in `weight_dir` for the given layers or module paths; returns {module path: submodule}.
 
@@ -61,7 +61,7 @@ def load_sam_autoencoders(
     among several for one place, or a checkpoint below one (`trainer_0/checkpoints/ae_500.pt`). None takes all. Raises
     `InputError` for what is missing or ambiguous and `WeightsError` for weights that do not fit.
     """
-    return attach(model, _coders(model, Path(weight_dir), layers_or_modules, reading or Reading()))
+    return attach(model, _coders(model, Path(weight_dir), names_of(layers_or_modules), reading or Reading()))
 
 
 def recognise(root: Path) -> str | None:
@@ -110,7 +110,7 @@ def placement(model: Any, config: dict[str, Any], where: Path) -> Placement:
     return Placement((before if io == "in" else output,))
 
 
-def _coders(model: Any, root: Path, chosen: Sequence[int | str] | None, reading: Reading) -> dict[Placement, Coder]:
+def _coders(model: Any, root: Path, chosen: Sequence[str] | None, reading: Reading) -> dict[Placement, Coder]:
     if not root.exists():
         raise InputError(f"dictionary_learning autoencoders: there is no directory {root}")
     files = [root] if root.is_file() else files_below(root, "ae.pt")
@@ -129,12 +129,12 @@ def _coders(model: Any, root: Path, chosen: Sequence[int | str] | None, reading:
     )
 
 
-def _named(model: Any, root: Path, files: Sequence[Path], name: int | str) -> list[Path]:
+def _named(model: Any, root: Path, files: Sequence[Path], name: str) -> list[Path]:
     """The files that a layer, a module path or a directory means."""
-    below = root / str(name)
-    if isinstance(name, str) and (below.is_file() or (below / "ae.pt").is_file()):
+    below = root / name
+    if below.is_file() or (below / "ae.pt").is_file():
         return [below if below.is_file() else below / "ae.pt"]
-    if isinstance(name, int) or name.isdecimal():
+    if name.isdecimal():
         found = [f for f in files if _section(_read_config(f), "trainer").get("layer") == int(name)]
     else:
         path = resolve_module_path(model, name)

@@ -11,6 +11,17 @@ DEPTH = 3
 """Levels of directories that are looked into: `layer_9/width_16k/average_l0_68/params.npz` has the most."""
 
 
+Chosen = str | int | Sequence[str | int] | None
+"""How users choose among coders: by names or layer numbers, or by one; None takes all."""
+
+
+def names_of(chosen: Chosen) -> list[str] | None:
+    """A choice as the names that `coders_in` takes."""
+    if chosen is None:
+        return None
+    return [str(name) for name in ([chosen] if isinstance(chosen, str | int) else chosen)]
+
+
 def files_below(root: Path, *patterns: str) -> list[Path]:
     """Files that fit one of the patterns, in `root` or up to DEPTH directories below it, in order of their paths.
 
@@ -20,6 +31,11 @@ def files_below(root: Path, *patterns: str) -> list[Path]:
         return [root] if any(root.match(pattern) for pattern in patterns) else []
     found = {path for n in range(DEPTH + 1) for pattern in patterns for path in root.glob("*/" * n + pattern)}
     return sorted(path for path in found if path.is_file())
+
+
+def by_name(root: Path, directories: Iterable[Path]) -> dict[str, Path]:
+    """Directories by their paths below `root`; one that is not below it (`root` itself, or of a file) by its name."""
+    return {d.relative_to(root).as_posix() if root in d.parents else d.name: d for d in directories}
 
 
 def chosen_of(found: Mapping[str, Path], chosen: Sequence[str] | None, family: str, root: Path) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, files_below, one_per_place
+from sae_auto_interp.autoencoders.directories import Chosen, by_name, chosen_of, files_below, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import matrix_of, npz_names, read_npz, required_file, tensor_of
 from sae_auto_interp.autoencoders.folding import with_scaled_activations
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
@@ -40,7 +40,7 @@ _EMBEDDING = "embedding"
 
 
 def load_gemma_scope_autoencoders(
-    model: Any, names: Sequence[str] | None, weight_dir: str | Path, *, kind: str | None = None
+    model: Any, names: Chosen, weight_dir: str | Path, *, kind: str | None = None
 ) -> dict[str, Any]:
     """Attach the coders in `weight_dir`; returns {module path: submodule}.
 
@@ -48,7 +48,7 @@ def load_gemma_scope_autoencoders(
     or `transcoders`; None takes it from the name of a directory, as the repositories have it. Raises `InputError` or
     `WeightsError`.
     """
-    return attach(model, _coders(model, Path(weight_dir), names, kind))
+    return attach(model, _coders(model, Path(weight_dir), names_of(names), kind))
 
 
 def recognise(root: Path) -> str | None:
@@ -99,9 +99,9 @@ def placement(model: Any, directory: Path, kind: str | None = None) -> Placement
 
 
 def _coders(model: Any, root: Path, chosen: Sequence[str] | None, kind: str | None) -> dict[Placement, Coder]:
-    if not root.is_dir():
-        raise InputError(f"Gemma Scope autoencoders: there is no directory {root}")
-    found = {file.parent.relative_to(root).as_posix(): file.parent for file in files_below(root, "params.npz")}
+    if not root.exists():
+        raise InputError(f"Gemma Scope autoencoders: there is no {root}")
+    found = by_name(root, (file.parent for file in files_below(root, "params.npz")))
     directories = chosen_of(found, chosen, "Gemma Scope", root)
 
     placed = [(name, placement(model, where, kind), partial(read, where)) for name, where in directories.items()]

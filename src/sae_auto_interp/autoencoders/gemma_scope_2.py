@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, files_below, one_per_place
+from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, files_below, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import (
     matrix_of,
     read_json,
@@ -52,13 +52,13 @@ _INFERRED: dict[str, tuple[str, str | None]] = {
 """Part of a directory's name -> where it reads and what it reconstructs, if config.json does not say."""
 
 
-def load_gemma_scope_2_autoencoders(model: Any, names: Sequence[str] | None, weight_dir: str | Path) -> dict[str, Any]:
+def load_gemma_scope_2_autoencoders(model: Any, names: Chosen, weight_dir: str | Path) -> dict[str, Any]:
     """Attach the coders in `weight_dir`; returns {module path: submodule}.
 
     `names` are directories below it (`resid_post/layer_9_width_16k_l0_small`), or files of a cross-layer transcoder
     without their ending; None takes all. Raises `InputError` or `WeightsError`.
     """
-    return attach(model, coders_in(model, Path(weight_dir), names))
+    return attach(model, coders_in(model, Path(weight_dir), names_of(names)))
 
 
 def recognise(root: Path) -> str | None:

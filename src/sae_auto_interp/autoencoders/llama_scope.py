@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, files_below, one_per_place
+from sae_auto_interp.autoencoders.directories import Chosen, by_name, chosen_of, files_below, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import (
     integer_of,
     matrix_of,
@@ -53,12 +53,12 @@ _NORM_OF = "dataset_average_activation_norm"
 _ACTIVATIONS: dict[str, Activation] = {"relu": "relu", "jumprelu": "jumprelu", "topk": "topk"}
 
 
-def load_llama_scope_autoencoders(model: Any, names: Sequence[str] | None, weight_dir: str | Path) -> dict[str, Any]:
+def load_llama_scope_autoencoders(model: Any, names: Chosen, weight_dir: str | Path) -> dict[str, Any]:
     """Attach the coders in `weight_dir`; returns {module path: submodule}.
 
     `names` are directories below it (`Llama3_1-8B-Base-L15R-8x`); None takes all. Raises `InputError`, `WeightsError`.
     """
-    return attach(model, coders_in(model, Path(weight_dir), names))
+    return attach(model, coders_in(model, Path(weight_dir), names_of(names)))
 
 
 def recognise(root: Path) -> str | None:
@@ -75,10 +75,10 @@ def recognise(root: Path) -> str | None:
 
 def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
     """`chosen` are directories below `root`."""
-    if not root.is_dir():
-        raise InputError(f"Llama Scope autoencoders: there is no directory {root}")
+    if not root.exists():
+        raise InputError(f"Llama Scope autoencoders: there is no {root}")
     directories = [f.parents[1] for f in files_below(root, _V1[1])] + [f.parent for f in files_below(root, _V2[1])]
-    found = {d.relative_to(root).as_posix() if d != root else root.name: d for d in directories}
+    found = by_name(root, directories)
 
     placed = [
         (name, placement(model, directory), partial(read, directory))

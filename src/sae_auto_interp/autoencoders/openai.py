@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.directories import names_of
 from sae_auto_interp.autoencoders.files import integer_of, matrix_of, read_torch_file, required_file, tensor_of
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
@@ -35,7 +36,7 @@ _VERSION = re.compile(r"_v\d+(_\d+k)?$")
 
 
 def load_oai_autoencoders(
-    model: Any, layers: Sequence[int], weight_dir: str | Path, *, location: str | None = None
+    model: Any, layers: int | Sequence[int], weight_dir: str | Path, *, location: str | None = None
 ) -> dict[str, Any]:
     """Attach `weight_dir/{layer}.pt` for each layer; returns {module path: submodule}.
 
@@ -47,7 +48,8 @@ def load_oai_autoencoders(
     if location is not None and location not in LOCATIONS:
         raise UnknownNameError("location", location, LOCATIONS)
     root = Path(weight_dir)
-    return attach(model, _coders(model, {layer: root / f"{layer}.pt" for layer in layers}, location))
+    files = {_layer(name): root / f"{name}.pt" for name in names_of(layers) or ()}
+    return attach(model, _coders(model, files, location))
 
 
 def recognise(root: Path) -> str | None:

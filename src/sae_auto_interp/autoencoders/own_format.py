@@ -9,31 +9,38 @@ has none, and is then put at the module that its directory is named after.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors.torch import save_file
+from torch import Tensor
 
+from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.files import read_json, read_safetensors, required_file
-from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
+from sae_auto_interp.autoencoders.normalisation import Normalisation
+from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import WEIGHT_NAMES, CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.module_paths import resolve_module_path
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.site import Placement, Side, Site
 
 FORMAT = "sae-auto-interp coder"
 FORMAT_VERSION = 1
 WEIGHTS_FILE, SETTINGS_FILE = "coder.safetensors", "coder.json"
 
 
-def save_autoencoder(coder: SparseCoder, directory: str | Path) -> None:
-    """Write `coder` into `directory`, which is made; `load_autoencoders` and `read` give the same coder back."""
+def save_autoencoder(coder: Coder, directory: str | Path) -> None:
+    """Write `coder` into `directory`, which is made; `load_autoencoders` and `read` give the same coder back.
+
+    Raises `InputError` for coders without weights of their own, as `NeuronCoder` and `CallableCoder`.
+    """
+    if not isinstance(coder, SparseCoder):
+        raise InputError(f"a {type(coder).__name__} has no weights to save; only a SparseCoder has")
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.cpu().contiguous() for name, value in coder.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_FILE)
+    save_file(_unshared(coder.state_dict()), folder / WEIGHTS_FILE)
     content = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -41,6 +48,18 @@ def save_autoencoder(coder: SparseCoder, directory: str | Path) -> None:
         "placement": None if coder.placement is None else asdict(coder.placement),
     }
     (folder / SETTINGS_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each in memory of its own: the file format has no tensors that share it."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in state.items():
+        own = value.cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        tensors[name] = own.clone() if memory in seen else own
+        seen.add(memory)
+    return tensors
 
 
 def recognise(root: Path) -> str | None:
@@ -76,10 +95,11 @@ def read(directory: Path) -> SparseCoder:
     if not set(WEIGHT_NAMES) >= tensors.keys():
         raise WeightsError(f"{weights_file}: holds {', '.join(sorted(tensors))}; not the tensors of this format")
     try:
+        _check_words(content["settings"], file)
         settings = _settings(content["settings"], directory)
         placement = None if content["placement"] is None else _placement(content["placement"])
         coder = SparseCoder(CoderWeights(**tensors), settings)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{file}: is damaged ({error}); save the autoencoder again") from error
     coder.placement = placement
     return coder
@@ -91,6 +111,14 @@ def _check_format(content: dict[str, Any], file: Path) -> None:
     version = content.get("version")
     if version != FORMAT_VERSION:
         raise WeightsError(f"{file}: is of version {version!r}; this sae-auto-interp reads version {FORMAT_VERSION}")
+
+
+def _check_words(saved: dict[str, Any], file: Path) -> None:
+    """An unknown activation would encode as another."""
+    for name, words in (("activation", Activation), ("normalisation", Normalisation), ("side", Side)):
+        if name in saved and saved[name] not in get_args(words):
+            known = ", ".join(get_args(words))
+            raise WeightsError(f"{file}: {name} is {saved[name]!r}, which is unknown; known: {known}")
 
 
 def _settings(saved: dict[str, Any], directory: Path) -> CoderSettings:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, one_per_place
+from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import (
     matrix_of,
     read_torch_file,
@@ -33,15 +33,13 @@ _TENSORS = {"W_enc", "W_dec", "b_enc", "b_dec"}
 
 
 def load_qwen_scope_autoencoders(
-    model: Any, layers: Sequence[int] | None, weight_dir: str | Path, *, k: int | None = None
+    model: Any, layers: Chosen, weight_dir: str | Path, *, k: int | None = None
 ) -> dict[str, Any]:
     """Attach `weight_dir/layer{n}.sae.pt` for each layer (None: all); returns {module path: submodule}.
 
     `k` is how many entries are kept; None takes it from the directory's name. Raises `InputError` or `WeightsError`.
     """
-    return attach(
-        model, _coders(model, Path(weight_dir), None if layers is None else [str(layer) for layer in layers], k)
-    )
+    return attach(model, _coders(model, Path(weight_dir), names_of(layers), k))
 
 
 def recognise(root: Path) -> str | None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.directories import Chosen, names_of
 from sae_auto_interp.autoencoders.files import (
     integer_of,
     matrix_of,
@@ -36,12 +37,12 @@ DEFAULTS: dict[str, Any] = {"activation": "topk", "k": 32, "num_latents": 0, "ex
 _ACTIVATIONS: dict[str, Activation] = {"topk": "topk", "groupmax": "groupmax"}
 
 
-def load_eai_autoencoders(model: Any, modules: Sequence[str] | None, weight_dir: str | Path) -> dict[str, Any]:
+def load_eai_autoencoders(model: Any, modules: Chosen, weight_dir: str | Path) -> dict[str, Any]:
     """Attach `weight_dir/{module}` for each module (None: all that are there); returns {module path: submodule}.
 
     Raises `InputError` for a missing directory or file and `WeightsError` for weights that do not fit.
     """
-    return attach(model, coders_in(model, Path(weight_dir), modules))
+    return attach(model, coders_in(model, Path(weight_dir), names_of(modules)))
 
 
 def recognise(root: Path) -> str | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.coder_editor import check_reconstructs
 from sae_auto_interp.autoencoders.editing import edited_logits
 from sae_auto_interp.autoencoders.edits import Edit, Positions, Replacement
 from sae_auto_interp.errors import InputError
@@ -58,8 +59,11 @@ def substitution_losses(
 ) -> SubstitutionLosses:
     """Losses of every document of `rows`. `coders` are by the module path where they are attached to `model`.
 
-    Raises `InputError` when no token of the rows follows another of its document, and what `edited_logits` does.
+    Raises `InputError` when no token of the rows follows another of its document, for a coder that does not
+    reconstruct, and what `edited_logits` does.
     """
+    for path, coder in coders.items():
+        check_reconstructs(coder, path)
     traced, batches = plain_trace(model), list(_batches(rows, batch_size))
     counted = np.zeros(len(rows.document_names))
     for batch in batches:

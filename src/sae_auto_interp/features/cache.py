@@ -10,6 +10,7 @@ The forward pass stops after the deepest module, each module's activations are e
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 import weakref
@@ -36,6 +37,7 @@ from sae_auto_interp.features.config import CacheOptions
 from sae_auto_interp.features.outlier_norms import NormLimits, norm_limits
 from sae_auto_interp.features.token_input import budgeted, either_order, kept_features, token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
+from sae_auto_interp.fit_types import SIGNED
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
@@ -46,6 +48,8 @@ from sae_auto_interp.models.identity import (
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import CacheManifest, TokenRows
+
+logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -80,6 +84,9 @@ class FeatureCache:
         self._kept = kept_features({path: coder.width for path, coder in self.coders.items()}, filters or {})
         self._options = options or CacheOptions()
         self._progress = progress
+        for path, coder in self.coders.items():
+            if coder.settings.is_signed:
+                logger.warning("%s: %s", path, SIGNED)
         self._work: _Work | None = None
         self._discard_temporary: Callable[[], object] = lambda: None
 
@@ -101,7 +108,7 @@ class FeatureCache:
         widths = {path: coder.width for path, coder in self.coders.items()}
         spool = Spool(
             work_dir,
-            widths if limits is None else widths | {_masked(path): 1 for path in widths},
+            widths if limits is None else widths | {_masked(path): 1 for path in limits.medians},
             n_positions=rows.tokens.size,
             dtype=self._options.activation_dtype,
             max_bytes=self._options.buffer_mib * MIB,
@@ -229,7 +236,7 @@ class FeatureCache:
             norm_mask=None if work.limits is None else work.limits.mask(path),
             autoencoder_source=coder.settings.hub_source,
         )
-        masked = None if work.limits is None else work.spool.locations(_masked(path), 0)
+        masked = None if work.limits is None or path not in work.limits else work.spool.locations(_masked(path), 0)
         return merge_into_cache(work.spool.sources(path), directory, ranges, description, masked)
 
 

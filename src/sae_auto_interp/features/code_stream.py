@@ -102,7 +102,7 @@ class CodeStream:
         target = coder.device
         x = x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
         code = self._encoders[path].encode(x)
-        outliers = [] if self._limits is None else [is_outlier(x, self._limits.of(path))]
+        outliers = [] if self._limits is None or path not in self._limits else [is_outlier(x, self._limits.of(path))]
         return HostCopy([is_sound(x), code.positions, code.features, code.values, *outliers])
 
 

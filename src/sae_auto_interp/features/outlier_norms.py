@@ -33,17 +33,20 @@ NORMS = "norms.json"
 
 @dataclass(frozen=True, slots=True)
 class NormLimits:
-    """The norm beyond which a position is masked, for each module."""
+    """The norm beyond which a position is masked, for each module whose activations have one: token ids have none."""
 
     multiple: float
     medians: Mapping[str, float]
 
+    def __contains__(self, path: str) -> bool:
+        return path in self.medians
+
     def of(self, path: str) -> float:
         return self.multiple * self.medians[path]
 
-    def mask(self, path: str) -> NormMask:
+    def mask(self, path: str) -> NormMask | None:
         """What the manifest of a module says."""
-        return NormMask(self.multiple, self.medians[path])
+        return NormMask(self.multiple, self.medians[path]) if path in self else None
 
 
 def norm_limits(
@@ -52,9 +55,11 @@ def norm_limits(
 ) -> NormLimits:  # fmt: skip
     """The limits for some rows: from the medians `given`, else those kept in `kept_in`, else measured and kept there.
 
+    Coders that read token ids have none.
     `fingerprint` says whose work `kept_in` holds. Raises `InputError` for a module without a usable median, and
     `CacheError` when what is kept is damaged or of other work.
     """
+    coders = {path: coder for path, coder in coders.items() if not coder.reads_token_ids}
     if given is not None:
         return NormLimits(multiple, _checked(given, coders))
     path = None if kept_in is None else kept_in / NORMS
@@ -74,6 +79,8 @@ def median_norms(model: Any, coders: Mapping[str, Coder], rows: TokenRows, backe
     first = with_text[: max(1, MEDIAN_TOKENS // rows.ctx_len)]
     if len(first) == 0:
         raise InputError("max_norm_multiple needs the norm of some text, and the rows hold none; leave it out")
+    if not coders:
+        return {}
     inputs, read, device = CoderInputs(coders), activation_reader(model, backend), input_device(torch_model(model))
     norms: dict[str, list[Array]] = {path: [] for path in coders}
     for begin in range(0, len(first), ROWS_PER_PASS):

@@ -95,8 +95,8 @@ def hub_errors(ref: HubRef) -> Generator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(
-            f"{ref}: {constants.ENDPOINT} has no repository {ref.repo!r} that you may see; check the name, "
-            "or, if it is private, log in with `hf auth login` or set HF_TOKEN"
+            f"{ref}: {shown_endpoint(constants.ENDPOINT)} has no repository {ref.repo!r} that you may see; "
+            "check the name, or, if it is private, log in with `hf auth login` or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise InputError(f"{ref}: {ref.repo} has no branch, tag or commit {ref.revision!r}") from error
@@ -105,9 +105,14 @@ def hub_errors(ref: HubRef) -> Generator[None]:
     except (errors.HTTPError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
-            f"{ref}: the hub at {constants.ENDPOINT} gave no answer ({reason}); check the connection, "
-            "or download the files elsewhere and give their directory"
+            f"{ref}: the hub at {shown_endpoint(constants.ENDPOINT)} gave no answer ({shown_endpoint(reason)}); "
+            "check the connection, or download the files elsewhere and give their directory"
         ) from error
+
+
+def shown_endpoint(text: str) -> str:
+    """Without the user names and passwords that addresses in it may hold."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _cached_commit(ref: HubRef) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import Any, cast
 
-from sae_auto_interp.errors import UnknownNameError, nearest_names
+from sae_auto_interp.errors import InputError, UnknownNameError, nearest_names
 from sae_auto_interp.models.hook_names import hook_names, hook_site, is_hook_name, with_epsilon
 from sae_auto_interp.models.module_paths import exact_module_path, resolve_module_path
 from sae_auto_interp.models.placement import torch_model
@@ -18,7 +18,7 @@ from sae_auto_interp.models.published_sites import dictionary_site, is_dictionar
 from sae_auto_interp.models.site import Side, Site, Transform
 
 _ADDRESS = re.compile(r"(?P<path>[^:#\s]+)(?::(?P<side>in|out))?(?:#(?P<item>\d+))?")
-_TRANSFORMED = re.compile(r"(?P<name>.+) \((?P<transform>centred|rms_norm|layer_norm)\)")
+_TRANSFORMED = re.compile(r"(?P<name>.+) \((?P<transform>centred|rms_norm|layer_norm|token_ids)\)")
 _SIDES: dict[str, Side] = {"in": "input", "input": "input", "out": "output", "output": "output"}
 
 
@@ -50,7 +50,10 @@ def _site_at_address(model: Any, name: str, side: Side) -> Site:
     head, _, tail = path.rpartition(".")
     if given is None and head and tail in ("input", "output") and exact_module_path(model, path) is None:
         path, given = head, tail
-    return Site(_module_path(model, path, name), _SIDES[given] if given else side, int(item or 0))
+    read = _SIDES[given] if given else side
+    if item and read == "input":
+        raise InputError(f"{name!r}: what a module reads has no items; only an output has")
+    return Site(_module_path(model, path, name), read, int(item or 0))
 
 
 def _module_path(model: Any, path: str, name: str) -> str:

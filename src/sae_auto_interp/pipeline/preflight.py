@@ -12,7 +12,7 @@ import numpy as np
 
 from sae_auto_interp.config import PreflightConfig
 from sae_auto_interp.errors import InputError, SaeAutoInterpError, WeightsError
-from sae_auto_interp.fit_types import WEIGHTS, Finding, FitClaims, FitFigures, Preflight
+from sae_auto_interp.fit_types import SIGNED, WEIGHTS, Finding, FitClaims, FitFigures, Preflight
 from sae_auto_interp.pipeline.preflight_findings import finding, findings_of
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 
@@ -93,6 +93,7 @@ def _check(
             *_model_findings(model, claims, allowed),
             *findings_of(figures, claims, chance_fvu, searched, alternatives, allowed),
             *_warnings(model, place, claims, searching.rows.ctx_len),
+            *([Finding("signed", "warning", SIGNED)] if settings.is_signed else []),
         ),
     )
 
