@@ -117,7 +117,7 @@ def test_the_kind_of_norm_is_looked_up_where_the_blocks_are(weights: Weights, tm
     config = transformers.LlamaConfig(
         hidden_size=D_MODEL, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, vocab_size=64
     )
-    whole = torch.nn.Module()
+    whole: Any = torch.nn.Module()
     whole.config = SimpleNamespace(model_type="many things")
     whole.language_model = transformers.LlamaModel(config)
     saelens_at(tmp_path, weights, "blocks.1.hook_resid_post", metadata=CENTRED)

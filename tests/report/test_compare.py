@@ -111,14 +111,14 @@ def test_runs_that_share_no_feature_are_no_comparison(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fact", ["model", "autoencoders"])
 def test_runs_of_other_models_are_compared_only_when_asked(tmp_path: Path, fact: str) -> None:
-    runs = [write(tmp_path / n, {("simple", "detection", "llm"): v}) for n, v in (("a", A), ("b", B))]
-    for run_dir, value in zip(runs, ("one", "other"), strict=True):
-        assert compare_runs(*runs, n_resamples=N_RESAMPLES).rows, "what only one of them says is no difference"
+    a, b = (write(tmp_path / n, {("simple", "detection", "llm"): v}) for n, v in (("a", A), ("b", B)))
+    for run_dir, value in ((a, "one"), (b, "other")):
+        assert compare_runs(a, b, n_resamples=N_RESAMPLES).rows, "what only one of them says is no difference"
         with ResultStore.open(run_dir / RESULTS_FILE) as store:
             store.set_info(fact, value)
     with pytest.raises(InputError, match=rf"differ in their {fact} \(one against other\).*--across-models"):
-        compare_runs(*runs)
-    assert len(compare_runs(*runs, n_resamples=N_RESAMPLES, across_models=True).rows) == 1
+        compare_runs(a, b)
+    assert len(compare_runs(a, b, n_resamples=N_RESAMPLES, across_models=True).rows) == 1
 
 
 def test_every_metric_of_one_number_can_be_compared(tmp_path: Path) -> None:

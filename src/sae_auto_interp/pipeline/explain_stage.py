@@ -83,6 +83,7 @@ def _identity(explainer: ExplainerConfig, component: Explainer, client: Client |
     }
     if Judge in wanted:
         identity |= {"judge": explainer.judge_name, "judge_prompts": prompts_digest("judges", "detection")}
-    if hasattr(component, "content_sha256"):
-        identity["content"] = component.content_sha256
+    content: str | None = getattr(component, "content_sha256", None)
+    if content is not None:
+        identity["content"] = content
     return identity
