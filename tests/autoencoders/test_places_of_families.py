@@ -235,7 +235,7 @@ def test_dictionaries_are_chosen_by_layer_module_path_directory_or_checkpoint(tm
     assert [attached_coder(handle).settings.claims.l0 for handle in attached.values()] == [11, 10]
     with pytest.raises(InputError, match="trainer_0 and resid_post_layer_0/trainer_1 are both for"):
         load_sam_autoencoders(model, [0], tmp_path)
-    with pytest.raises(InputError, match="has none for 7; it holds resid_post_layer_0/trainer_0"):
+    with pytest.raises(InputError, match="has none for '7'; it holds resid_post_layer_0/trainer_0"):
         load_sam_autoencoders(model, [7], tmp_path)
 
 

@@ -39,7 +39,7 @@ def test_weights_of_another_width(tmp_path: Path) -> None:
 
 def test_missing_directory(tmp_path: Path) -> None:
     said = complaint("run", write_run_file(tmp_path, autoencoders="/nowhere/coders"), "--out", tmp_path / "run")
-    assert "there is no directory /nowhere/coders" in said
+    assert "there is no file or directory /nowhere/coders" in said
 
 
 def test_run_directory_of_another_configuration(tmp_path: Path) -> None:
