@@ -1,7 +1,7 @@
 """Build components from the run file: settings checked against the component's fields, collaborators injected."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
@@ -10,10 +10,26 @@ from sae_auto_interp.config import ClientConfig, ComponentConfig, RunConfig
 from sae_auto_interp.errors import ConfigError, UnknownNameError
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
+from sae_auto_interp.types import Failure, Request, Response, ShownExample, Usage, Verdict
 
 COLLABORATORS = (Client, Judge)
-_PLACEHOLDER = object()
-"""Stands for a collaborator where a component is only made to see whether it can be."""
+
+
+class _Placeholder:
+    """Stands for a client or a judge where a component is only made to see whether it can be; answers nothing."""
+
+    name = model = "placeholder"
+
+    async def generate(self, request: Request) -> Response:
+        raise AssertionError("a placeholder was asked")
+
+    async def judge(
+        self, explanation: str, examples: Sequence[ShownExample], task: str
+    ) -> tuple[list[Verdict | Failure], Usage]:
+        raise AssertionError("a placeholder was asked")
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def build_component(folder: str, config: ComponentConfig, collaborators: Mapping[type, Any]) -> Any:
@@ -57,7 +73,7 @@ def check_components(config: RunConfig) -> None:
             if Client in wanted and config.client is None:
                 raise _needs_model(folder, component)
             if ":" not in component.name:  # code from outside may do anything when it is made
-                build_component(folder, component, dict.fromkeys(COLLABORATORS, _PLACEHOLDER))
+                build_component(folder, component, dict.fromkeys(COLLABORATORS, _Placeholder()))
     names = [explainer_name(explainer) for explainer in config.explainers]
     for explainer, name in zip(config.explainers, names, strict=True):
         if names.count(name) > 1:
