@@ -65,3 +65,25 @@ class Response:
     finish_reason: str
     model: str
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """A text whose own tokens a model is to rate; nothing is generated."""
+
+    text: str
+    top_logprobs: int = 0
+    """Alternatives wanted at each position."""
+
+    def canonical_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """How probable each token of a text was, given those before it."""
+
+    tokens: tuple[TokenLogprob, ...]
+    """They concatenate to the text; the first one's log-probability is NaN, as nothing comes before it."""
+    usage: Usage
+    model: str

@@ -7,10 +7,15 @@ A component that satisfies one of these can be put in its place by anyone: in th
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
+from jaxtyping import Float32
+
 from sae_auto_interp.types import (
+    Array,
     Explanation,
     Failure,
     FeatureRecord,
+    PromptLogprobs,
+    PromptRequest,
     Request,
     Response,
     Score,
@@ -35,6 +40,32 @@ class Client(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class PromptReader(Protocol):
+    """A language model that says how probable the tokens of a given text are (surprisal, simulation)."""
+
+    @property
+    def model(self) -> str: ...
+
+    async def read(self, request: PromptRequest) -> PromptLogprobs:
+        """Rate one text; raises `ClientError` subclasses only."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Texts -> vectors whose cosine says how alike the texts are in meaning."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def embed(self, texts: Sequence[str]) -> "Float32[Array, 'n d']":
+        """One row per text, in order, each of length one; raises `ClientError` subclasses only."""
+        ...
 
 
 @runtime_checkable

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from sae_auto_interp.client_types import Message as Message
+from sae_auto_interp.client_types import PromptLogprobs as PromptLogprobs
+from sae_auto_interp.client_types import PromptRequest as PromptRequest
 from sae_auto_interp.client_types import Request as Request
 from sae_auto_interp.client_types import Response as Response
 from sae_auto_interp.client_types import Sampling as Sampling
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 else:
     Array = np.ndarray
 
-ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token"]
+ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token", "same_window", "generated"]
 ScoreKind: TypeAlias = Literal["classification", "simulation"]
 NO_DOCUMENT = -1
 """Document id of a position that carries no text: padding, BOS or another special token."""
