@@ -263,6 +263,8 @@ class RunConfig(_Section):
     features: FeaturesConfig = FeaturesConfig()
     explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
     scorers: tuple[ComponentConfig, ...] = (ComponentConfig(name="detection"), ComponentConfig(name="fuzzing"))
+    n_shuffled: int | None = Field(default=None, ge=0)
+    """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
     client: ClientConfig | None = None
     seed: int = Field(default=0, ge=0)
 
