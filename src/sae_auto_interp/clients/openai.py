@@ -7,12 +7,13 @@ One Request becomes one POST to `{base_url}/chat/completions`. Nothing is retrie
 import asyncio
 import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import httpx2
 
 from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.clients._chat_completions import decode_model_list, decode_reply, encode_request
+from sae_auto_interp.clients._connections import Connections
 from sae_auto_interp.clients._http_failures import error_for_status
 from sae_auto_interp.errors import (
     ClientError,
@@ -112,8 +113,8 @@ class OpenAIClient:
         return ApiKey.from_environment(self.api_key_env)
 
     @cached_property
-    def _http(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(headers=self._key.headers(), timeout=None, limits=httpx2.Limits())
+    def _http(self) -> Connections:
+        return Connections(self._key.headers())
 
     async def _listed_models(self) -> list[str]:
         response = await self._send("GET", "models")
@@ -170,6 +171,7 @@ def _require_usable_url(base_url: str) -> None:
         raise InputError(f"base_url {base_url!r} is not an http or https address; {example}")
 
 
+@lru_cache(maxsize=64)
 def _endpoint(base_url: str, path: str) -> httpx2.URL:
     """`base_url` with the path appended; a query, as in ?api-version=..., stays."""
     url = httpx2.URL(base_url)
