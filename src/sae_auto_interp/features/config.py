@@ -68,8 +68,11 @@ class FeatureConfig:
     n_dev: int = 0
     """Activating examples by which explainers that try several explanations choose; never in a reported score."""
     n_non_activating_train: int = 40
+    """Windows on which the feature is silent, for the explainer."""
     n_non_activating_test: int = 50
+    """The same for scoring."""
     n_non_activating_dev: int = 0
+    """The same for choosing among explanations."""
     train_fraction: float = 0.5
     """Fraction of documents whose windows may be shown to the explainer; the others are for scoring."""
     dev_fraction: float = 0.4
