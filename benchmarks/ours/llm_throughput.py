@@ -1,4 +1,4 @@
-"""Records, explanation, detection and fuzzing of a store's features by our pipeline, from the cache to results.sqlite."""
+"""Records, explanation, detection and fuzzing of a store's features by our pipeline, from cache to results.sqlite."""
 
 import asyncio
 import io

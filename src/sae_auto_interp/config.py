@@ -310,6 +310,7 @@ def parse_config(content: dict[str, Any], where: str = "configuration") -> RunCo
 
 
 def preset_names() -> list[str]:
+    """What `preset:` may name."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 

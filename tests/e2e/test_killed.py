@@ -43,7 +43,7 @@ class CountingServer(LlmServer):
         super().__init__(self._count)
         self.asked: list[bytes] = []
         self.patience: int | None = None
-        self.process: "subprocess.Popen[bytes] | None" = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
 
     def _count(self, received: Received) -> Reply:

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_scoring_overlaps_explaining_and_batches_of_a_score_come_together(
     first_score, last_explanation = kinds.index("score"), len(kinds) - 1 - kinds[::-1].index("explain")
     assert first_score < last_explanation
     described = [r.messages[-1].content.partition("\n\n")[0] for r in client.requests if r.schema is not None]
-    changes = sum(one != other for one, other in zip(described, described[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(described))
     assert changes < 0.6 * len(described)
 
 
@@ -163,7 +164,7 @@ def test_a_component_that_breaks_costs_its_own_units_only(
 
     def broken(request: Request) -> str:
         text = answers(request)
-        if request.schema is None and text.endswith("3"):
+        if request.schema is None and text[-1].isdigit() and int(text[-1]) % 3 == 0:
             raise ZeroDivisionError("a bug in somebody's client")
         return text
 

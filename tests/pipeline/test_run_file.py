@@ -1,5 +1,6 @@
 """`config` prints run files that say everything and mean what they did; presets are run files that work."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def test_a_commented_run_file_means_the_same(content: dict[str, Any]) -> None:
 def test_every_setting_is_there_and_explained() -> None:
     lines = commented_run_file(LEAST | CLIENT).splitlines()
     parts = {"data:", "preflight:", "cache:", "features:", "client:"}
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         is_setting = line and not line.lstrip().startswith(("#", "-"))
         assert not is_setting or line in parts or before.lstrip().startswith("#"), f"{line!r} has no comment"
     printed = yaml.safe_load("\n".join(lines))

@@ -13,7 +13,9 @@ def config(
     path: Annotated[
         Path | None, typer.Argument(help="Run file (YAML) to show with its defaults.", metavar="[CONFIG.yaml]")
     ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="Show a preset: paper, delphi, saebench, quick.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Show a preset: paper, delphi, saebench, quick.")
+    ] = None,
     components: Annotated[
         bool, typer.Option("--components", help="List explainers, scorers and judges with their settings.")
     ] = False,

@@ -2,8 +2,9 @@
 
 httpx2 looks through all its connections for every request, and takes about 1.7 ms of processor time for one when a
 hundred are open; aiohttp takes 0.4 ms (docs/benchmarks.md). So aiohttp carries the requests here, with httpx2's values
-and errors at the border: nothing else need know. Redirects are not followed, cookies are not kept, and proxies are taken
-from the environment, once for each host: aiohttp would look them up, and .netrc too, for every request. The number of connections is unbounded: the limit on requests is elsewhere.
+and errors at the border: nothing else need know. Redirects are not followed, cookies are not kept, and proxies are
+taken from the environment, once for each host: aiohttp would look them up, and .netrc too, for every request. The
+number of connections is unbounded: the limit on requests is elsewhere.
 """
 
 from collections.abc import Mapping

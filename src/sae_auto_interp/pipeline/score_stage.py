@@ -31,7 +31,7 @@ class _Measure:
     judge: Judge
 
     def unit(self, explanation_id: str) -> str:
-        return f"{self.scorer.name}/{self.judge.name}/{explanation_id}"
+        return score_unit(self.scorer.name, self.judge.name, explanation_id)
 
 
 class ScoreStage:
@@ -94,6 +94,11 @@ class ScoreStage:
             if explanation.explainer.startswith(CONTROL_PREFIX):
                 self._store.add_explanation(explanation, score.explanation_id)
             self._store.add_score(score, measure.judge.name)
+
+
+def score_unit(scorer: str, judge: str, explanation_id: str) -> str:
+    """The unit of work."""
+    return f"{scorer}/{judge}/{explanation_id}"
 
 
 def shuffled(explanation: Explanation, feature: FeatureId) -> Explanation:
