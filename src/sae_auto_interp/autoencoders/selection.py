@@ -102,15 +102,15 @@ def select_topk(pre: PreActivations, k: int, tiles: Tiles, room: Room, relu_firs
     n, width = pre.shape
     if _is_sorted_whole(width, k):
         return _topk_of_whole_rows(pre, k, room, relu_first)
-    candidates = Candidates(n, k, tiles.columns // tiles.piece, tiles.piece, room)
+    candidates = Candidates(n, k, tiles.columns, tiles.piece, room)
     tile = torch.from_numpy(room.array("tile", (n, tiles.columns)))
     for first in range(0, width, tiles.columns):
         columns = min(tiles.columns, width - first)
         pre.compute(first, first + columns, tile[:, :columns])
         tile[:, columns:] = -torch.inf
-        if not candidates.add(tile, first // tiles.piece):
+        if not candidates.add(tile, first):
             return _topk_of_whole_rows(pre, k, room, relu_first)
-    best, tied = _best(candidates.reaching(), n, k)
+    best, tied = candidates.best()
     if len(tied) == 0:
         return best
     whole = _topk_of_whole_rows(pre.of_rows(tied), k, room, relu_first)
@@ -142,16 +142,3 @@ def _top_of(pre: PreActivations, first_row: int, k: int, room: Room, relu_first:
     values, columns = (found.numpy() for found in block.topk(k, dim=1))
     fires = values > 0
     return Entries(np.nonzero(fires)[0] + first_row, columns[fires], values[fires])
-
-
-def _best(found: Entries, n: int, k: int) -> tuple[Entries, Int64[Array, " tied"]]:
-    """The entries of each row that reach its k-th largest; and the rows in which more than k do."""
-    counts = np.bincount(found.rows, minlength=n)
-    width = max(k + 1, int(counts.max()))
-    table = np.full(n * width, -np.inf, np.float32)
-    first_places = np.arange(n) * width - (np.cumsum(counts) - counts)
-    table[np.arange(len(found.rows)) + first_places[found.rows]] = found.values
-    next_largest, kth_largest = np.partition(table.reshape(n, width), (-k - 1, -k), axis=1)[:, -k - 1 : width - k + 1].T
-    is_kept = found.values >= kth_largest[found.rows]
-    best = Entries(found.rows[is_kept], found.columns[is_kept], found.values[is_kept])
-    return best, np.flatnonzero((next_largest == kth_largest) & (kth_largest > 0))
