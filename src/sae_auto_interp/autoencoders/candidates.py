@@ -72,12 +72,8 @@ class Candidates:
 
     def best(self) -> tuple[Entries, Int64[Array, " tied"]]:
         """The entries of each row that reach its k-th largest, in order of row; and the rows where more than k do."""
-        self._tighten()
-        kept = self._filled()
-        rows = kept // self._capacity
-        tied = np.flatnonzero(self._counts > self._k)
-        columns = self._columns.reshape(-1)[kept].astype(np.int64)
-        return Entries(rows, columns, self._values.reshape(-1)[kept]), tied
+        rows, columns, values = self._tighten()
+        return Entries(rows, columns.astype(np.int64), values), np.flatnonzero(self._counts > self._k)
 
     def _begin(self, tile: Float32[Tensor, "n_rows columns"]) -> None:
         """A first bound: the k-th largest of the pieces' maxima; never below the least number above zero."""
@@ -89,10 +85,10 @@ class Candidates:
 
     def _reaching(self, tile: Float32[Array, "n_rows columns"]) -> Entries:
         """The tile's entries that reach the bound, in order of row; columns are counted from the tile's first."""
-        marks = np.greater_equal(tile, self._bound, out=self._marks)
-        octets = np.flatnonzero(np.not_equal(marks.view(np.uint64), 0, out=self._marked))
-        marked = np.flatnonzero(marks.reshape(-1, OCTET)[octets])
-        places = octets[marked // OCTET] * OCTET + marked % OCTET
+        eights = np.greater_equal(tile, self._bound, out=self._marks).view(np.uint64)
+        octets = np.flatnonzero(np.not_equal(eights, 0, out=self._marked))
+        marked = np.flatnonzero(eights.reshape(-1)[octets].view(np.bool_))
+        places = octets[marked >> 3] * OCTET + (marked & 7)
         rows = places // tile.shape[1]
         return Entries(rows, places - rows * tile.shape[1], tile.reshape(-1)[places])
 
@@ -111,24 +107,24 @@ class Candidates:
         """Put entries, which are in order of row, behind those that their rows' lines hold already."""
         new = np.bincount(rows, minlength=len(self._counts))
         lines = np.arange(len(new)) * self._capacity + self._counts - (np.cumsum(new) - new)
-        places = np.arange(len(rows)) + lines[rows]
+        places = np.repeat(lines, new) + np.arange(len(rows))
         self._values.reshape(-1)[places] = values
         self._columns.reshape(-1)[places] = columns
         self._counts += new
         self._n_since += len(rows)
 
-    def _tighten(self) -> None:
-        """Make the bound the exact k-th largest so far, and drop what no longer reaches it."""
-        place = max(self._k, int(self._counts.max())) - self._k
-        kth_largest = np.partition(self._values[:, : place + self._k], place, axis=1)[:, place, None]
+    def _tighten(self) -> "tuple[Int64[Array, ' n'], Int32[Array, ' n'], Float32[Array, ' n']]":
+        """Make the bound the exact k-th largest so far, and drop what no longer reaches it; returns what is left."""
+        n_used = max(self._k, int(self._counts.max()))
+        used = self._values[:, :n_used]
+        kth_largest = np.partition(used, n_used - self._k, axis=1)[:, n_used - self._k, None]
         self._bound = np.maximum(self._bound, kth_largest)
-        kept = self._filled()
-        columns, values = self._columns.reshape(-1)[kept], self._values.reshape(-1)[kept]
-        self._values.fill(-np.inf)
+        kept = np.flatnonzero(used >= self._bound)
+        rows = kept // n_used
+        places = kept + rows * (self._capacity - n_used)
+        columns, values = self._columns.reshape(-1)[places], self._values.reshape(-1)[places]
+        used.fill(-np.inf)
         self._counts[:] = 0
-        self._keep(kept // self._capacity, columns, values)
+        self._keep(rows, columns, values)
         self._n_since = 0
-
-    def _filled(self) -> Int64[Array, " n"]:
-        """Places of the table whose entries reach the bound."""
-        return np.flatnonzero(self._values >= self._bound)
+        return rows, columns, values

@@ -18,15 +18,12 @@ from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
 PIECE = 32
-"""Neighbouring columns that share one maximum: two cache lines."""
-WIDE_PIECE = 64
-"""The same where there are WIDE_PIECES_PER_K of them for each wanted entry and more: half as many maxima."""
-WIDE_PIECES_PER_K = 8
-TILE_COLUMNS = 4160
+"""Neighbouring columns that share one maximum, from which the first bound is found."""
+TILE_COLUMNS = 2080
 """Columns of a tile, about; many more where k is large, for a tile has at least two pieces for each wanted entry."""
 TILE_ENTRIES = 9 << 17
 """Pre-activations of a tile, at most: 4.5 MiB; but it has no fewer than LEAST_ROWS."""
-MOST_ROWS, LEAST_ROWS = 256, 16
+MOST_ROWS, LEAST_ROWS = 512, 16
 WHOLE_ENTRIES = 1 << 23
 """Pre-activations of rows that are sorted whole, at a time: 32 MiB."""
 
@@ -65,9 +62,8 @@ def tiles_for(width: int, k: int | None) -> Tiles:
         return _tiles(min(width, TILE_COLUMNS), 1)
     if _is_sorted_whole(width, k):
         return Tiles(max(1, WHOLE_ENTRIES // width), width)
-    piece = WIDE_PIECE if width // WIDE_PIECE >= WIDE_PIECES_PER_K * k else PIECE
-    n_pieces = min(max(2 * k, TILE_COLUMNS // piece) | 1, -(-width // piece))
-    return _tiles(n_pieces * piece, piece)
+    n_pieces = min(max(2 * k, TILE_COLUMNS // PIECE) | 1, -(-width // PIECE))
+    return _tiles(n_pieces * PIECE, PIECE)
 
 
 def _tiles(columns: int, piece: int) -> Tiles:
