@@ -157,6 +157,8 @@ class CacheManifest:
     norm_mask: NormMask | None = None
     autoencoder_source: str = ""
     """Address on the hub, with the commit, that the weights came from; empty for local files."""
+    model_source: str = ""
+    """The same of the subject model."""
 
     @property
     def n_positions(self) -> int:
