@@ -323,14 +323,6 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A judge's answer where it had to pick one of several shown examples."""
-
-    index: int
-    """Place of the chosen example among those shown, from 0."""
-
-
-@dataclass(frozen=True, slots=True)
 class Trial:
     """One question put to a judge, with the truth beside it."""
 
