@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,6 +20,7 @@ from sae_auto_interp.errors import ConfigError, InputError, MissingExtraError
 from sae_auto_interp.types import Array
 
 
+@runtime_checkable
 class _Model(Protocol):
     """What of `sentence_transformers.SentenceTransformer` is used."""
 
@@ -54,6 +55,8 @@ class SentenceTransformersEmbedder:
         return f"sentence_transformers:{self.model.rstrip('/').rpartition('/')[2]}"
 
     async def embed(self, texts: Sequence[str]) -> Float32[Array, "n d"]:
+        if not texts:
+            return np.zeros((0, 0), np.float32)
         return await asyncio.to_thread(self._encode, list(texts))
 
     async def close(self) -> None:
@@ -65,7 +68,7 @@ class SentenceTransformersEmbedder:
             vectors = self._model.encode(
                 texts, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
             )
-        return np.asarray(vectors, dtype=np.float32).reshape(len(texts), -1)
+        return np.asarray(vectors, dtype=np.float32)
 
     @cached_property
     def _model(self) -> _Model:
