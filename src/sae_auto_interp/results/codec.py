@@ -133,9 +133,23 @@ def is_same(first: bytes, second: bytes) -> bool:
 
 
 def rounded(example: Example) -> Example:
-    """The example as it comes back from the store."""
+    """The example as it comes back from the store; one that never fires is already so."""
+    if not example.activations.any():
+        return example
     values = [_round(value) for value in example.activations.tolist()]
     return replace(example, activations=np.array(values, dtype=np.float32))
+
+
+def rounded_record(record: FeatureRecord) -> FeatureRecord:
+    """The record as it comes back from the store."""
+    pools = record.non_activating
+    return replace(
+        record,
+        train=tuple(map(rounded, record.train)),
+        test=tuple(map(rounded, record.test)),
+        dev=tuple(map(rounded, record.dev)),
+        non_activating=NonActivating(*(tuple(map(rounded, pool)) for pool in (pools.explain, pools.test, pools.dev))),
+    )
 
 
 def _examples(fields: Json, pool: str) -> tuple[Example, ...]:
