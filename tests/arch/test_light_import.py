@@ -31,7 +31,18 @@ try:
 except SystemExit as stop:
     assert not stop.code, stop.code
 """
-AFTER_THE_CACHE = ("cache", "clients", "embedders", "explainers", "features", "judges", "metrics", "report", "results", "scorers")
+AFTER_THE_CACHE = (
+    "cache",
+    "clients",
+    "embedders",
+    "explainers",
+    "features",
+    "judges",
+    "metrics",
+    "report",
+    "results",
+    "scorers",
+)
 
 
 def modules_after(code: str) -> set[str]:

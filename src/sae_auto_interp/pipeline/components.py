@@ -2,7 +2,8 @@
 
 A judge or an embedder that a component works with may be a setting of its own: {name: detection, judge: {name: hidden,
 of: llm}} or {name: embedding, embedder: {name: sentence_transformers, model: ...}}. It is then built from that, and
-otherwise injected as any collaborator is.
+otherwise injected as any collaborator is: {name: detection, judge: hidden} hides the explanation from the explainer's
+judge.
 """
 
 import dataclasses
@@ -102,12 +103,17 @@ def check_components(config: RunConfig) -> None:
             if Client in wanted and config.client is None:
                 raise _needs(Client, "client", folder, component)
             if ":" not in component.name:  # code from outside may do anything when it is made
-                build_component(folder, component, placeholders)
+                build_component(folder, component, _without_judge(placeholders) if folder == "judges" else placeholders)
     names = [explainer_name(explainer) for explainer in config.explainers]
     for explainer, name in zip(config.explainers, names, strict=True):
         if names.count(name) > 1:
             raise ConfigError(f"explainers: {name} stands there twice; results are filed by name: make two runs of it")
         _check_evidence(explainer, config)
+
+
+def _without_judge(collaborators: Mapping[type, Any]) -> dict[type, Any]:
+    """What an explainer's judge is given: there is no other judge yet."""
+    return {protocol: given for protocol, given in collaborators.items() if protocol is not Judge}
 
 
 def _check_evidence(explainer: ComponentConfig, config: RunConfig) -> None:
@@ -173,9 +179,7 @@ def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any]
     return component, settings, wanted
 
 
-def _own_collaborators(
-    folder: str, config: ComponentConfig, wanted: Mapping[str, type]
-) -> dict[str, ComponentConfig]:
+def _own_collaborators(folder: str, config: ComponentConfig, wanted: Mapping[str, type]) -> dict[str, ComponentConfig]:
     """The judges and embedders among a component's settings."""
     found: dict[str, ComponentConfig] = {}
     for name, value in config.settings.items():

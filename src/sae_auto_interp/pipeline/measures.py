@@ -42,7 +42,9 @@ def measures_of(
     judge: Judge = build_component("judges", explainer.judge_config, collaborators)
     measures: list[Measure] = []
     for scorer in config.scorers:
-        built: Scorer = build_component("scorers", seeded("scorers", scorer, config.seed), {**collaborators, Judge: judge})
+        built: Scorer = build_component(
+            "scorers", seeded("scorers", scorer, config.seed), {**collaborators, Judge: judge}
+        )
         measure = Measure(built, _asked(built, judge))
         measures.append(measure)
         _refuse_twice(measures)

@@ -1,16 +1,13 @@
 """The embedding models of a run: each is opened once, however many scorers and judges ask for it."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from sae_auto_interp.config import ComponentConfig, fingerprint
 from sae_auto_interp.protocols import Embedder
 
-
-class Build(Protocol):
-    """`components.build_component`."""
-
-    def __call__(self, folder: str, config: ComponentConfig, collaborators: Mapping[type, Any]) -> Any: ...
+Build: TypeAlias = Callable[[str, ComponentConfig, Mapping[type, Any]], Any]
+"""`components.build_component`: (folder, settings, collaborators) -> component."""
 
 
 class OpenEmbedders:
