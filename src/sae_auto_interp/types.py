@@ -209,7 +209,8 @@ class FeatureStats:
     n_near_duplicates: int = 0
     """Active windows left out of the examples because a stronger one has nearly the same text."""
     quantile_edges: tuple[float, ...] = ()
-    """Between the equal-count bins of the other active windows: their highest maximum, that of each next bin, their lowest."""
+    """Between the equal-count bins of the other active windows: their highest maximum, that of each next bin, their
+    lowest."""
 
     @property
     def density(self) -> float:
@@ -235,7 +236,8 @@ class Example:
     neighbour: FeatureId | None = None
     """Which feature fires in a window of source `neighbour`."""
     distance: float | None = None
-    """Of the neighbour (1 - cosine, 1 - Jaccard index or -PMI), or of the text that a `similar` window is like (1 - cosine)."""
+    """Of the neighbour (1 - cosine, 1 - Jaccard index or -PMI), or of the text that a `similar` window is like (1 -
+    cosine)."""
 
     @property
     def text(self) -> str:

@@ -12,7 +12,6 @@ from jaxtyping import Float32
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features.config import FeatureConfig, Sampling
 from sae_auto_interp.features.samplers import interval_sizes, quantile_edges, quantile_of, sample_windows
-
 from sae_auto_interp.types import Array
 
 SAMPLINGS = get_args(Sampling)

@@ -68,8 +68,8 @@ class FeatureConfig:
     n_quantiles: int = 10
     """Equal-count bins of the activating windows, sorted by maximum."""
     sampling: Sampling = "mix"
-    """How the explainer's examples are chosen: top, random, quantile, mix (a fifth top, the rest quantile), interval (of
-    activation, equally wide) or importance (in proportion to the squared maximum)."""
+    """How the explainer's examples are chosen: top, random, quantile, mix (a fifth top, the rest quantile), interval
+    (of activation, equally wide) or importance (in proportion to the squared maximum)."""
     test_sampling: Sampling = "quantile"
     """The same of the examples for scoring, and for development."""
     n_dev: int = 0

@@ -2,8 +2,8 @@
 
 Each row is cut into windows of `window` tokens from its first text position; a window counts only if every one of its
 positions is text of one document, so no example ever shows padding, BOS or two documents. What holds for all features
-(which runs of tokens occur elsewhere too, where each stretch of text begins and ends, which windows hold a token) is computed
-once, when it is first asked for.
+(which runs of tokens occur elsewhere too, where each stretch of text begins and ends, which windows hold a token) is
+computed once, when it is first asked for.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Silent windows that a wrong explanation might take for active ones: a neighbour's, and those with the peak's token.
 
-Where a near feature fires and this one does not, an explanation that fits both is found out; where the token stands on which
-the feature peaks, and it stays silent, one that names the token and forgets its context (after Bricken et al. 2023, "top
-token in a different context"). Both draw from queues in turn, see `negatives`.
+Where a near feature fires and this one does not, an explanation that fits both is found out; where the token stands on
+which the feature peaks, and it stays silent, one that names the token and forgets its context (after Bricken et al.
+2023, "top token in a different context"). Both draw from queues in turn, see `negatives`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def neighbour_windows(draw: SilentDraw, near: Sequence[NearFeature], grid: Windo
     """Of each neighbour in turn, the nearest first, the strongest window in which the feature is silent."""
     queues = [iter(draw.fitting(each.windows, side).tolist()) for each in near]
     windows, queue = draw.in_turn(queues, n)
-    chosen = [near[i] for i in queue.tolist()]
+    chosen: list[NearFeature] = [near[i] for i in queue.tolist()]
     return Pool.of_silent(
         windows, grid, "neighbour", tuple(each.feature for each in chosen), tuple(each.distance for each in chosen)
     )

@@ -44,9 +44,9 @@ class FeatureLoader:
     `tokens` are the rows that were cached (`TokenRows`, or an array of ids); rows beyond those, which `n_tokens` left
     out of the cache, are ignored. `constructor` turns a feature's activations into active windows; None takes the one
     that `cfg.windows` names. Strings come from `vocabulary`, else from the one saved with the cache; without either
-    they are "<token 17>". `neighbours` (of each module) are those in whose windows non-activating examples of kind `neighbour`
-    are sought. Raises `InputError` for tokens that cannot be those of the cache, and `ConfigError` when `constructor`
-    contradicts `cfg.windows`, or neighbours are needed and not given.
+    they are "<token 17>". `neighbours` (of each module) are those in whose windows non-activating examples of kind
+    `neighbour` are sought. Raises `InputError` for tokens that cannot be those of the cache, and `ConfigError` when
+    `constructor` contradicts `cfg.windows`, or neighbours are needed and not given.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 Most features are silent nearly everywhere, so random windows of the grid are drawn and the unfit ones among them passed
 over; only where hardly any is fit are all silent windows looked up. A draw therefore costs the same however large the
-cache. Windows of the harder kinds come in queues (one per neighbour, per peak token, per query), which give one window each
-in turn, so that no neighbour, token or query decides alone what the feature is held against.
+cache. Windows of the harder kinds come in queues (one per neighbour, per peak token, per query), which give one window
+each in turn, so that no neighbour, token or query decides alone what the feature is held against.
 """
 
 from collections import deque

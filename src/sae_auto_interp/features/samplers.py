@@ -1,15 +1,16 @@
 """Which of a feature's active windows become examples.
 
-Windows come as their maxima, highest first. A quantile is an equal-count bin of them (0 is the highest), as in delphi. An
-interval is one of equally wide ranges of activation between zero and the highest maximum, as in Bricken et al. 2023 and on
-Neuronpedia: the upper ones hold few windows, so all strengths are seen. Importance sampling draws with probability
-proportional to the squared maximum, as SAEBench does. Whatever the sampling, an example is labelled with its quantile.
+Windows come as their maxima, highest first. A quantile is an equal-count bin of them (0 is the highest), as in delphi.
+An interval is one of equally wide ranges of activation between zero and the highest maximum, as in Bricken et al. 2023
+and on Neuronpedia: the upper ones hold few windows, so all strengths are seen. Importance sampling draws with
+probability proportional to the squared maximum, as SAEBench does. Whatever the sampling, an example is labelled with
+its quantile.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features.config import Sampling
@@ -33,9 +34,9 @@ def sample_windows(
     """Choose `n` windows, given their maxima, which are sorted (all of them when there are fewer).
 
     `top` takes the first; `random` takes any; `quantile` takes equally many of each quantile, and raises `ConfigError`
-    when `n` is less than their number; `mix` takes a fifth from the top and spreads the rest over the others; `interval`
-    takes equally many of each of `n_quantiles` equally wide intervals, and where one has too few the others make up for
-    it; `importance` draws without replacement, each time in proportion to the squared maximum.
+    when `n` is less than their number; `mix` takes a fifth from the top and spreads the rest over the others;
+    `interval` takes equally many of each of `n_quantiles` equally wide intervals, and where one has too few the others
+    make up for it; `importance` draws without replacement, each time in proportion to the squared maximum.
     """
     if sampling == "quantile" and n < n_quantiles:
         message = f"{n} examples cannot cover {n_quantiles} quantiles; ask for more examples or fewer quantiles"
@@ -62,10 +63,11 @@ def quantile_edges(maxima: Float32[Array, " n_windows"], n_quantiles: int) -> tu
 def interval_sizes(maxima: Float32[Array, " n_windows"], n_intervals: int) -> Int64[Array, " n_intervals"]:
     """How many of the sorted windows lie in each of the equally wide intervals of activation, the highest first.
 
-    Of m intervals up to the maximum A, the i-th holds the windows above A (1 - i / m) and not above A (1 - (i - 1) / m).
+    Of m intervals up to the maximum A, the i-th holds the windows above A (1 - i / m) and not above A (1 - (i - 1) /
+    m).
     """
-    lower = maxima[0] * (1 - np.arange(1, n_intervals + 1) / n_intervals)
-    ends = np.searchsorted(-maxima.astype(np.float64), -lower, side="left")
+    lower: Float64[Array, " n_intervals"] = maxima[0] * (1 - np.arange(1, n_intervals + 1) / n_intervals)
+    ends: Int64[Array, " n_intervals"] = np.searchsorted(-maxima.astype(np.float64), -lower, side="left")
     return np.diff(ends, prepend=0)
 
 

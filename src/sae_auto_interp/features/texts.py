@@ -1,11 +1,11 @@
 """Which windows show nearly the same text: those that share a run of tokens somewhere else in the corpus too.
 
-Copied text (licences, headers, generated code) seldom falls on the same place of the window grid twice, so comparing whole
-windows finds few of its copies. Here two windows are near-duplicates when they share a run of at least `length` tokens, at
-whatever offsets; with a run as long as the window that means equal. Every run of the corpus is hashed once; those that occur
-at more than one place get a number, and windows are compared by these numbers (Lee et al. 2022, arXiv 2107.06499, remove
-repeated runs of training text by the same rule). Two different runs whose 64-bit hashes agree, of which there will hardly be
-any, count as equal.
+Copied text (licences, headers, generated code) seldom falls on the same place of the window grid twice, so comparing
+whole windows finds few of its copies. Here two windows are near-duplicates when they share a run of at least `length`
+tokens, at whatever offsets; with a run as long as the window that means equal. Every run of the corpus is hashed once;
+those that occur at more than one place get a number, and windows are compared by these numbers (Lee et al. 2022, arXiv
+2107.06499, remove repeated runs of training text by the same rule). Two different runs whose 64-bit hashes agree, of
+which there will hardly be any, count as equal.
 """
 
 import numpy as np
@@ -39,8 +39,9 @@ def repeated_runs(tokens: Int32[Array, " n_tokens"], length: int) -> Int32[Array
 def without_near_duplicates(runs: Int[Array, "n k"]) -> Bool[Array, " n"]:
     """Which windows to keep, the earlier ones first: each that shares no run with one kept before it.
 
-    `runs` are the numbers of each window's runs. In every round those are kept that come first wherever one of their runs
-    occurs, and what shares a run with them goes; there are about as many rounds as the longest chain of such windows.
+    `runs` are the numbers of each window's runs. In every round those are kept that come first wherever one of their
+    runs occurs, and what shares a run with them goes; there are about as many rounds as the longest chain of such
+    windows.
     """
     is_kept = np.ones(len(runs), dtype=np.bool_)
     window, place = np.nonzero(runs != FOUND_ONCE)

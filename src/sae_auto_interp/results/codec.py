@@ -144,7 +144,8 @@ def _examples(fields: Json, pool: str) -> tuple[Example, ...]:
 
 def _stats(fields: Json) -> FeatureStats:
     """Older records know of no near-duplicates and edges."""
-    return FeatureStats(**fields | {"quantile_edges": tuple(fields.get("quantile_edges", ()))})
+    edges: tuple[float, ...] = tuple(fields.pop("quantile_edges", ()))
+    return FeatureStats(**fields, quantile_edges=edges)
 
 
 def _logits(fields: Json | None) -> TokenLogits | None:
