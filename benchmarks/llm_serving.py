@@ -25,6 +25,11 @@ class Served:
         with urllib.request.urlopen(f"{self.root}/stats", timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)
 
+    def forget(self) -> None:
+        """Count from here on."""
+        with urllib.request.urlopen(f"{self.root}/reset", data=b"", timeout=PATIENCE_SECONDS):
+            pass
+
 
 @contextmanager
 def serving(latency_seconds: float) -> Generator[Served, None, None]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.child import answer
-from benchmarks.llm_serving import serving
+from benchmarks.llm_serving import Served, serving
 from benchmarks.measured import measured
 from benchmarks.workload import NATIVE_STORE, TOKENS, scratch_folder
 from sae_auto_interp.config import RunConfig, parse_config
@@ -33,7 +33,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         loader = FeatureLoader(np.load(folder / TOKENS, mmap_mode="r"), dataset)
         with measured() as taken:
             began = time.process_time()
-            asyncio.run(_run(config, loader, results))
+            asyncio.run(_run(config, loader, results, server))
             cpu = time.process_time() - began
         stats = server.stats()
     with ResultStore.open(results, read_only=True) as store:
@@ -71,9 +71,10 @@ def throughput(stats: dict[str, Any], seconds: float, cpu: float, settings: dict
     }
 
 
-async def _run(config: RunConfig, loader: FeatureLoader, results: Path) -> None:
+async def _run(config: RunConfig, loader: FeatureLoader, results: Path, server: Served) -> None:
     assert config.client is not None
-    client = await open_client(config.client)
+    client, _ = await open_client(config.client)
+    server.forget()
     try:
         with ResultStore.open(results) as store, LineProgress(io.StringIO()) as progress:
             await explain_and_score(config, loader, store, client, progress)

@@ -5,6 +5,7 @@ A component that satisfies one of these can be put in its place by anyone: in th
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float32
@@ -43,6 +44,19 @@ class Client(Protocol):
 
 
 @runtime_checkable
+class Provider(Client, Protocol):
+    """A client that can be named in the run file as `client.kind`: it reaches a model by itself."""
+
+    async def prepare(self, memory: Path | None = None) -> str:
+        """Make sure, before a run, that the model can be asked; returns in one line what it can do.
+
+        `memory` is a folder in which it may keep what a later run needs not ask or pay again. Raises `ClientError`
+        subclasses, and `InputError` for a model that is not there.
+        """
+        ...
+
+
+@runtime_checkable
 class PromptReader(Protocol):
     """A language model that says how probable the tokens of a given text are (surprisal, simulation)."""
 
@@ -67,6 +81,8 @@ class Embedder(Protocol):
         """One row per text, in order, each of length one; raises `ClientError` subclasses only."""
         ...
 
+    async def close(self) -> None: ...
+
 
 @runtime_checkable
 class Explainer(Protocol):
@@ -87,7 +103,26 @@ class Judge(Protocol):
     async def judge(
         self, explanation: str, examples: Sequence[ShownExample], task: str
     ) -> tuple[list[Verdict | Failure], Usage]:
-        """One verdict per example, in order. `task` is `detection` or `fuzzing`."""
+        """One verdict per example, in order. `task` says what is asked, e.g. `detection` or `fuzzing`; a judge that is
+        no language model can go by whether the examples are marked."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A judge that compares examples with each other; other judges are asked about each example alone instead."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def choose(
+        self, explanation: str | None, examples: Sequence[ShownExample], task: str
+    ) -> tuple[Sequence[float] | Failure, Usage]:
+        """How strongly each example is the one that `task` asks for: the largest is chosen, ties are drawn.
+
+        `intruder`: the one that does not belong with the others (there is no explanation); `intruder_explained`: the
+        one that the explanation does not fit; `discrimination`: the one that it fits best.
+        """
         ...
 
 

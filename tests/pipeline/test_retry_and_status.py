@@ -45,7 +45,7 @@ def test_failed_units_are_done_again_and_nothing_else(directory: RunDirectory, t
     stages = {json.loads(content)["stage"] for _, content in after["failures"]}
     assert stages == {"records"}
     assert len(after["explanations"]) > len(before["explanations"])
-    clean, _ = run(config, loader_of(directory, config), tmp_path / "clean.sqlite", always_readable)
+    run(config, loader_of(directory, config), tmp_path / "clean.sqlite", always_readable)
     assert contents(tmp_path / "clean.sqlite") == after
     with ResultStore.open(results) as store:
         assert reopen_failed(store) == 0

@@ -11,7 +11,8 @@ import pytest
 from sae_auto_interp.config import ComponentConfig, parse_config
 from sae_auto_interp.errors import CacheError, ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.features import FeatureConfig
-from sae_auto_interp.pipeline.components import build_component, check_components, checked_settings
+from sae_auto_interp.pipeline.components import build_component, check_components
+from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.pipeline.units import RETRYABLE_KINDS, claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import ahead, for_each, isolated, together
 from sae_auto_interp.results import ResultStore
@@ -45,8 +46,8 @@ def test_settings_are_converted_and_checked() -> None:
 
 
 def test_collaborators_are_no_settings() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown setting of scorers\.detection 'judge'"):
-        build_component("scorers", ComponentConfig.model_validate({"name": "detection", "judge": "x"}), {})
+    with pytest.raises(UnknownNameError, match=r"unknown setting of judges\.llm 'client'"):
+        build_component("judges", ComponentConfig.model_validate({"name": "llm", "client": "x"}), {})
 
 
 def test_a_language_model_that_is_missing_is_noticed_before_any_work() -> None:

@@ -4,18 +4,19 @@ import asyncio
 import sys
 from pathlib import Path
 
-from sae_auto_interp.pipeline.components import open_client
+from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import explain_and_score
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
 from tests.pipeline.small_runs import configuration, loader_of
+from tests.support.scripted_llm import MODEL
 
 
 async def main(directory: Path, results: Path, base_url: str, limit: int) -> None:
     config = configuration(explainers=["simple"], client={"base_url": base_url, "max_concurrency": limit})
-    assert config.client is not None
-    client = await open_client(config.client)
+    asked = OpenAIClient(base_url=base_url, model=MODEL)
+    client = RetryingClient(LimitedClient(asked, max_concurrency=limit))
     try:
         with ResultStore.open(results) as store, make_progress() as progress:
             await explain_and_score(config, loader_of(RunDirectory(directory), config), store, client, progress)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.workload import NATIVE_STORE, TOKENS
+from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureDataset, FeatureLoader
-from sae_auto_interp.pipeline.components import open_client
 from sae_auto_interp.pipeline.progress import LineProgress
 from sae_auto_interp.pipeline.record_stage import feature_config
 from sae_auto_interp.pipeline.run import explain_and_score
@@ -48,7 +48,8 @@ async def explain(config: RunConfig, folder: Path, samples: list[tuple[int, floa
     assert config.client is not None
     dataset = FeatureDataset(folder / NATIVE_STORE, feature_config(config))
     loader = FeatureLoader(np.load(folder / TOKENS, mmap_mode="r"), dataset)
-    client = await open_client(config.client)
+    asked = OpenAIClient(base_url=config.client.base_url or "", model="benchmark")
+    client = RetryingClient(LimitedClient(asked, max_concurrency=config.client.max_concurrency))
     with ResultStore.open(folder / "results.sqlite") as store, LineProgress(io.StringIO()) as progress:
 
         async def watch() -> None:

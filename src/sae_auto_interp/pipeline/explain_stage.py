@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_auto_interp.config import ComponentConfig, ExplainerConfig, RunConfig
+from sae_auto_interp.config import ExplainerConfig, RunConfig
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
 from sae_auto_interp.pipeline.evidence import Evidence
+from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import isolated
 from sae_auto_interp.prompts import prompts_digest
-from sae_auto_interp.protocols import Client, Explainer, Judge
+from sae_auto_interp.protocols import Client, Embedder, Explainer, Judge
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Explanation, Failure, FeatureId
 
@@ -82,7 +83,7 @@ def _built(explainer: ExplainerConfig, client: Client | None, seed: int) -> Expl
     """The explainer; one that chooses among explanations gets the judge that also scores them."""
     judge = None
     if Judge in collaborators_of("explainers", explainer):
-        judge = build_component("judges", ComponentConfig(name=explainer.judge_name), {Client: client})
+        judge = build_component("judges", explainer.judge_config, {Client: client, Embedder: OpenEmbedders()})
     return build_component("explainers", seeded("explainers", explainer, seed), {Client: client, Judge: judge})
 
 
@@ -99,6 +100,8 @@ def _identity(explainer: ExplainerConfig, component: Explainer, client: Client |
     }
     if Judge in wanted:
         identity |= {"judge": explainer.judge_name, "judge_prompts": prompts_digest("judges", "detection")}
+        if explainer.judge_config.settings:
+            identity["judge_settings"] = explainer.judge_config.settings
     content: str | None = getattr(component, "content_sha256", None)
     if content is not None:
         identity["content"] = content

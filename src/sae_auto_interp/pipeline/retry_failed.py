@@ -6,8 +6,8 @@ anyhow.
 """
 
 from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
+from sae_auto_interp.pipeline.measures import score_unit
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
-from sae_auto_interp.pipeline.score_stage import score_unit
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Score
 
@@ -25,4 +25,4 @@ def reopen_failed(store: ResultStore) -> int:
 
 
 def _has_failed_trial(score: Score) -> bool:
-    return any(trial.failure is not None for trial in (*score.trials, *score.simulations))
+    return bool(score.failures)

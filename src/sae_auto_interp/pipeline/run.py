@@ -14,7 +14,7 @@ from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import check_components, explainer_name, open_client
+from sae_auto_interp.pipeline.components import asks_language_model, check_components, explainer_name, open_client
 from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
@@ -53,7 +53,7 @@ async def run_pipeline(
     directory = RunDirectory(root)
     directory.claim(config)
     with ResultStore.open(directory.results) as store:
-        client = await _client(config, until)
+        client = await _client(config, directory, store, progress, until)
         try:
             directory.save_config(config)
             _describe(config, directory, store, client)
@@ -88,8 +88,12 @@ async def explain_and_score(
             run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled
         )  # fmt: skip
         _start(run, flow, progress)
-        async with aclosing(ahead(run.records.features(), RECORDS_AHEAD)) as features:
-            await flow.run(features)
+        try:
+            async with aclosing(ahead(run.records.features(), RECORDS_AHEAD)) as features:
+                await flow.run(features)
+        finally:
+            if run.score is not None:
+                await run.score.close()
         stop.raise_if_requested()
     if not flow.n_features:
         raise RunDirectoryError(
@@ -135,9 +139,10 @@ def _start(run: _Run, flow: FeatureFlow, progress: StageProgress) -> None:
     progress.start(RECORDS, n_features, run.records.n_done, "features")
     progress.start(EXPLAIN, n_features * len(run.explain.names), run.explain.n_done, "explanations")
     if run.score is not None:
-        n_explained = n_features + sum(flow.n_controls(n) for n in expected.values())
-        n_scores = sum(run.score.n_scores(name) for name in run.explain.names)
-        progress.start(SCORE, n_explained * n_scores, run.score.n_done, "scores")
+        n_controls = sum(flow.n_controls(n) for n in expected.values())
+        n_scores = n_features * sum(run.score.n_scores(name) for name in run.explain.names)
+        n_scores += n_controls * sum(run.score.n_scores(name, is_control=True) for name in run.explain.names)
+        progress.start(SCORE, n_scores, run.score.n_done, "scores")
 
 
 def _cache(config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress) -> None:
@@ -147,9 +152,16 @@ def _cache(config: RunConfig, directory: RunDirectory, store: ResultStore, progr
         store.set_info("autoencoder_check", checked)
 
 
-async def _client(config: RunConfig, until: Stage) -> Client | None:
-    needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
-    return await open_client(config.client) if config.client is not None and needed and until != "cache" else None
+async def _client(
+    config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress, until: Stage
+) -> Client | None:
+    """The run's client, when something is to be asked; what it can do is said and kept."""
+    if config.client is None or until == "cache" or not asks_language_model(config):
+        return None
+    client, abilities = await open_client(config.client, directory.clients)
+    progress.note(f"{client.model}: {abilities}")
+    store.set_info("client_capabilities", abilities)
+    return client
 
 
 def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:

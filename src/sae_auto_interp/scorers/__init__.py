@@ -4,11 +4,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sae_auto_interp.scorers.detection import DetectionScorer, RecallScorer
+    from sae_auto_interp.scorers.discrimination import DiscriminationScorer
+    from sae_auto_interp.scorers.embedding import EmbeddingScorer
+    from sae_auto_interp.scorers.example_embedding import ExampleEmbeddingScorer
     from sae_auto_interp.scorers.fuzzing import FuzzingScorer
+    from sae_auto_interp.scorers.fuzzing_delphi import FuzzingDelphiScorer
+    from sae_auto_interp.scorers.fuzzing_same_window import FuzzingSameWindowScorer
+    from sae_auto_interp.scorers.intruder import IntruderScorer
+    from sae_auto_interp.scorers.intruder_explained import IntruderExplainedScorer
+    from sae_auto_interp.scorers.saebench import SaebenchScorer
 
-__all__ = ["DetectionScorer", "FuzzingScorer", "RecallScorer"]
+__all__ = [
+    "DetectionScorer",
+    "DiscriminationScorer",
+    "EmbeddingScorer",
+    "ExampleEmbeddingScorer",
+    "FuzzingDelphiScorer",
+    "FuzzingSameWindowScorer",
+    "FuzzingScorer",
+    "IntruderExplainedScorer",
+    "IntruderScorer",
+    "RecallScorer",
+    "SaebenchScorer",
+]
 
-_HOMES = {"DetectionScorer": "detection", "FuzzingScorer": "fuzzing", "RecallScorer": "detection"}
+_HOMES = {
+    "DetectionScorer": "detection",
+    "DiscriminationScorer": "discrimination",
+    "EmbeddingScorer": "embedding",
+    "ExampleEmbeddingScorer": "example_embedding",
+    "FuzzingDelphiScorer": "fuzzing_delphi",
+    "FuzzingSameWindowScorer": "fuzzing_same_window",
+    "FuzzingScorer": "fuzzing",
+    "IntruderExplainedScorer": "intruder_explained",
+    "IntruderScorer": "intruder",
+    "RecallScorer": "detection",
+    "SaebenchScorer": "saebench",
+}
 
 
 def __getattr__(name: str) -> Any:
