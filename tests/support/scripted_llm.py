@@ -9,7 +9,7 @@ MODEL = "my-model"
 
 
 def explain_and_judge(received: Received) -> Reply:
-    """An explanation where text is asked for, one verdict per excerpt where verdicts are; lists one model.
+    """An explanation where text is asked for, one verdict per excerpt, or one choice, where these are; lists one model.
 
     The verdict is 1 where an excerpt has a capital letter: some are right, some are wrong, all depend on the text only.
     """
@@ -18,5 +18,7 @@ def explain_and_judge(received: Received) -> Reply:
     if "response_format" not in received.body:
         kind = zlib.crc32(received.raw_body)  # no two features get the same explanation
         return answer(f"[EXPLANATION]: words of kind {kind}")
-    excerpts = received.body["messages"][-1]["content"].split("\n\nExcerpt ")[1:]
+    excerpts = received.body["messages"][-1]["content"].split("Excerpt ")[1:]
+    if "choice" in json.dumps(received.body["response_format"]):
+        return answer(json.dumps({"choice": zlib.crc32(received.raw_body) % len(excerpts) + 1}))
     return answer(json.dumps({"verdicts": [int(any(c.isupper() for c in text)) for text in excerpts]}))
