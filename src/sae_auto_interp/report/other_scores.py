@@ -40,9 +40,9 @@ def _correlation(score: Score, level: float) -> Estimate:
 
 
 HEADLINES: Mapping[ScoreKind, _Headline] = {
-    "ranking": _Headline("AUROC", auroc, lambda score: 0.5),
+    "ranking": _Headline("AUROC", auroc, lambda _: 0.5),
     "choice": _Headline("accuracy", choice_accuracy, lambda score: choice_chance(score).value),
-    "simulation": _Headline("correlation", _correlation, lambda score: 0.0),
+    "simulation": _Headline("correlation", _correlation, lambda _: 0.0),
 }
 
 
