@@ -49,7 +49,7 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     directory = RunDirectory(root)
     directory.claim(config)
     with ResultStore.open(directory.results) as store:
-        client = await _client(config, until)
+        client = await _client(config, directory, store, progress, until)
         try:
             directory.save_config(config)
             _describe(config, directory, store, client)
@@ -145,9 +145,16 @@ def _cache(config: RunConfig, directory: RunDirectory, store: ResultStore, progr
         store.set_info("autoencoder_check", checked)
 
 
-async def _client(config: RunConfig, until: Stage) -> Client | None:
-    is_needed = until != "cache" and asks_language_model(config)
-    return await open_client(config.client) if config.client is not None and is_needed else None
+async def _client(
+    config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress, until: Stage
+) -> Client | None:
+    """The run's client, when something is to be asked; what it can do is said and kept."""
+    if config.client is None or until == "cache" or not asks_language_model(config):
+        return None
+    client, abilities = await open_client(config.client, directory.clients)
+    progress.note(f"{client.model}: {abilities}")
+    store.set_info("client_capabilities", abilities)
+    return client
 
 
 def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:
