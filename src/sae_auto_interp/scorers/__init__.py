@@ -5,10 +5,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sae_auto_interp.scorers.detection import DetectionScorer, RecallScorer
     from sae_auto_interp.scorers.fuzzing import FuzzingScorer
+    from sae_auto_interp.scorers.simulation import SimulationScorer
+    from sae_auto_interp.scorers.simulation_all_at_once import AllAtOnceSimulationScorer
+    from sae_auto_interp.scorers.simulation_token_by_token import TokenByTokenSimulationScorer
 
-__all__ = ["DetectionScorer", "FuzzingScorer", "RecallScorer"]
+__all__ = [
+    "AllAtOnceSimulationScorer",
+    "DetectionScorer",
+    "FuzzingScorer",
+    "RecallScorer",
+    "SimulationScorer",
+    "TokenByTokenSimulationScorer",
+]
 
-_HOMES = {"DetectionScorer": "detection", "FuzzingScorer": "fuzzing", "RecallScorer": "detection"}
+_HOMES = {
+    "AllAtOnceSimulationScorer": "simulation_all_at_once",
+    "DetectionScorer": "detection",
+    "FuzzingScorer": "fuzzing",
+    "RecallScorer": "detection",
+    "SimulationScorer": "simulation",
+    "TokenByTokenSimulationScorer": "simulation_token_by_token",
+}
 
 
 def __getattr__(name: str) -> Any:
