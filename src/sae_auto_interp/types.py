@@ -31,7 +31,7 @@ else:
     Array = np.ndarray
 
 ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token", "same_window", "generated"]
-ScoreKind: TypeAlias = Literal["classification", "simulation"]
+ScoreKind: TypeAlias = Literal["classification", "ranking", "choice", "simulation"]
 NO_DOCUMENT = -1
 """Document id of a position that carries no text: padding, BOS or another special token."""
 
@@ -323,15 +323,42 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A judge's answer where it had to pick one of several shown examples."""
+
+    index: int
+    """Place of the chosen example among those shown, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One question put to a judge, with the truth beside it."""
 
     target: bool
     prediction: bool | None
-    """None exactly when `failure` is set."""
+    """None where `failure` is set, and in rankings, which say how well an example fits but not whether it does."""
     confidence: float | None
+    """Larger where the example fits better. A probability, where a judge gave it; a ranking's may have any unit."""
     source: ExampleSource
     quantile: int | None
+    document: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceTrial:
+    """One question with several answers of which one is right, and which was given."""
+
+    target: int
+    """Place of the right answer among those offered, from 0."""
+    chosen: int | None
+    """None exactly when `failure` is set."""
+    n_choices: int
+    """How many were offered; chance is 1 / n_choices."""
+    source: ExampleSource
+    """Of the example that makes the question hard: the intruder, or the one to be told from the activating one."""
+    quantile: int | None
+    """Of the activating examples."""
     document: int
     failure: Failure | None = None
 
@@ -358,10 +385,18 @@ class Score:
     scorer: str
     explanation_id: str
     kind: ScoreKind
-    """Which of the two lists of trials is filled, and so which metrics apply."""
+    """Which metrics apply, and which list is filled: `trials` by classification and ranking, `choices` by choice,
+    `simulations` by simulation."""
     trials: tuple[Trial, ...]
     usage: Usage = Usage()
     simulations: tuple[SimulationTrial, ...] = ()
+    choices: tuple[ChoiceTrial, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Those of all trials, whatever their kind."""
+        every = (*self.trials, *self.choices, *self.simulations)
+        return tuple(trial.failure for trial in every if trial.failure is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,4 +114,4 @@ async def _score(job: _Job, store: ResultStore) -> bool:
         if job.explanation.explainer.startswith(CONTROL_PREFIX):
             store.add_explanation(job.explanation, job.explanation_id)
         store.add_score(score, job.judge.name)
-    return any(trial.failure is not None for trial in score.trials)
+    return bool(score.failures)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sae_auto_interp.types import (
+    ChoiceTrial,
     Example,
     Explanation,
     Failure,
@@ -69,11 +70,12 @@ def decode_record(content: bytes) -> FeatureRecord:
 
 
 def encode_score(score: Score) -> bytes:
-    """A score with all its trials as compressed JSON. Simulations are written only where there are some.
+    """A score with all its trials as compressed JSON. Simulations and choices are written only where there are some.
 
     So a score without them has the bytes that it had before they existed.
     """
     simulations = [_simulation_to_json(s) for s in score.simulations]
+    choices = [_choice_to_json(c) for c in score.choices]
     return _compressed(
         {
             "feature": str(score.feature),
@@ -84,6 +86,7 @@ def encode_score(score: Score) -> bytes:
             "usage": asdict(score.usage),
         }
         | ({"simulations": simulations} if simulations else {})
+        | ({"choices": choices} if choices else {})
     )
 
 
@@ -98,6 +101,7 @@ def decode_score(content: bytes) -> Score:
         trials=tuple(_trial_from_json(t) for t in fields["trials"]),
         usage=Usage(**fields["usage"]),
         simulations=tuple(_simulation_from_json(s) for s in fields.get("simulations", [])),
+        choices=tuple(_choice_from_json(c) for c in fields.get("choices", [])),
     )
 
 
@@ -194,6 +198,25 @@ def _trial_to_json(trial: Trial) -> list[Any]:
 def _trial_from_json(fields: list[Any]) -> Trial:
     *values, failure = fields
     return Trial(*values, failure=None if failure is None else Failure(**failure))
+
+
+def _choice_to_json(choice: ChoiceTrial) -> list[Any]:
+    """In the order of the fields."""
+    failure = None if choice.failure is None else asdict(choice.failure)
+    return [
+        choice.target,
+        choice.chosen,
+        choice.n_choices,
+        choice.source,
+        choice.quantile,
+        choice.document,
+        failure,
+    ]
+
+
+def _choice_from_json(fields: list[Any]) -> ChoiceTrial:
+    *values, failure = fields
+    return ChoiceTrial(*values, failure=None if failure is None else Failure(**failure))
 
 
 def _simulation_to_json(simulation: SimulationTrial) -> list[Any]:
