@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.scorers.simulation import SimulationScorer
     from sae_auto_interp.scorers.simulation_all_at_once import AllAtOnceSimulationScorer
     from sae_auto_interp.scorers.simulation_token_by_token import TokenByTokenSimulationScorer
+    from sae_auto_interp.scorers.surprisal import SurprisalScorer
 
 __all__ = [
     "AllAtOnceSimulationScorer",
@@ -15,6 +16,7 @@ __all__ = [
     "FuzzingScorer",
     "RecallScorer",
     "SimulationScorer",
+    "SurprisalScorer",
     "TokenByTokenSimulationScorer",
 ]
 
@@ -24,6 +26,7 @@ _HOMES = {
     "FuzzingScorer": "fuzzing",
     "RecallScorer": "detection",
     "SimulationScorer": "simulation",
+    "SurprisalScorer": "surprisal",
     "TokenByTokenSimulationScorer": "simulation_token_by_token",
 }
 
