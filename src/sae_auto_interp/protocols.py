@@ -13,6 +13,7 @@ from sae_auto_interp.types import (
     Array,
     Explanation,
     Failure,
+    FeatureId,
     FeatureRecord,
     PromptLogprobs,
     PromptRequest,
@@ -20,6 +21,7 @@ from sae_auto_interp.types import (
     Response,
     Score,
     ShownExample,
+    TextActivations,
     Usage,
     Verdict,
 )
@@ -65,6 +67,15 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> "Float32[Array, 'n d']":
         """One row per text, in order, each of length one; raises `ClientError` subclasses only."""
+        ...
+
+
+@runtime_checkable
+class ActivationReader(Protocol):
+    """Runs the subject model with its autoencoders on texts that are of no cache (generation)."""
+
+    async def activations(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
+        """One result per text, in order, that depends on the given texts alone and not on other calls."""
         ...
 
 
