@@ -237,10 +237,16 @@ class FeaturesConfig(_Section):
 class ClientConfig(_Section):
     """The language-model endpoint. The key comes from the environment and is never stored."""
 
-    base_url: str
+    kind: str = "openai"
+    """Which client: `openai` (and what is compatible), `anthropic`, `transformers`, ...: docs/clients.md."""
+    base_url: str | None = None
+    """Where it is; None: the kind's own place, or no place at all (`transformers`)."""
     model: str | None = None
     """None takes the only model that the server lists."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
+    """Environment variable of the key; None: the kind's own (`OPENAI_API_KEY`)."""
+    options: dict[str, Any] = {}
+    """Further settings of the kind, by name."""
     max_concurrency: int = Field(default=16, ge=1)
     """Requests in flight at most."""
     timeout_seconds: float = Field(default=120.0, gt=0)
@@ -353,7 +359,11 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         else e
         for e in config.explainers
     )
-    changed = {"model": absolute(config.model), "autoencoders": autoencoders, "data": data, "explainers": explainers}
+    changed: dict[str, Any] = {
+        "model": absolute(config.model), "autoencoders": autoencoders, "data": data, "explainers": explainers,
+    }  # fmt: skip
+    if config.client is not None and config.client.base_url is None and config.client.model is not None:
+        changed["client"] = config.client.model_copy(update={"model": absolute(config.client.model)})
     return config.model_copy(update=changed)
 
 

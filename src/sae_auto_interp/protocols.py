@@ -5,6 +5,7 @@ A component that satisfies one of these can be put in its place by anyone: in th
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float32
@@ -42,6 +43,19 @@ class Client(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Provider(Client, Protocol):
+    """A client that can be named in the run file as `client.kind`: it reaches a model by itself."""
+
+    async def prepare(self, memory: Path | None = None) -> str:
+        """Make sure, before a run, that the model can be asked; returns in one line what it can do.
+
+        `memory` is a folder in which it may keep what a later run needs not ask or pay again. Raises `ClientError`
+        subclasses, and `InputError` for a model that is not there.
+        """
+        ...
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ import pytest
 from sae_auto_interp.config import ComponentConfig, parse_config
 from sae_auto_interp.errors import ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.features import FeatureConfig
-from sae_auto_interp.pipeline.components import build_component, check_components, checked_settings
+from sae_auto_interp.pipeline.components import build_component, check_components
 from sae_auto_interp.pipeline.score_stage import shuffled_partners
+from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.pipeline.units import RETRYABLE_KINDS, claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import for_each
 from sae_auto_interp.results import ResultStore

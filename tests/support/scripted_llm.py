@@ -11,6 +11,8 @@ MODEL = "my-model"
 def explain_and_judge(received: Received) -> Reply:
     """An explanation where text is asked for, one verdict per excerpt where verdicts are; lists one model.
 
+    Of all that it is asked before a run, it has schemas alone.
+
     The verdict is 1 where an excerpt has a capital letter: some are right, some are wrong, all depend on the text only.
     """
     if received.method == "GET":
@@ -18,5 +20,8 @@ def explain_and_judge(received: Received) -> Reply:
     if "response_format" not in received.body:
         kind = zlib.crc32(received.raw_body)  # no two features get the same explanation
         return answer(f"[EXPLANATION]: words of kind {kind}")
+    properties = received.body["response_format"]["json_schema"]["schema"]["properties"]
+    if "verdicts" not in properties:  # it is asked what it can do: it keeps to any schema
+        return answer(json.dumps({name: value["enum"][0] for name, value in properties.items()}))
     excerpts = received.body["messages"][-1]["content"].split("\n\nExcerpt ")[1:]
     return answer(json.dumps({"verdicts": [int(any(c.isupper() for c in text)) for text in excerpts]}))

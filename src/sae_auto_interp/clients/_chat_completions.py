@@ -2,20 +2,23 @@
 
 Fields as OpenAI documents them; vLLM, llama.cpp, SGLang, Ollama and OpenRouter keep to them. A server that does
 not know a field ignores it without a word, so `logprobs` may be missing from the answer although they were asked
-for: that is `None` in the Response, not an error. An answer without text is an error, never an empty text.
+for: that is `None` in the Response, not an error. Of an endpoint that was probed, only what it really does is asked
+for. An answer without text is an error, never an empty text; what a model thought before it is left out.
 """
 
 import json
 from collections.abc import Sequence
 
+from sae_auto_interp.clients._capabilities import Capabilities
 from sae_auto_interp.clients._http_failures import Quote
 from sae_auto_interp.clients._json_values import JsonObject, as_count, as_list, as_object
+from sae_auto_interp.clients._thinking import thinking_length, without_first
 from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError
 from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
 
 
-def encode_request(request: Request, model: str) -> bytes:
-    """ASCII JSON, so that any string, a lone surrogate too, reaches the server; raises RefusedRequestError."""
+def encode_request(request: Request, model: str, known: Capabilities | None = None) -> dict[str, object]:
+    """The body of a request, as far as the endpoint is known to do it. Raises RefusedRequestError for a bad schema."""
     body: dict[str, object] = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -24,30 +27,42 @@ def encode_request(request: Request, model: str) -> bytes:
     }
     if request.sampling.seed is not None:
         body["seed"] = request.sampling.seed
-    if request.top_logprobs:
-        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    top_logprobs = request.top_logprobs if known is None else min(request.top_logprobs, known.top_logprobs)
+    if top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": top_logprobs}
     if request.schema is not None:
-        body["response_format"] = _response_format(request.schema)
+        body |= _bound_to(request.schema, known)
+    return body
+
+
+def as_ascii(body: JsonObject) -> bytes:
+    """ASCII JSON, so that any string, a lone surrogate too, reaches the server."""
     return json.dumps(body).encode("ascii")
 
 
-def decode_reply(content: bytes, asked_model: str, quote: Quote) -> Response:
+def decode_reply(reply: JsonObject, asked_model: str, quote: Quote) -> Response:
     """Read a successful answer; raises MalformedReplyError where it holds no text."""
-    try:
-        reply = as_object(json.loads(content))
-    except (ValueError, RecursionError):
-        raise MalformedReplyError(f"the answer is not JSON: {_start(content, quote)}") from None
     choice = as_object(next(iter(as_list(reply.get("choices"))), None))
     if not choice:
-        raise MalformedReplyError(f"the answer has no choices: {_start(content, quote)}")
+        raise MalformedReplyError(f"the answer has no choices: {quote(json.dumps(reply)) or '(empty body)'}")
+    text = _text(choice, quote)
+    n_thinking = thinking_length(text)
+    if n_thinking == len(text):
+        raise MalformedReplyError(f"the answer is all thinking and no text{_advice(choice)}: {quote(text)}")
     finish_reason, model = choice.get("finish_reason"), reply.get("model")
     return Response(
-        text=_text(choice, quote),
+        text=text[n_thinking:],
         usage=_usage(as_object(reply.get("usage"))),
         finish_reason=finish_reason if isinstance(finish_reason, str) else "unknown",
         model=model if isinstance(model, str) and model else asked_model,
-        logprobs=_logprobs(as_object(choice.get("logprobs")), quote),
+        logprobs=_of_answer(decode_choice_logprobs(choice, quote), text, n_thinking),
     )
+
+
+def decode_choice_logprobs(choice: JsonObject, quote: Quote) -> tuple[TokenLogprob, ...] | None:
+    """Log-probabilities of one choice's tokens, where there are any; raises MalformedReplyError for what is none."""
+    content = as_object(choice.get("logprobs")).get("content")
+    return tuple(_token_logprob(as_object(entry), quote) for entry in as_list(content)) if content else None
 
 
 def decode_model_list(content: bytes) -> list[str]:
@@ -60,12 +75,25 @@ def decode_model_list(content: bytes) -> list[str]:
     return [model for model in ids if isinstance(model, str)]
 
 
-def _response_format(schema: str) -> JsonObject:
+def _bound_to(schema: str, known: Capabilities | None) -> JsonObject:
+    """The field that holds the answer to its schema; none where the endpoint has none, and text is read instead."""
     try:
         parsed: object = json.loads(schema)
     except ValueError as error:
         raise RefusedRequestError(f"the schema of the request is not JSON ({error}): {schema[:200]!r}") from None
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": parsed}}
+    if known is None or known.json_schema:
+        answer = {"name": "answer", "strict": True, "schema": parsed}
+        return {"response_format": {"type": "json_schema", "json_schema": answer}}
+    choices = as_list(as_object(parsed).get("enum"))
+    if known.choice_field is None or not choices or not all(isinstance(choice, str) for choice in choices):
+        return {}
+    return {known.choice_field: choices if known.choice_field == "guided_choice" else {"choice": choices}}
+
+
+def _of_answer(tokens: tuple[TokenLogprob, ...] | None, text: str, n_thinking: int) -> tuple[TokenLogprob, ...] | None:
+    """Some servers rate what was thought too, some the answer alone."""
+    rates_thinking = tokens is not None and "".join(token.token for token in tokens).startswith(text[:n_thinking])
+    return without_first(tokens, n_thinking if rates_thinking else 0)
 
 
 def _text(choice: JsonObject, quote: Quote) -> str:
@@ -76,19 +104,18 @@ def _text(choice: JsonObject, quote: Quote) -> str:
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
         raise MalformedReplyError(f"the model refused to answer: {quote(refusal)}")
-    reason = choice.get("finish_reason")
-    advice = "; all of max_tokens was spent before any text: raise max_tokens" if reason == "length" else ""
     kind = "empty" if content == "" else f"not text but {type(content).__name__}"
-    raise MalformedReplyError(f"the content of the answer is {kind} (finish_reason {reason!r}){advice}")
+    reason = choice.get("finish_reason")
+    raise MalformedReplyError(f"the content of the answer is {kind} (finish_reason {reason!r}){_advice(choice)}")
+
+
+def _advice(choice: JsonObject) -> str:
+    spent = choice.get("finish_reason") == "length"
+    return "; all of max_tokens was spent before any text: raise max_tokens" if spent else ""
 
 
 def _usage(usage: JsonObject) -> Usage:
     return Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")), n_requests=1)
-
-
-def _logprobs(logprobs: JsonObject, quote: Quote) -> tuple[TokenLogprob, ...] | None:
-    content = logprobs.get("content")
-    return tuple(_token_logprob(as_object(entry), quote) for entry in as_list(content)) if content else None
 
 
 def _token_logprob(entry: JsonObject, quote: Quote) -> TokenLogprob:
@@ -106,7 +133,3 @@ def _alternatives(entries: Sequence[object]) -> dict[str, float]:
         if isinstance(token, str) and isinstance(logprob, int | float):
             alternatives[token] = max(float(logprob), alternatives.get(token, float(logprob)))
     return alternatives
-
-
-def _start(content: bytes, quote: Quote) -> str:
-    return quote(content.decode("utf-8", errors="replace")) or "(empty body)"

@@ -1,39 +1,41 @@
-"""Any OpenAI-compatible chat endpoint over HTTP: OpenAI itself, vLLM, llama.cpp, SGLang, Ollama, OpenRouter.
+"""Any OpenAI-compatible endpoint over HTTP: OpenAI itself, vLLM, llama.cpp, SGLang, Ollama, OpenRouter.
 
-One Request becomes one POST to `{base_url}/chat/completions`. Nothing is retried and nothing is limited here:
-`RetryingClient` and `LimitedClient` do that, so the pool of connections is unbounded on purpose.
+One Request becomes one POST to `{base_url}/chat/completions`, one PromptRequest one to `{base_url}/completions`.
+Nothing is retried and nothing is limited here: `RetryingClient` and `LimitedClient` do that.
+
+What the endpoint can do is asked once (`prepare`, see `_probing`) and not assumed from its name: an unprobed client
+sends what a request asks for, a probed one only what the server really does. A parameter that the server refuses in so
+many words is left out from then on, probed or not.
 """
 
-import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import httpx2
 
 from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._chat_completions import decode_model_list, decode_reply, encode_request
-from sae_auto_interp.clients._http_failures import error_for_status
-from sae_auto_interp.errors import (
-    ClientError,
-    InputError,
-    MalformedReplyError,
-    RefusedRequestError,
-    TimeoutExceededError,
-    UnknownNameError,
-    UnreachableError,
-)
-from sae_auto_interp.types import Request, Response
+from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
+from sae_auto_interp.clients._chat_completions import as_ascii, decode_model_list, decode_reply, encode_request
+from sae_auto_interp.clients._http import HttpEndpoint
+from sae_auto_interp.clients._json_values import JsonObject
+from sae_auto_interp.clients._parameters import refused_parameter, without_refused
+from sae_auto_interp.clients._probing import Prober
+from sae_auto_interp.clients._prompt_logprobs import decode_reading, encode_reading
+from sae_auto_interp.errors import InputError, RefusedRequestError, UnknownNameError
+from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response
 
 _log = logging.getLogger(__name__)
 
-_DOES_NOT_LIST_MODELS = (403, 404, 405, 501)
-"""403: the key may be allowed to ask the model and not to list models."""
+_DOES_NOT_LIST_MODELS = (403, 404, 405, 500, 501)
+"""403: the key may be allowed to ask the model and not to list models. 500: `transformers serve` without a cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, init=False)
 class OpenAIClient:
-    """Client of one model at one OpenAI-compatible endpoint.
+    """Client of one model at one OpenAI-compatible endpoint; also a PromptReader, where the endpoint can be one.
 
     Raises InputError when built with a `base_url` or `timeout_seconds` that cannot be used, or with an API key
     that cannot be sent.
@@ -48,6 +50,8 @@ class OpenAIClient:
     """Environment variable that holds the API key, read when the client is built; local servers need none."""
     timeout_seconds: float = 120.0
     """Longest wait for one complete answer, connecting included."""
+    capabilities: Capabilities | None = field(default=None, init=False)
+    """What `prepare` saw; None: not asked yet."""
 
     def __init__(
         self,
@@ -58,14 +62,12 @@ class OpenAIClient:
         timeout_seconds: float = 120.0,
     ) -> None:
         """Written by hand for one reason: `model` may be left open here, and is a `str` to everyone who reads it."""
-        _require_usable_url(base_url)
-        if not timeout_seconds > 0:
-            raise InputError(f"timeout_seconds is {timeout_seconds}; it must be above 0")
         self._set("base_url", base_url)
         self._set("model", model or "")
         self._set("api_key_env", api_key_env)
         self._set("timeout_seconds", timeout_seconds)
-        _ = self._key  # read now: a broken key shows before the run starts, and a later change of it does nothing
+        self._set("capabilities", None)
+        _ = self._http  # made now: a broken key shows before the run starts, and a later change of it does nothing
 
     async def generate(self, request: Request) -> Response:
         """Answer one request.
@@ -73,12 +75,22 @@ class OpenAIClient:
         Raises UnreachableError, TimeoutExceededError, RateLimitedError, ServerError (these four are worth
         retrying), RefusedRequestError or MalformedReplyError, and nothing else.
         """
-        if not self.model:
-            raise RefusedRequestError(f"no model is named for {self.base_url}; set model, or await check() first")
-        response = await self._send("POST", "chat/completions", encode_request(request, self.model))
-        if not response.is_success:
-            raise self._error(response)
-        return decode_reply(response.content, self.model, self._key.quote)
+        self._require_model()
+        reply = await self._post("chat/completions", encode_request(request, self.model, self.capabilities))
+        return decode_reply(reply, self.model, self._http.key.quote)
+
+    async def read(self, request: PromptRequest) -> PromptLogprobs:
+        """Rate the tokens of a text, at an endpoint that `prepare` saw do it.
+
+        Raises RefusedRequestError at any other, and what `generate` raises.
+        """
+        self._require_model()
+        by = None if self.capabilities is None else self.capabilities.prompt_logprobs
+        if by is None:
+            why = "was not probed: await prepare() first" if self.capabilities is None else "does not do that"
+            raise RefusedRequestError(f"{self.model} at {self.base_url} is to rate a given text, and {why}")
+        reply = await self._post("completions", encode_reading(request, self.model, by))
+        return decode_reading(reply, request, self.model, by, self._http.key.quote)
 
     async def check(self) -> None:
         """Make sure, before a run, that the endpoint answers and has the model; choose its only one if none is named.
@@ -98,84 +110,80 @@ class OpenAIClient:
             known = ", ".join(sorted(listed)[:12]) if listed else "none"
             raise InputError(f"{self.base_url} lists {len(listed)} models ({known}); set model to the one to ask")
 
+    async def prepare(self, memory: Path | None = None) -> str:
+        """`check`, then find out what the endpoint can do; asked once when there is a folder to remember it in.
+
+        Returns it in one line. Raises what `check` and `generate` raise, and RunDirectoryError for a damaged memory.
+        """
+        await self.check()
+        file = None if memory is None else CapabilityFile(memory, self.base_url, self.model)
+        known = None if file is None else file.load()
+        if known is None:
+            seen = await Prober(self._post, self.model).probe()
+            known = seen.with_refused(self._refused)
+            if file is not None:
+                file.save(known)
+        self._refused.update(known.refused)
+        self._set("capabilities", known)
+        return known.summary()
+
     async def close(self) -> None:
         """Close the connections. The client opens new ones if it is used again, in another event loop too."""
-        http = self.__dict__.pop("_http", None)
-        if http is not None:
-            await http.aclose()
+        await self._http.close()
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     @cached_property
-    def _key(self) -> ApiKey:
-        return ApiKey.from_environment(self.api_key_env)
+    def _http(self) -> HttpEndpoint:
+        key = ApiKey.from_environment(self.api_key_env)
+        return HttpEndpoint(
+            base_url=self.base_url, key=key, headers=key.headers(), timeout_seconds=self.timeout_seconds
+        )
 
     @cached_property
-    def _http(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(headers=self._key.headers(), timeout=None, limits=httpx2.Limits())
+    def _refused(self) -> set[str]:
+        """Parameters that this server does not take, as it said itself."""
+        return set()
+
+    async def _post(self, path: str, body: Mapping[str, object]) -> JsonObject:
+        """Send, and send again without a parameter that was refused; at most once for each."""
+        while True:
+            sent = without_refused(body, self._refused)
+            response = await self._http.send("POST", path, as_ascii(sent))
+            named = refused_parameter(response.status_code, response.text, sent) if response.is_error else None
+            if named is None:
+                return self._http.object_in(response)
+            self._learn(named, response)
+
+    def _learn(self, parameter: str, response: httpx2.Response) -> None:
+        if parameter not in self._refused:  # requests that were sent at once are all refused
+            said = self._http.key.quote(response.text)
+            _log.warning("%s does not take %s, which is left out from now on: %s", self.model, parameter, said)
+        self._refused.add(parameter)
+
+    def _require_model(self) -> None:
+        if not self.model:
+            raise RefusedRequestError(f"no model is named for {self.base_url}; set model, or await check() first")
 
     async def _listed_models(self) -> list[str]:
-        response = await self._send("GET", "models")
+        response = await self._http.send("GET", "models")
         if response.is_success:
             return decode_model_list(response.content)
         if response.status_code not in _DOES_NOT_LIST_MODELS:
-            raise self._error(response)
+            raise self._http.error(response)
         await self._require_chat_endpoint()
         _log.info("%s does not list its models (status %d)", self.base_url, response.status_code)
         return []
 
     async def _require_chat_endpoint(self) -> None:
         """Raise RefusedRequestError if the path is wrong; an empty request is refused anyway, but not with 404."""
-        response = await self._send("POST", "chat/completions", b"{}")
+        response = await self._http.send("POST", "chat/completions", b"{}")
         if response.status_code == 404:
-            raise self._error(response)
-
-    async def _send(self, method: str, path: str, body: bytes | None = None) -> httpx2.Response:
-        url = _endpoint(self.base_url, path)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        try:
-            async with asyncio.timeout(self.timeout_seconds):
-                return await self._http.request(method, url, content=body, headers=headers)
-        except (TimeoutError, httpx2.TimeoutException):
-            raise TimeoutExceededError(
-                f"no answer from {url} within {self.timeout_seconds:g} s; raise timeout_seconds if the server is slow"
-            ) from None
-        except httpx2.DecodingError as error:
-            raise MalformedReplyError(f"{url} sent a body that cannot be decoded: {error}") from None
-        except httpx2.RequestError as error:
-            cause = self._key.quote(str(error)) or type(error).__name__
-            raise UnreachableError(f"no connection to {url}, or it broke ({cause}): is the server running?") from error
-
-    def _error(self, response: httpx2.Response) -> ClientError:
-        return error_for_status(response, self._key.quote, self._advice(response.status_code))
-
-    def _advice(self, status: int) -> str:
-        if status in (401, 403) and not self._key:
-            return f" (no API key was sent: the environment variable {self.api_key_env} is not set)"
-        if status == 404 and "/v1" not in self.base_url:
-            return f" (base_url has no /v1; most servers answer at {self.base_url.rstrip('/')}/v1)"
-        return ""
-
-
-def _require_usable_url(base_url: str) -> None:
-    example = "write for example http://127.0.0.1:8000/v1"
-    try:
-        url = httpx2.URL(base_url)
-    except httpx2.InvalidURL as error:
-        raise InputError(f"base_url is not a URL ({error}); {example}") from None
-    if url.userinfo:
-        raise InputError("base_url holds a user name or password; put the secret into the variable of api_key_env")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InputError(f"base_url {base_url!r} is not an http or https address; {example}")
-
-
-def _endpoint(base_url: str, path: str) -> httpx2.URL:
-    """`base_url` with the path appended; a query, as in ?api-version=..., stays."""
-    url = httpx2.URL(base_url)
-    return url.copy_with(path=f"{url.path.rstrip('/')}/{path}")
+            raise self._http.error(response)
 
 
 def _names_one_of(model: str, listed: list[str]) -> bool:
-    """Ollama lists `name` as `name:latest` and Gemini as `models/name`; both answer to the bare name."""
-    return not {model, f"{model}:latest", f"models/{model}"}.isdisjoint(listed)
+    """Ollama lists `name` as `name:latest`, Gemini as `models/name`; both answer to the bare name. Of a model that lies
+    in a folder no list needs to know: `transformers serve` lists what it downloaded."""
+    return Path(model).is_absolute() or not {model, f"{model}:latest", f"models/{model}"}.isdisjoint(listed)

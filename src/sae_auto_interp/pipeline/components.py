@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, create_model
-
 from sae_auto_interp.config import ClientConfig, ComponentConfig, RunConfig
-from sae_auto_interp.errors import ConfigError, UnknownNameError
+from sae_auto_interp.errors import ConfigError
+from sae_auto_interp.pipeline.providers import build_provider
+from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
 from sae_auto_interp.types import Failure, Request, Response, ShownExample, Usage, Verdict
@@ -95,43 +96,22 @@ def _check_evidence(explainer: ComponentConfig, config: RunConfig) -> None:
                 raise ConfigError(f"explainers.{explainer.name} chooses by development examples; set features.{name}")
 
 
-def checked_settings(
-    component: type, settings: Mapping[str, Any], where: str, exclude: set[str] | None = None
-) -> dict[str, Any]:
-    """Settings converted to the types of a dataclass's fields."""
-    hints = get_type_hints(component)
-    fields = {
-        f.name: (hints[f.name], ...)
-        for f in dataclasses.fields(component)
-        if f.init and f.name not in (exclude or set())
-    }
-    for name in settings:
-        if name not in fields:
-            raise UnknownNameError(f"setting of {where}", name, fields)
-    chosen: dict[str, Any] = {name: fields[name] for name in settings}
-    model = create_model("Settings", __config__=ConfigDict(arbitrary_types_allowed=True), **chosen)
-    try:
-        return {name: getattr(model.model_validate(dict(settings)), name) for name in settings}
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{where}.{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from error
+async def open_client(config: ClientConfig, memory: Path | None = None) -> tuple[Client, str]:
+    """The endpoint's client with its wrappers, composed here and nowhere else, and what it can do in one line.
 
-
-async def open_client(config: ClientConfig) -> Client:
-    """The endpoint's client with its wrappers, composed here and nowhere else; raises when it cannot be reached.
-
-    The retry is outermost: a request that waits to be asked again holds no place in the limit.
+    The retry is outermost: a request that waits to be asked again holds no place in the limit. Raises when the endpoint
+    cannot be reached.
     """
-    from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
+    from sae_auto_interp.clients import LimitedClient, RetryingClient
 
-    http = OpenAIClient(
-        base_url=config.base_url,
-        model=config.model,
-        api_key_env=config.api_key_env,
-        timeout_seconds=config.timeout_seconds,
-    )
-    await http.check()
-    return RetryingClient(LimitedClient(http, max_concurrency=config.max_concurrency), attempts=config.attempts)
+    provider = build_provider(config)
+    try:
+        abilities = await provider.prepare(memory)
+    except BaseException:
+        await provider.close()
+        raise
+    limited = LimitedClient(provider, max_concurrency=config.max_concurrency)
+    return RetryingClient(limited, attempts=config.attempts), abilities
 
 
 def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any], dict[str, type]]:

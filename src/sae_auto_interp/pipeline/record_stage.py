@@ -7,8 +7,8 @@ import numpy as np
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
-from sae_auto_interp.pipeline.components import checked_settings
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.seeds import derived_rng

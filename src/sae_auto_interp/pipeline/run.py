@@ -34,7 +34,7 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     directory = RunDirectory(root)
     directory.claim(config)
     with ResultStore.open(directory.results) as store:
-        client = await _client(config, until)
+        client = await _client(config, directory, store, progress, until)
         try:
             directory.save_config(config)
             await _stages(config, directory, store, client, progress, until)
@@ -70,9 +70,17 @@ async def _stages(
         await run_score_stage(config, store, client, features, progress)
 
 
-async def _client(config: RunConfig, until: Stage) -> Client | None:
+async def _client(
+    config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress, until: Stage
+) -> Client | None:
+    """The run's client, when something is to be asked; what it can do is said and kept."""
     needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
-    return await open_client(config.client) if config.client is not None and needed and until != "cache" else None
+    if config.client is None or not needed or until == "cache":
+        return None
+    client, abilities = await open_client(config.client, directory.clients)
+    progress.note(f"{client.model}: {abilities}")
+    store.set_info("client_capabilities", abilities)
+    return client
 
 
 def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:

@@ -1,7 +1,7 @@
 """The run directory: where each file lies, and the refusal to mix two configurations in one.
 
     config.yaml  manifest.json  revisions.json  tokens.safetensors  data.json  preflight.json
-    features/<module>/...  results.sqlite  report/
+    clients/...  features/<module>/...  results.sqlite  report/
 
 The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
 Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
@@ -70,6 +70,11 @@ class RunDirectory:
     def preflight(self) -> Path:
         """What the check of the autoencoders found, before anything was cached."""
         return self.root / "preflight.json"
+
+    @property
+    def clients(self) -> Path:
+        """What clients remember: what an endpoint can do, which batches it has."""
+        return self.root / "clients"
 
     @property
     def features(self) -> Path:
