@@ -270,6 +270,8 @@ class RunConfig(_Section):
     explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
     scorers: tuple[ComponentConfig, ...] = (ComponentConfig(name="detection"), ComponentConfig(name="fuzzing"))
     client: ClientConfig | None = None
+    prompt_reader: ClientConfig | None = None
+    """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""
     seed: int = Field(default=0, ge=0)
 
     @field_validator("autoencoders", "explainers", "scorers", mode="before")
@@ -381,7 +383,7 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
+        "prompt_reader": ClientConfig, "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     model = MadeCoderConfig if "made" in location else model

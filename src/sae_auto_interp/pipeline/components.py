@@ -9,15 +9,26 @@ from sae_auto_interp.config import ClientConfig, ComponentConfig, RunConfig
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.providers import build_provider
 from sae_auto_interp.pipeline.settings import checked_settings
-from sae_auto_interp.protocols import Client, Judge
+from sae_auto_interp.protocols import ActivationReader, Client, Judge, PromptReader
 from sae_auto_interp.registry import load_component
-from sae_auto_interp.types import Failure, Request, Response, ShownExample, Usage, Verdict
+from sae_auto_interp.types import (
+    Failure,
+    FeatureId,
+    PromptLogprobs,
+    PromptRequest,
+    Request,
+    Response,
+    ShownExample,
+    TextActivations,
+    Usage,
+    Verdict,
+)
 
-COLLABORATORS = (Client, Judge)
+COLLABORATORS = (Client, Judge, PromptReader, ActivationReader)
 
 
 class _Placeholder:
-    """Stands for a client or a judge where a component is only made to see whether it can be; answers nothing."""
+    """Stands for any collaborator where a component is only made to see whether it can be; answers nothing."""
 
     name = model = "placeholder"
 
@@ -27,6 +38,12 @@ class _Placeholder:
     async def judge(
         self, explanation: str, examples: Sequence[ShownExample], task: str
     ) -> tuple[list[Verdict | Failure], Usage]:
+        raise AssertionError("a placeholder was asked")
+
+    async def read(self, request: PromptRequest) -> PromptLogprobs:
+        raise AssertionError("a placeholder was asked")
+
+    async def activations(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
         raise AssertionError("a placeholder was asked")
 
     async def close(self) -> None:
@@ -73,6 +90,8 @@ def check_components(config: RunConfig) -> None:
             wanted = collaborators_of(folder, component)
             if Client in wanted and config.client is None:
                 raise _needs_model(folder, component)
+            if PromptReader in wanted and config.prompt_reader is None and config.client is None:
+                raise _needs_reader(folder, component)
             if ":" not in component.name:  # code from outside may do anything when it is made
                 build_component(folder, component, dict.fromkeys(COLLABORATORS, _Placeholder()))
     names = [explainer_name(explainer) for explainer in config.explainers]
@@ -125,4 +144,11 @@ def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any]
 def _needs_model(folder: str, config: ComponentConfig) -> ConfigError:
     return ConfigError(
         f"{folder}.{config.name} needs a language model; give a client section, or --base-url and --model"
+    )
+
+
+def _needs_reader(folder: str, config: ComponentConfig) -> ConfigError:
+    return ConfigError(
+        f"{folder}.{config.name} needs a model that rates the tokens of a given text (prompt log-probabilities); "
+        "give a section prompt_reader, or a client that does so"
     )

@@ -1,8 +1,9 @@
 """The driver: the stages in order, on one run directory, under one writer."""
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sae_auto_interp import __version__
 from sae_auto_interp.config import RunConfig
@@ -11,6 +12,7 @@ from sae_auto_interp.pipeline.cache_stage import run_cache_stage
 from sae_auto_interp.pipeline.components import check_components, explainer_name, open_client
 from sae_auto_interp.pipeline.explain_stage import run_explain_stage
 from sae_auto_interp.pipeline.interrupts import immediate_interrupts
+from sae_auto_interp.pipeline.model_readers import asks_client, model_readers
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import feature_config, run_record_stage
@@ -36,8 +38,9 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     with ResultStore.open(directory.results) as store:
         client = await _client(config, directory, store, progress, until)
         try:
-            directory.save_config(config)
-            await _stages(config, directory, store, client, progress, until)
+            async with model_readers(config, directory, client, is_scoring=until == "score") as collaborators:
+                directory.save_config(config)
+                await _stages(config, directory, store, collaborators, progress, until)
         finally:
             if client is not None:
                 await client.close()
@@ -47,10 +50,11 @@ async def _stages(
     config: RunConfig,
     directory: RunDirectory,
     store: ResultStore,
-    client: Client | None,
+    collaborators: Mapping[type, Any],
     progress: StageProgress,
     until: Stage,
 ) -> None:
+    client: Client | None = collaborators[Client]
     _describe(config, directory, store, client)
     with immediate_interrupts():
         run_cache_stage(config, directory, progress)
@@ -67,7 +71,7 @@ async def _stages(
         )
     await run_explain_stage(config, store, client, features, progress)
     if until == "score":
-        await run_score_stage(config, store, client, features, progress)
+        await run_score_stage(config, store, collaborators, features, progress)
 
 
 async def _client(
@@ -75,6 +79,7 @@ async def _client(
 ) -> Client | None:
     """The run's client, when something is to be asked; what it can do is said and kept."""
     needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
+    needed = needed or asks_client(config)
     if config.client is None or not needed or until == "cache":
         return None
     client, abilities = await open_client(config.client, directory.clients)

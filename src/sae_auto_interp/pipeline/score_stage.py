@@ -5,8 +5,9 @@ seed alone, so that it is the same after any resume). What an explanation scores
 its own feature.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from sae_auto_interp.pipeline.explain_stage import explanation_id
 from sae_auto_interp.pipeline.units import claim_component, open_failure, store_open_failure
 from sae_auto_interp.pipeline.workers import for_each
 from sae_auto_interp.prompts import prompts_digest
-from sae_auto_interp.protocols import Client, Judge, Progress, Scorer
+from sae_auto_interp.protocols import Judge, Progress, Scorer
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Explanation, FeatureId, Usage
@@ -39,14 +40,26 @@ class _Job:
 
     @property
     def unit(self) -> str:
-        return f"{self.scorer.name}/{self.judge.name}/{self.explanation_id}"
+        return f"{self.scorer.name}/{self.judged_by}/{self.explanation_id}"
+
+    @property
+    def judged_by(self) -> str:
+        """Whose word the score is: the judge's, or of a scorer that asks none, the model's that it asks itself."""
+        return getattr(self.scorer, "judged_by", self.judge.name)
 
 
 async def run_score_stage(
-    config: RunConfig, store: ResultStore, client: Client | None, features: Sequence[FeatureId], progress: Progress
+    config: RunConfig,
+    store: ResultStore,
+    collaborators: Mapping[type, Any],
+    features: Sequence[FeatureId],
+    progress: Progress,
 ) -> None:
-    """Score what is not scored yet; explanations that failed are not scored."""
-    jobs = _jobs(config, store, client, features)
+    """Score what is not scored yet; explanations that failed are not scored.
+
+    `collaborators` is {protocol: what has it}: the client, and what else the scorers are to be given.
+    """
+    jobs = _jobs(config, store, collaborators, features)
     finished = store.finished_units(STAGE)
     open_jobs = [job for job in jobs if job.unit not in finished]
     progress.start(STAGE, len(jobs), len(jobs) - len(open_jobs), "scores")
@@ -69,7 +82,9 @@ def shuffled_partners(features: Sequence[FeatureId], seed: int) -> dict[FeatureI
     return partners
 
 
-def _jobs(config: RunConfig, store: ResultStore, client: Client | None, features: Sequence[FeatureId]) -> list[_Job]:
+def _jobs(
+    config: RunConfig, store: ResultStore, collaborators: Mapping[type, Any], features: Sequence[FeatureId]
+) -> list[_Job]:
     partners = shuffled_partners(features, config.seed)
     by_explainer: dict[str, dict[FeatureId, Explanation]] = {explainer_name(e): {} for e in config.explainers}
     for _, explanation in store.explanations():
@@ -78,9 +93,9 @@ def _jobs(config: RunConfig, store: ResultStore, client: Client | None, features
     jobs: list[_Job] = []
     for explainer in config.explainers:
         own = by_explainer[explainer_name(explainer)]
-        judge: Judge = build_component("judges", ComponentConfig(name=explainer.judge_name), {Client: client})
+        judge: Judge = build_component("judges", ComponentConfig(name=explainer.judge_name), collaborators)
         for scorer in config.scorers:
-            built = _scorer(scorer, judge, config, store)
+            built = _scorer(scorer, {**collaborators, Judge: judge}, config, store)
             jobs += [_Job(built, judge, explanation) for explanation in (*own.values(), *_controls(own, partners))]
     return jobs
 
@@ -94,10 +109,20 @@ def _controls(own: dict[FeatureId, Explanation], partners: dict[FeatureId, Featu
             yield replace(partner, feature=feature, explainer=name, usage=Usage())
 
 
-def _scorer(scorer: ComponentConfig, judge: Judge, config: RunConfig, store: ResultStore) -> Scorer:
-    prompts = prompts_digest("judges", scorer.name)
-    claim_component(store, f"scorer {scorer.name} with judge {judge.name}", [scorer.settings, prompts])
-    return build_component("scorers", seeded("scorers", scorer, config.seed), {Judge: judge})
+def _scorer(
+    scorer: ComponentConfig, collaborators: Mapping[type, Any], config: RunConfig, store: ResultStore
+) -> Scorer:
+    built: Scorer = build_component("scorers", seeded("scorers", scorer, config.seed), collaborators)
+    judged_by = getattr(built, "judged_by", collaborators[Judge].name)
+    settings = [scorer.settings, prompts_digest("judges", scorer.name), *_own_prompts(built)]
+    claim_component(store, f"scorer {scorer.name} with judge {judged_by}", settings)
+    return built
+
+
+def _own_prompts(scorer: Scorer) -> list[str]:
+    """Digests of the prompts that a scorer brings itself."""
+    names: tuple[str, ...] = getattr(scorer, "prompt_names", (scorer.name,))
+    return [digest for name in names if (digest := prompts_digest("scorers", name)) is not None]
 
 
 async def _score(job: _Job, store: ResultStore) -> bool:
@@ -113,5 +138,5 @@ async def _score(job: _Job, store: ResultStore) -> bool:
         store.clear_failures(job.unit)
         if job.explanation.explainer.startswith(CONTROL_PREFIX):
             store.add_explanation(job.explanation, job.explanation_id)
-        store.add_score(score, job.judge.name)
+        store.add_score(score, job.judged_by)
     return bool(score.failures)

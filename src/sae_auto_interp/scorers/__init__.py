@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sae_auto_interp.scorers.detection import DetectionScorer, RecallScorer
     from sae_auto_interp.scorers.fuzzing import FuzzingScorer
+    from sae_auto_interp.scorers.generation import GenerationScorer
     from sae_auto_interp.scorers.simulation import SimulationScorer
     from sae_auto_interp.scorers.simulation_all_at_once import AllAtOnceSimulationScorer
     from sae_auto_interp.scorers.simulation_token_by_token import TokenByTokenSimulationScorer
@@ -14,6 +15,7 @@ __all__ = [
     "AllAtOnceSimulationScorer",
     "DetectionScorer",
     "FuzzingScorer",
+    "GenerationScorer",
     "RecallScorer",
     "SimulationScorer",
     "SurprisalScorer",
@@ -24,6 +26,7 @@ _HOMES = {
     "AllAtOnceSimulationScorer": "simulation_all_at_once",
     "DetectionScorer": "detection",
     "FuzzingScorer": "fuzzing",
+    "GenerationScorer": "generation",
     "RecallScorer": "detection",
     "SimulationScorer": "simulation",
     "SurprisalScorer": "surprisal",
