@@ -4,16 +4,16 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.attach import attach, attached_coder
 from sae_auto_interp.data.layout import RowFiller, RowLayout
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.features import CacheOptions, FeatureCache, FeatureDataset
+from sae_auto_interp.features.code_stream import CodeStream
 from sae_auto_interp.pipeline.subject_reader import SubjectReader
 from sae_auto_interp.pipeline.text_activations import ROWS_PER_PASS, SubjectTexts
 from sae_auto_interp.types import FeatureId, TextActivations, TokenRows
@@ -40,44 +40,42 @@ def texts(layout: RowLayout = LAYOUT, **settings: Any) -> SubjectTexts:
 
 @cache
 def firing() -> tuple[FeatureId, ...]:
-    """Two features that fire somewhere in the texts."""
-    reader = texts()
-    every = (FeatureId(PATH, i) for i in range(stored_coder("openai").width))
-    return tuple(islice((f for f in every if any(found.activations.any() for found in reader.read(TEXTS, f))), 2))
+    """The two features that fire most often in the texts."""
+    stream = CodeStream(wrapped_model(), {PATH: attached_coder(attached()[PATH])}, {}, "hooks")
+    (found,) = stream.begin(rows(), 0, rows().n_rows).entries()
+    counts = np.bincount(found.features)
+    return tuple(FeatureId(PATH, int(i)) for i in np.argsort(-counts, kind="stable")[:2])
+
+
+@cache
+def rows() -> TokenRows:
+    """The texts that are not empty."""
+    filler = RowFiller(LAYOUT, wrapped_model().tokenizer)
+    made = [filler.row(filler.ids_of(text)[:64], i) for i, text in enumerate(filter(None, TEXTS))]
+    return TokenRows(np.stack([row.tokens for row in made]), np.stack([row.documents for row in made]), tuple("abcd"))
 
 
 @pytest.mark.parametrize("max_norm_multiple", [None, 1.05])
 def test_activations_are_those_of_the_cache(tmp_path: Any, max_norm_multiple: float | None) -> None:
     """The same texts as rows of a cache: the same entries, to the precision of its type."""
     wrapped, coders = wrapped_model(), attached()
-    filler = RowFiller(LAYOUT, wrapped.tokenizer)
-    rows = [filler.row(filler.ids_of(text)[:64], i) for i, text in enumerate(TEXTS) if text]
-    token_rows = TokenRows(
-        np.stack([row.tokens for row in rows]), np.stack([row.documents for row in rows]), tuple("abcde")
-    )
     options = CacheOptions(activation_dtype="float32", max_norm_multiple=max_norm_multiple)
     feature_cache = FeatureCache(wrapped, coders, options=options)
-    feature_cache.run(tokens=token_rows)
+    feature_cache.run(tokens=rows())
     manifests = feature_cache.save_splits(1, tmp_path)
     dataset = FeatureDataset(tmp_path)
     mask = manifests[PATH].norm_mask
     reader = SubjectTexts(wrapped, coders, LAYOUT, {} if mask is None else {PATH: mask})
     assert (mask is not None and mask.n_positions > 0) == (max_norm_multiple is not None)
-    n_compared = 0
-    for index in range(stored_coder("openai").width):
-        entries = dataset.readers[PATH].entries(index)
-        if len(entries.locations) < 3:
-            continue
-        found = [t for t, text in zip(reader.read(TEXTS, FeatureId(PATH, index)), TEXTS, strict=True) if text]
-        dense = np.zeros(token_rows.tokens.shape, np.float32)
+    for feature in firing():
+        entries = dataset.readers[PATH].entries(feature.index)
+        assert len(entries.locations) > 2
+        dense = np.zeros(rows().tokens.shape, np.float32)
         dense.reshape(-1)[entries.locations] = entries.activations
+        found = [t for t, text in zip(reader.read(TEXTS, feature), TEXTS, strict=True) if text]
         for row, each in zip(dense, found, strict=True):
             assert each.activations == pytest.approx(row[: len(each.activations)], rel=1e-4, abs=1e-5)
             assert not row[len(each.activations) :].any()
-        n_compared += 1
-        if n_compared == 5:
-            break
-    assert n_compared == 5
 
 
 def test_strings_are_those_of_the_text_and_of_a_long_one_its_beginning() -> None:
