@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sae_auto_interp.errors import ClientError
@@ -42,20 +43,33 @@ class PlacedReader:
 
 @dataclass(frozen=True)
 class WordReader:
-    """Each word's log-probability is a function of the text before it and the word."""
+    """Each word's log-probability is a function of the text before it and the word, and so are its alternatives."""
 
     logprob: Callable[[str, str], float]
+    alternatives: Callable[[str, str], Mapping[str, float]] = lambda before, word: {}
     model: str = "words"
     latency_seconds: float = 0.0
 
     async def read(self, request: PromptRequest) -> PromptLogprobs:
         await asyncio.sleep(self.latency_seconds)
         found = [(m[0], request.text[: m.start()]) for m in WORDS.finditer(request.text)]
-        tokens = tuple(TokenLogprob(word, self.logprob(before, word) if before else math.nan) for word, before in found)
+        tokens = tuple(
+            TokenLogprob(word, self.logprob(before, word) if before else math.nan, self.alternatives(before, word))
+            for word, before in found
+        )
         return PromptLogprobs(tokens, Usage(len(tokens), 0, 1), self.model)
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+@cache
+def _strings() -> list[str]:
+    """Every token of the embedded model as a text."""
+    from tests.pipeline.embedded import wrapped_model
+
+    tokenizer = wrapped_model().tokenizer
+    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
 
 
 class EmbeddedReader:
@@ -77,7 +91,7 @@ class EmbeddedReader:
             for place, logprobs in enumerate(self._logprobs(ids[first : begin + step]), first + 1):
                 if max(1, begin) <= place < min(begin + step, len(ids)):
                     values, indices = logprobs.topk(min(max(1, request.top_logprobs), len(logprobs)))
-                    listed = zip(tokenizer.batch_decode(indices[:, None]), values.tolist(), strict=True)
+                    listed = zip((_strings()[i] for i in indices.tolist()), values.tolist(), strict=True)
                     text = request.text[slice(*offsets[place])]
                     tokens.append(TokenLogprob(text, float(logprobs[ids[place]]), dict(listed)))
         return PromptLogprobs(tuple(tokens), Usage(len(ids), 0, 1), self.model)
