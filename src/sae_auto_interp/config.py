@@ -65,12 +65,17 @@ class ComponentConfig(_Section):
 class ExplainerConfig(ComponentConfig):
     """An explainer, and who judges its explanations."""
 
-    judge: str | None = None
-    """`lexical` or `llm`; None: `lexical` for the lexical explainer, `llm` for all others."""
+    judge: ComponentConfig | None = None
+    """A name, or {name: llm, top_logprobs: 20}; None: `lexical` for the lexical explainer, `llm` for all others. A
+    scorer with a judge of its own, {name: detection, judge: ...}, asks that one instead."""
+
+    @property
+    def judge_config(self) -> ComponentConfig:
+        return self.judge or ComponentConfig(name="lexical" if self.name == "lexical" else "llm")
 
     @property
     def judge_name(self) -> str:
-        return self.judge or ("lexical" if self.name == "lexical" else "llm")
+        return self.judge_config.name
 
 
 class AutoencoderConfig(_Section):
@@ -269,6 +274,8 @@ class RunConfig(_Section):
     features: FeaturesConfig = FeaturesConfig()
     explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
     scorers: tuple[ComponentConfig, ...] = (ComponentConfig(name="detection"), ComponentConfig(name="fuzzing"))
+    n_shuffled: int | None = Field(default=None, ge=0)
+    """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
     client: ClientConfig | None = None
     prompt_reader: ClientConfig | None = None
     """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""

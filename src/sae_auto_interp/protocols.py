@@ -83,6 +83,8 @@ class Embedder(Protocol):
         """One row per text, in order, each of length one; raises `ClientError` subclasses only."""
         ...
 
+    async def close(self) -> None: ...
+
 
 @runtime_checkable
 class ActivationReader(Protocol):
@@ -112,7 +114,26 @@ class Judge(Protocol):
     async def judge(
         self, explanation: str, examples: Sequence[ShownExample], task: str
     ) -> tuple[list[Verdict | Failure], Usage]:
-        """One verdict per example, in order. `task` is `detection` or `fuzzing`."""
+        """One verdict per example, in order. `task` says what is asked, e.g. `detection` or `fuzzing`; a judge that is
+        no language model can go by whether the examples are marked."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A judge that compares examples with each other; other judges are asked about each example alone instead."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def choose(
+        self, explanation: str | None, examples: Sequence[ShownExample], task: str
+    ) -> tuple[Sequence[float] | Failure, Usage]:
+        """How strongly each example is the one that `task` asks for: the largest is chosen, ties are drawn.
+
+        `intruder`: the one that does not belong with the others (there is no explanation); `intruder_explained`: the
+        one that the explanation does not fit; `discrimination`: the one that it fits best.
+        """
         ...
 
 
@@ -162,6 +183,6 @@ class Progress(Protocol):
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None: ...
 
-    def advance(self, n: int = 1, failed: int = 0) -> None: ...
+    def advance(self, n: int = 1) -> None: ...
 
     def finish(self) -> None: ...

@@ -157,6 +157,8 @@ class CacheManifest:
     norm_mask: NormMask | None = None
     autoencoder_source: str = ""
     """Address on the hub, with the commit, that the weights came from; empty for local files."""
+    model_source: str = ""
+    """The same of the subject model."""
 
     @property
     def n_positions(self) -> int:
@@ -206,6 +208,11 @@ class FeatureStats:
     max_activation: float
     mean_activation: float
     """Mean over the activations above zero."""
+    n_near_duplicates: int = 0
+    """Active windows left out of the examples because a stronger one has nearly the same text."""
+    quantile_edges: tuple[float, ...] = ()
+    """Between the equal-count bins of the other active windows: their highest maximum, that of each next bin, their
+    lowest."""
 
     @property
     def density(self) -> float:
@@ -229,7 +236,10 @@ class Example:
     quantile: int | None = None
     """Equal-count bin of the window's maximum; 0 is the highest."""
     neighbour: FeatureId | None = None
+    """Which feature fires in a window of source `neighbour`."""
     distance: float | None = None
+    """Of the neighbour (1 - cosine, 1 - Jaccard index or -PMI), or of the text that a `similar` window is like (1 -
+    cosine)."""
 
     @property
     def text(self) -> str:
@@ -263,6 +273,17 @@ class TokenLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """A record has fewer examples of a kind than were asked for: all that there were."""
+
+    pool: str
+    """What they are for, e.g. `train` or `non-activating for scoring`."""
+    source: ExampleSource
+    wanted: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureRecord:
     """All the evidence about one feature; complete when built, and it holds no explanation.
 
@@ -279,6 +300,8 @@ class FeatureRecord:
     """For choosing among explanations and for revising them; empty unless asked for."""
     logits: TokenLogits | None = None
     """What the feature writes to the model's output, where the subject model was at hand."""
+    shortages: tuple[Shortage, ...] = ()
+    """Of what there was less than asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,14 +343,6 @@ class Verdict:
 
     matches: bool
     probability: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A judge's answer where it had to pick one of several shown examples."""
-
-    index: int
-    """Place of the chosen example among those shown, from 0."""
 
 
 @dataclass(frozen=True, slots=True)

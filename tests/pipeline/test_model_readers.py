@@ -13,7 +13,7 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, RefusedRequestError
 from sae_auto_interp.metrics import auroc, simulation_metrics, tpr
 from sae_auto_interp.pipeline import model_readers, run
-from sae_auto_interp.pipeline.components import check_components
+from sae_auto_interp.pipeline.components import asks_language_model, check_components
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -150,9 +150,9 @@ def test_only_what_is_asked_for_is_opened(opened: dict[str, Any], tmp_path: Path
         async with model_readers.model_readers(chosen, RunDirectory(tmp_path), None, is_scoring=True) as found:
             return {protocol.__name__ for protocol in found}
 
-    assert asyncio.run(readers(scorers=["detection"])) == {"Client"}
-    assert asyncio.run(readers(scorers=["detection", "generation"])) == {"Client", "ActivationReader"}
-    assert [model_readers.asks_client(config(scorers=[s])) for s in ("detection", "generation", "surprisal")] == [
+    assert asyncio.run(readers(scorers=["detection"])) == set()
+    assert asyncio.run(readers(scorers=["detection", "generation"])) == {"ActivationReader"}
+    assert [asks_language_model(config(scorers=[s])) for s in ("detection", "generation", "surprisal")] == [
         False, True, False,
     ]  # fmt: skip
-    assert model_readers.asks_client(config(scorers=["surprisal"], prompt_reader=None))
+    assert asks_language_model(config(scorers=["surprisal"], prompt_reader=None))

@@ -63,8 +63,8 @@ def test_settings_are_converted_and_checked() -> None:
 
 
 def test_collaborators_are_no_settings() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown setting of scorers\.detection 'judge'"):
-        build_component("scorers", ComponentConfig.model_validate({"name": "detection", "judge": "x"}), {})
+    with pytest.raises(UnknownNameError, match=r"unknown setting of judges\.llm 'client'"):
+        build_component("judges", ComponentConfig.model_validate({"name": "llm", "client": "x"}), {})
 
 
 def test_a_language_model_that_is_missing_is_noticed_before_any_work() -> None:

@@ -2,7 +2,7 @@
 
 `write_gguf` turns the Hugging Face directory of a GPT-2 model into one GGUF file; `serve_gguf` opens it with the
 in-process server of xllamacpp. Hugging Face keeps GPT-2's linear weights as Conv1D, [in, out]; GGUF wants
-[out, in], so they are transposed. The output layer is tied to the embedding: GGUF simply leaves it out.
+[out, in], so they are transposed. An output layer that is tied to the embedding is left out: GGUF reads it so.
 """
 
 import json
@@ -53,7 +53,7 @@ def write_gguf(source: Path, target: Path, name: str) -> None:
     writer = gguf.GGUFWriter(target, "gpt2")
     _add_architecture(writer, config, name)
     _add_tokenizer(writer, source, config)
-    _add_weights(writer, source, config["n_layer"])
+    _add_weights(writer, source, config)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -61,7 +61,7 @@ def write_gguf(source: Path, target: Path, name: str) -> None:
 
 
 @contextmanager
-def serve_gguf(path: Path, model: str) -> Generator[str]:
+def serve_gguf(path: Path, model: str, n_ctx: int = 128) -> Generator[str]:
     """Serve the file under the name `model` on a free loopback port; gives the address, without /v1."""
     llama: Any = xllamacpp  # a compiled module without type stubs
     params = llama.CommonParams()
@@ -69,7 +69,7 @@ def serve_gguf(path: Path, model: str) -> Generator[str]:
     params.model_alias = {model}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_ctx = 128
+    params.n_ctx = n_ctx
     params.n_parallel = 1
     params.n_gpu_layers = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
@@ -111,12 +111,17 @@ def _add_tokenizer(writer: gguf.GGUFWriter, source: Path, config: dict[str, Any]
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def _add_weights(writer: gguf.GGUFWriter, source: Path, n_layers: int) -> None:
+def _add_weights(writer: gguf.GGUFWriter, source: Path, config: dict[str, Any]) -> None:
     weights = load_file(source / "model.safetensors")
+    n_layers, is_tied = config["n_layer"], config["tie_word_embeddings"]
     names = {f"transformer.{ours}": theirs for ours, theirs in WHOLE_MODEL_TENSORS.items()}
     for layer in range(n_layers):
         names |= {f"transformer.h.{layer}.{ours}": f"blk.{layer}.{theirs}" for ours, theirs in LAYER_TENSORS.items()}
-    assert set(weights) - {"lm_head.weight"} == set(names), set(weights) ^ set(names)
+    if is_tied:
+        weights.pop("lm_head.weight", None)
+    else:
+        names["lm_head.weight"] = "output.weight"
+    assert set(weights) == set(names), set(weights) ^ set(names)
     for ours, theirs in names.items():
         is_conv1d = ".c_" in ours and ours.endswith(".weight")
         tensor = weights[ours].astype("float32")

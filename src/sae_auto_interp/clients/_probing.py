@@ -35,6 +35,8 @@ _SERIES = "1, 2, 3, 4, 5, 6, 7, 8,"
 _ROOM = 100
 """Tokens for a short answer: a schema allows white space, which small models like."""
 _ROOM_TO_THINK = 4000
+_WAITS_SECONDS = (1.0, 5.0)
+"""Before the second and the third attempt."""
 _TOP_LOGPROBS = (20, 5, 1)
 """How many alternatives are asked for; OpenAI gives 20, some of its models and others 5."""
 
@@ -136,7 +138,7 @@ class Prober:
             return None
 
     async def _patiently(self, path: str, body: Mapping[str, object]) -> JsonObject:
-        for seconds in (1.0, 5.0):
+        for seconds in _WAITS_SECONDS:
             try:
                 return await self.post(path, body)
             except ClientError as error:

@@ -8,6 +8,7 @@ A record is made in two steps: its windows are selected (`selection`), then thei
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from sae_auto_interp.cache.opening import check_tokens
@@ -21,11 +22,13 @@ from sae_auto_interp.features.constructors import (
 from sae_auto_interp.features.dataset import FeatureDataset
 from sae_auto_interp.features.examples import record_of
 from sae_auto_interp.features.grid import WindowGrid
+from sae_auto_interp.features.hard_negatives import NearFeature
+from sae_auto_interp.features.neighbours import Neighbours
 from sae_auto_interp.features.prefetch import selected_ahead
 from sae_auto_interp.features.selection import Selection, select_windows
 from sae_auto_interp.features.token_input import cached_rows, token_rows, without_positions
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.types import Failure, FeatureEntries, FeatureId, FeatureRecord
+from sae_auto_interp.types import Failure, FeatureEntries, FeatureId, FeatureRecord, TokenRows
 
 Constructor = Callable[[FeatureEntries, WindowGrid], ActiveWindows]
 
@@ -41,8 +44,9 @@ class FeatureLoader:
     `tokens` are the rows that were cached (`TokenRows`, or an array of ids); rows beyond those, which `n_tokens` left
     out of the cache, are ignored. `constructor` turns a feature's activations into active windows; None takes the one
     that `cfg.windows` names. Strings come from `vocabulary`, else from the one saved with the cache; without either
-    they are "<token 17>". Raises `InputError` for tokens that cannot be those of the cache, and `ConfigError` when
-    `constructor` contradicts `cfg.windows`.
+    they are "<token 17>". `neighbours` (of each module) are those in whose windows non-activating examples of kind
+    `neighbour` are sought. Raises `InputError` for tokens that cannot be those of the cache, and `ConfigError` when
+    `constructor` contradicts `cfg.windows`, or neighbours are needed and not given.
     """
 
     def __init__(
@@ -52,12 +56,21 @@ class FeatureLoader:
         constructor: Constructor | None = None,
         *,
         vocabulary: Vocabulary | None = None,
+        neighbours: Iterable[Neighbours] | None = None,
     ) -> None:
         self.dataset = dataset
         self.cfg = dataset.cfg
+        if neighbours is None and self.cfg.asks_for("neighbour"):
+            raise ConfigError(
+                "windows of kind `neighbour` are asked for, but FeatureLoader was not given neighbours; pass "
+                "neighbours=[...], e.g. what `load_neighbours` reads, or []"
+            )
+        self.distances: dict[FeatureId, list[tuple[FeatureId, float]]] = {}
+        for found in neighbours or ():
+            self.distances |= found.distances()
         rows = cached_rows(token_rows(tokens), {path: reader.manifest for path, reader in dataset.readers.items()})
         check_tokens(dataset.readers, rows)
-        self.grid = WindowGrid.over(rows, self.cfg.window)
+        self.grid = self._grid_over(rows)
         self._grids: dict[str, WindowGrid] = {}
         self.failures: dict[FeatureId, Failure] = {}
         self.constructor = _constructor(constructor, self.cfg.windows)
@@ -97,15 +110,27 @@ class FeatureLoader:
         """The windows of one feature's record, without their text."""
         entries = self.dataset.entries(feature)
         grid = self.grid_of(feature.module_path)
-        return select_windows(entries, self.constructor(entries, grid), grid, self.cfg)
+        return select_windows(entries, self.constructor(entries, grid), grid, self.cfg, partial(self._near, feature))
 
     def grid_of(self, module_path: str) -> WindowGrid:
         """The windows of a module: those of all, but for positions that its norm mask left unread."""
         if module_path not in self._grids:
             masked = self.dataset.masked_positions(module_path)
             rows = without_positions(self.grid.rows, masked)
-            self._grids[module_path] = WindowGrid.over(rows, self.cfg.window) if len(masked) else self.grid
+            self._grids[module_path] = self._grid_over(rows) if len(masked) else self.grid
         return self._grids[module_path]
+
+    def _grid_over(self, rows: TokenRows) -> WindowGrid:
+        return WindowGrid.over(rows, self.cfg.window, self.cfg.near_duplicate_tokens)
+
+    def _near(self, feature: FeatureId) -> list[NearFeature]:
+        """A feature's neighbours, and the windows in which they fire."""
+        grid = self.grid_of(feature.module_path)
+        near: list[NearFeature] = []
+        for other, distance in self.distances.get(feature, [])[: self.cfg.n_neighbours]:
+            windows = max_activation_pooling_sampler(self.dataset.entries(other), grid)
+            near.append(NearFeature(other, distance, grid.windows_of(windows.starts)))
+        return near
 
     def _finished_each(
         self, selections: Generator[Selection | Failure, None, None]

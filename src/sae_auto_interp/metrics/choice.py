@@ -8,6 +8,7 @@ guessing, a Poisson-binomial where trials offered different numbers of examples 
 295), the binomial where they did not.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,8 @@ def choice_chance(score: Score) -> Estimate:
     n_failed = len(score.choices) - len(made)
     if not made:
         return Estimate(None, None, None, DEFAULT_LEVEL, "exact", 0, n_failed, _NO_CHOICE)
-    return Estimate(float(_chances(made).mean()), None, None, DEFAULT_LEVEL, "exact", len(made), n_failed)
+    chance = math.fsum(_chances(made)) / len(made)  # of equal numbers exactly that number, as a plain sum is not
+    return Estimate(chance, None, None, DEFAULT_LEVEL, "exact", len(made), n_failed)
 
 
 def choice_skill(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:

@@ -1,4 +1,4 @@
-"""What scorers are given beside a judge: the client itself, a model that rates given texts, the subject model.
+"""What scorers are given beside judge and client: a model that rates given texts, and the subject model.
 
 Only what the run's scorers ask for is opened. Whether a model rates given texts is tried with a short one before any
 work is done: many servers answer everything but this.
@@ -7,7 +7,7 @@ work is done: many servers answer everything but this.
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import ClientError, ConfigError
@@ -17,25 +17,21 @@ from sae_auto_interp.pipeline.subject_reader import SubjectReader, subject_texts
 from sae_auto_interp.protocols import ActivationReader, Client, PromptReader
 from sae_auto_interp.types import PromptRequest
 
+Readers: TypeAlias = Mapping[type, Any]
+"""{protocol: what has it}."""
 TRIED = PromptRequest("One, two, three", top_logprobs=2)
-
-
-def asks_client(config: RunConfig) -> bool:
-    """Whether some scorer asks the client by itself, not through a judge."""
-    wanted = _wanted(config)
-    return bool(wanted.get(Client) or (wanted.get(PromptReader) and config.prompt_reader is None))
 
 
 @asynccontextmanager
 async def model_readers(
     config: RunConfig, directory: RunDirectory, client: Client | None, *, is_scoring: bool
-) -> AsyncGenerator[Mapping[type, Any]]:
-    """{protocol: collaborator} for the run's scorers, the client among them; nothing is opened unless it `is_scoring`.
+) -> AsyncGenerator[Readers]:
+    """What the run's scorers ask for; nothing is opened unless it `is_scoring`.
 
     Raises `ConfigError` where a scorer needs given texts rated and the model does not do that.
     """
     wanted = _wanted(config) if is_scoring else {}
-    found: dict[type, Any] = {Client: client}
+    found: dict[type, Any] = {}
     subject = SubjectReader(partial(subject_texts, config, directory))
     try:
         if wanted.get(ActivationReader):

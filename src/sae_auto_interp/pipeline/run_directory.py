@@ -201,6 +201,7 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
         exclude={
             "explainers",
             "scorers",
+            "n_shuffled",
             "client",
             "prompt_reader",
             "device",

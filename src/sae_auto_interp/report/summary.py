@@ -44,6 +44,8 @@ from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, Fea
 
 CONTROL_PREFIX = "shuffled:"
 LEXICAL = "lexical"
+HIDDEN_PREFIX = "hidden:"
+"""Of judges that are not told the explanation."""
 BASELINES = (LEXICAL, "no_op")
 HEADLINE_SCORERS = ("detection", "fuzzing")
 
@@ -134,8 +136,14 @@ def primary_variant(matched: list[Variant], explainers: list[str], order: Sequen
     own = [v for v in matched if v.explainer == explainer]
     if not own:
         return Variant(explainer, "", "")
-    judge = min({v.judge for v in own}, key=lambda name: (name == LEXICAL, name))
+    judge = min({v.judge for v in own}, key=_judge_order)
     return next(v for v in own if v.judge == judge)
+
+
+def _judge_order(judge: str) -> tuple[bool, bool, str]:
+    """Sort key: language models first, then other models, then what only guards against mistakes."""
+    is_baseline = judge == LEXICAL or judge.startswith(HIDDEN_PREFIX)
+    return is_baseline, not judge.startswith("llm:"), judge
 
 
 def run_order(info: Mapping[str, str]) -> list[str]:

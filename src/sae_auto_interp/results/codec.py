@@ -24,6 +24,7 @@ from sae_auto_interp.types import (
     FeatureStats,
     NonActivating,
     Score,
+    Shortage,
     SimulationTrial,
     TokenLogits,
     Trial,
@@ -47,6 +48,7 @@ def encode_record(record: FeatureRecord) -> bytes:
             "dev": [_example_to_json(e) for e in record.dev],
             "dev_negatives": [_example_to_json(e) for e in record.non_activating.dev],
             "logits": None if record.logits is None else asdict(record.logits),
+            "shortages": [asdict(shortage) for shortage in record.shortages],
         }
     )
 
@@ -56,7 +58,7 @@ def decode_record(content: bytes) -> FeatureRecord:
     fields = _decompressed(content)
     return FeatureRecord(
         feature=FeatureId.parse(fields["feature"]),
-        stats=FeatureStats(**fields["stats"]),
+        stats=_stats(fields["stats"]),
         train=_examples(fields, "train"),
         test=_examples(fields, "test"),
         non_activating=NonActivating(
@@ -66,6 +68,7 @@ def decode_record(content: bytes) -> FeatureRecord:
         ),
         dev=_examples(fields, "dev"),
         logits=_logits(fields.get("logits")),
+        shortages=tuple(Shortage(**shortage) for shortage in fields.get("shortages", ())),
     )
 
 
@@ -133,14 +136,34 @@ def is_same(first: bytes, second: bytes) -> bool:
 
 
 def rounded(example: Example) -> Example:
-    """The example as it comes back from the store."""
+    """The example as it comes back from the store; one that never fires is already so."""
+    if not example.activations.any():
+        return example
     values = [_round(value) for value in example.activations.tolist()]
     return replace(example, activations=np.array(values, dtype=np.float32))
+
+
+def rounded_record(record: FeatureRecord) -> FeatureRecord:
+    """The record as it comes back from the store."""
+    pools = record.non_activating
+    return replace(
+        record,
+        train=tuple(map(rounded, record.train)),
+        test=tuple(map(rounded, record.test)),
+        dev=tuple(map(rounded, record.dev)),
+        non_activating=NonActivating(*(tuple(map(rounded, pool)) for pool in (pools.explain, pools.test, pools.dev))),
+    )
 
 
 def _examples(fields: Json, pool: str) -> tuple[Example, ...]:
     """A pool of examples; records written before there were development pools have none."""
     return tuple(_example_from_json(e) for e in fields.get(pool, ()))
+
+
+def _stats(fields: Json) -> FeatureStats:
+    """Older records know of no near-duplicates and edges."""
+    edges: tuple[float, ...] = tuple(fields.pop("quantile_edges", ()))
+    return FeatureStats(**fields, quantile_edges=edges)
 
 
 def _logits(fields: Json | None) -> TokenLogits | None:

@@ -149,6 +149,11 @@ class ResultStore:
         rows = self._query(query, feature.module_path, feature.index)
         return self._decode(codec.decode_record, rows[0][0]) if rows else None
 
+    def explanation(self, explanation_id: str) -> Explanation | None:
+        """One explanation, where there is one."""
+        rows = self._query("SELECT content FROM explanations WHERE explanation_id = ?", explanation_id)
+        return self._decode(codec.decode_explanation, rows[0][0]) if rows else None
+
     def explanations(self) -> list[tuple[str, Explanation]]:
         """(explanation id, explanation), ordered by id."""
         rows = self._query("SELECT explanation_id, content FROM explanations ORDER BY explanation_id")
