@@ -24,8 +24,9 @@ class Measure:
 
     @property
     def reads_explanation(self) -> bool:
-        """False of a scorer whose result is the same for every explanation: it needs no shuffled control."""
-        return bool(getattr(self.scorer, "reads_explanation", True))
+        """False where the result is the same for every explanation: then there is nothing to shuffle."""
+        parts = (self.scorer, getattr(self.scorer, "judge", None))
+        return all(getattr(part, "reads_explanation", True) for part in parts)
 
     def unit(self, explanation_id: str) -> str:
         return f"{self.scorer.name}/{self.judge_name}/{explanation_id}"
