@@ -288,6 +288,8 @@ class RunConfig(_Section):
     n_shuffled: int | None = Field(default=None, ge=0)
     """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
     client: ClientConfig | None = None
+    prompt_reader: ClientConfig | None = None
+    """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""
     seed: int = Field(default=0, ge=0)
     """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 
@@ -424,7 +426,7 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
+        "prompt_reader": ClientConfig, "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     model = MadeCoderConfig if "made" in location else model

@@ -20,6 +20,7 @@ from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
+from sae_auto_interp.pipeline.model_readers import Readers, model_readers
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import STAGE as RECORDS
@@ -55,16 +56,17 @@ async def run_pipeline(
     with ResultStore.open(directory.results) as store:
         client = await _client(config, directory, store, progress, until)
         try:
-            directory.save_config(config)
-            _describe(config, directory, store, client)
-            if retry_failed:
-                progress.note(f"{reopen_failed(store):,} failed units are tried again")
-            with immediate_interrupts():
-                _cache(config, directory, store, progress)
-                loader = None if until == "cache" else open_loader(config, directory)
-            if loader is not None:
-                async with kept_status(directory.progress, progress):
-                    await explain_and_score(config, loader, store, client, progress, until)
+            async with model_readers(config, directory, client, is_scoring=until == "score") as readers:
+                directory.save_config(config)
+                _describe(config, directory, store, client)
+                if retry_failed:
+                    progress.note(f"{reopen_failed(store):,} failed units are tried again")
+                with immediate_interrupts():
+                    _cache(config, directory, store, progress)
+                    loader = None if until == "cache" else open_loader(config, directory)
+                if loader is not None:
+                    async with kept_status(directory.progress, progress):
+                        await explain_and_score(config, loader, store, client, readers, progress, until)
         finally:
             if client is not None:
                 await client.close()
@@ -75,6 +77,7 @@ async def explain_and_score(
     loader: FeatureLoader,
     store: ResultStore,
     client: Client | None,
+    readers: Readers,
     progress: StageProgress,
     until: Stage = "score",
 ) -> None:
@@ -83,7 +86,7 @@ async def explain_and_score(
     Raises `RunDirectoryError` when no feature has enough examples, `RunInterruptedError` after ctrl-C or SIGTERM.
     """
     with draining_interrupts(progress.note) as stop:
-        run = _Run.of(config, loader, store, client, progress, until)
+        run = _Run.of(config, loader, store, client, readers, progress, until)
         flow = FeatureFlow(
             run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled
         )  # fmt: skip
@@ -115,7 +118,7 @@ class _Run:
 
     @classmethod
     def of(
-        cls, config: RunConfig, loader: FeatureLoader, store: ResultStore, client: Client | None,
+        cls, config: RunConfig, loader: FeatureLoader, store: ResultStore, client: Client | None, readers: Readers,
         progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
         traffic = Traffic()
@@ -126,7 +129,7 @@ class _Run:
         return cls(
             RecordStage(config, loader, store, progress),
             ExplainStage(config, store, metered, progress),
-            ScoreStage(config, store, metered, progress) if until == "score" else None,
+            ScoreStage(config, store, metered, readers, progress) if until == "score" else None,
             FeatureWindow(limit, traffic),
             traffic,
         )
