@@ -1,9 +1,10 @@
 """Language-model clients: a `Request` goes in, a `Response` or a `ClientError` comes out.
 
-    OpenAIClient     any OpenAI-compatible endpoint over HTTP
-    RetryingClient   asks again where asking again can help
-    LimitedClient    bounds how many requests run at once
-    ScriptedClient   answers from a script, for tests and examples
+    OpenAIClient         any OpenAI-compatible endpoint over HTTP
+    TransformersClient   a Hugging Face model in this process
+    RetryingClient       asks again where asking again can help
+    LimitedClient        bounds how many requests run at once
+    ScriptedClient       answers from a script, for tests and examples
 
 The wrappers have the client's own protocol, so they nest. Nest them in this order:
 
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
     from sae_auto_interp.clients.openai import OpenAIClient
     from sae_auto_interp.clients.retry import RetryingClient
     from sae_auto_interp.clients.scripted import ScriptedClient
+    from sae_auto_interp.clients.transformers import TransformersClient
 
-__all__ = ["LimitedClient", "OpenAIClient", "RetryingClient", "ScriptedClient"]
+__all__ = ["LimitedClient", "OpenAIClient", "RetryingClient", "ScriptedClient", "TransformersClient"]
 
 _MODULES = {
     "LimitedClient": "limit",
     "OpenAIClient": "openai",
     "RetryingClient": "retry",
     "ScriptedClient": "scripted",
+    "TransformersClient": "transformers",
 }
 
 
