@@ -1,6 +1,7 @@
 """Language-model clients: a `Request` goes in, a `Response` or a `ClientError` comes out.
 
     OpenAIClient         any OpenAI-compatible endpoint over HTTP
+    AnthropicClient      Anthropic's Messages API
     TransformersClient   a Hugging Face model in this process
     RetryingClient       asks again where asking again can help
     LimitedClient        bounds how many requests run at once
@@ -21,15 +22,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae_auto_interp.clients.anthropic import AnthropicClient
     from sae_auto_interp.clients.limit import LimitedClient
     from sae_auto_interp.clients.openai import OpenAIClient
     from sae_auto_interp.clients.retry import RetryingClient
     from sae_auto_interp.clients.scripted import ScriptedClient
     from sae_auto_interp.clients.transformers import TransformersClient
 
-__all__ = ["LimitedClient", "OpenAIClient", "RetryingClient", "ScriptedClient", "TransformersClient"]
+__all__ = ["AnthropicClient", "LimitedClient", "OpenAIClient", "RetryingClient", "ScriptedClient", "TransformersClient"]
 
 _MODULES = {
+    "AnthropicClient": "anthropic",
     "LimitedClient": "limit",
     "OpenAIClient": "openai",
     "RetryingClient": "retry",

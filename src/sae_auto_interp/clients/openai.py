@@ -172,6 +172,8 @@ class OpenAIClient:
             return decode_model_list(response.content)
         if response.status_code not in _DOES_NOT_LIST_MODELS:
             raise self._http.error(response)
+        if response.is_server_error:  # uvicorn then closes the connection without a word
+            await self._http.close()
         await self._require_chat_endpoint()
         _log.info("%s does not list its models (status %d)", self.base_url, response.status_code)
         return []
