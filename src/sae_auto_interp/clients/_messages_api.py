@@ -32,7 +32,8 @@ def encode_message(request: Request, model: str) -> dict[str, object]:
     }
     if system:
         body["system"] = system
-    return body | _bound_to(request.schema)
+    body.update(_bound_to(request.schema))
+    return body
 
 
 def decode_message(reply: JsonObject, asked_model: str, quote: Quote) -> Response:

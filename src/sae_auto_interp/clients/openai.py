@@ -135,10 +135,13 @@ class OpenAIClient:
         object.__setattr__(self, name, value)
 
     @cached_property
+    def _key(self) -> ApiKey:
+        return ApiKey.from_environment(self.api_key_env)
+
+    @cached_property
     def _http(self) -> HttpEndpoint:
-        key = ApiKey.from_environment(self.api_key_env)
         return HttpEndpoint(
-            base_url=self.base_url, key=key, headers=key.headers(), timeout_seconds=self.timeout_seconds
+            base_url=self.base_url, key=self._key, headers=self._key.headers(), timeout_seconds=self.timeout_seconds
         )
 
     @cached_property
