@@ -315,6 +315,15 @@ class SimulationTrial:
 
 
 @dataclass(frozen=True, slots=True)
+class TextActivations:
+    """What a feature does on a text that is of no cache."""
+
+    str_tokens: tuple[str, ...]
+    """They concatenate to the text, or to its beginning where it is longer than the run's rows."""
+    activations: Float32[Array, " n_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The trials of one explanation under one scorer. Metrics are computed from it, elsewhere."""
 

@@ -20,13 +20,16 @@ from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
+from sae_auto_interp.pipeline.model_readers import Readers, model_readers
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import STAGE as RECORDS
 from sae_auto_interp.pipeline.record_stage import RecordStage, feature_config, open_loader
+from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
+from sae_auto_interp.pipeline.status import kept_status
 from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
 from sae_auto_interp.pipeline.workers import ahead
 from sae_auto_interp.protocols import Client
@@ -37,8 +40,10 @@ RECORDS_AHEAD = 4
 """Records that may be ready before there is room for their feature."""
 
 
-async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score") -> None:
-    """Do what is not done yet, up to and including `until`.
+async def run_pipeline(
+    config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score", *, retry_failed: bool = False
+) -> None:
+    """Do what is not done yet, up to and including `until`; with `retry_failed` what failed for good counts as that.
 
     Killed or interrupted at any point, the same call goes on where it stopped and ends with the same results. Raises
     our errors for a wrong configuration, a run directory of another one, or an endpoint that cannot be reached,
@@ -51,13 +56,17 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     with ResultStore.open(directory.results) as store:
         client = await _client(config, directory, store, progress, until)
         try:
-            directory.save_config(config)
-            _describe(config, directory, store, client)
-            with immediate_interrupts():
-                _cache(config, directory, store, progress)
-                loader = None if until == "cache" else open_loader(config, directory)
-            if loader is not None:
-                await explain_and_score(config, loader, store, client, progress, until)
+            async with model_readers(config, directory, client, is_scoring=until == "score") as readers:
+                directory.save_config(config)
+                _describe(config, directory, store, client)
+                if retry_failed:
+                    progress.note(f"{reopen_failed(store):,} failed units are tried again")
+                with immediate_interrupts():
+                    _cache(config, directory, store, progress)
+                    loader = None if until == "cache" else open_loader(config, directory)
+                if loader is not None:
+                    async with kept_status(directory.progress, progress):
+                        await explain_and_score(config, loader, store, client, readers, progress, until)
         finally:
             if client is not None:
                 await client.close()
@@ -68,6 +77,7 @@ async def explain_and_score(
     loader: FeatureLoader,
     store: ResultStore,
     client: Client | None,
+    readers: Readers,
     progress: StageProgress,
     until: Stage = "score",
 ) -> None:
@@ -76,7 +86,7 @@ async def explain_and_score(
     Raises `RunDirectoryError` when no feature has enough examples, `RunInterruptedError` after ctrl-C or SIGTERM.
     """
     with draining_interrupts(progress.note) as stop:
-        run = _Run.of(config, loader, store, client, progress, until)
+        run = _Run.of(config, loader, store, client, readers, progress, until)
         flow = FeatureFlow(
             run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled
         )  # fmt: skip
@@ -108,7 +118,7 @@ class _Run:
 
     @classmethod
     def of(
-        cls, config: RunConfig, loader: FeatureLoader, store: ResultStore, client: Client | None,
+        cls, config: RunConfig, loader: FeatureLoader, store: ResultStore, client: Client | None, readers: Readers,
         progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
         traffic = Traffic()
@@ -119,7 +129,7 @@ class _Run:
         return cls(
             RecordStage(config, loader, store, progress),
             ExplainStage(config, store, metered, progress),
-            ScoreStage(config, store, metered, progress) if until == "score" else None,
+            ScoreStage(config, store, metered, readers, progress) if until == "score" else None,
             FeatureWindow(limit, traffic),
             traffic,
         )
