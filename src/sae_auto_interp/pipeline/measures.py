@@ -29,7 +29,12 @@ class Measure:
         return all(getattr(part, "reads_explanation", True) for part in parts)
 
     def unit(self, explanation_id: str) -> str:
-        return f"{self.scorer.name}/{self.judge_name}/{explanation_id}"
+        return score_unit(self.scorer.name, self.judge_name, explanation_id)
+
+
+def score_unit(scorer: str, judge: str, explanation_id: str) -> str:
+    """The unit of work of the stage."""
+    return f"{scorer}/{judge}/{explanation_id}"
 
 
 def measures_of(

@@ -25,9 +25,11 @@ from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import STAGE as RECORDS
 from sae_auto_interp.pipeline.record_stage import RecordStage, feature_config, open_loader
+from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
+from sae_auto_interp.pipeline.status import kept_status
 from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
 from sae_auto_interp.pipeline.workers import ahead
 from sae_auto_interp.protocols import Client
@@ -38,8 +40,10 @@ RECORDS_AHEAD = 4
 """Records that may be ready before there is room for their feature."""
 
 
-async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score") -> None:
-    """Do what is not done yet, up to and including `until`.
+async def run_pipeline(
+    config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score", *, retry_failed: bool = False
+) -> None:
+    """Do what is not done yet, up to and including `until`; with `retry_failed` what failed for good counts as that.
 
     Killed or interrupted at any point, the same call goes on where it stopped and ends with the same results. Raises
     our errors for a wrong configuration, a run directory of another one, or an endpoint that cannot be reached,
@@ -55,11 +59,14 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
             async with model_readers(config, directory, client, is_scoring=until == "score") as readers:
                 directory.save_config(config)
                 _describe(config, directory, store, client)
+                if retry_failed:
+                    progress.note(f"{reopen_failed(store):,} failed units are tried again")
                 with immediate_interrupts():
                     _cache(config, directory, store, progress)
                     loader = None if until == "cache" else open_loader(config, directory)
                 if loader is not None:
-                    await explain_and_score(config, loader, store, client, readers, progress, until)
+                    async with kept_status(directory.progress, progress):
+                        await explain_and_score(config, loader, store, client, readers, progress, until)
         finally:
             if client is not None:
                 await client.close()

@@ -1,7 +1,7 @@
 """The run directory: where each file lies, and the refusal to mix two configurations in one.
 
     config.yaml  manifest.json  revisions.json  tokens.safetensors  data.json  preflight.json
-    clients/...  features/<module>/...  results.sqlite  report/
+    clients/...  features/<module>/...  results.sqlite  progress.json  log.jsonl  report/
 
 The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
 Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
@@ -79,6 +79,16 @@ class RunDirectory:
     @property
     def features(self) -> Path:
         return self.root / "features"
+
+    @property
+    def progress(self) -> Path:
+        """How far the process is that is working on it, or was last."""
+        return self.root / "progress.json"
+
+    @property
+    def log(self) -> Path:
+        """What the library logged while runs wrote here, one JSON object per line."""
+        return self.root / "log.jsonl"
 
     @property
     def unfinished(self) -> Path:
