@@ -5,6 +5,7 @@ Tabs and line breaks, which WordPiece does not count and other tokenizers do, co
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.registry import load_component
-from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, TokenLogprob, Usage
+from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
 from tests.scorers.test_generation import WordActivations
 from tests.scorers.test_prompt_tokens import EXPLANATION, PER_MESSAGE, Counting, ids, record, rows
 from tests.support.evidence import explanation_of
@@ -28,6 +29,10 @@ class Reading(Counting):
 
     model = "counting"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
     async def read(self, request: PromptRequest) -> PromptLogprobs:
         self.texts.append(request.text)
         tokens = tuple(TokenLogprob(m[0], -1.0, {"0": -1.0}) for m in WORDS.finditer(request.text))
@@ -35,13 +40,7 @@ class Reading(Counting):
 
     async def close(self) -> None: ...
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-
     def __call__(self, request: Request) -> Any:
-        from sae_auto_interp.types import Response
-
         question = request.messages[-1].content
         if request.top_logprobs:
             reply = "0"
@@ -59,7 +58,7 @@ class Reading(Counting):
 @cache
 def counted(scorer: str) -> tuple[int, ...]:
     """Windows shown, requests, prompt tokens, shared ones, reply tokens."""
-    reading, evidence = Reading(), record()
+    reading, evidence = Reading(), replace(record(), train=record().test)  # as long ones, whatever they say
     client = ScriptedClient(reading)
     given = {"client": client, "reader": WordActivations() if scorer in ("generation", "sensitivity") else reading}
     fields = load_component("scorers", scorer).__dataclass_fields__
