@@ -2,7 +2,7 @@
 demo."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, get_args
 
@@ -11,21 +11,25 @@ import pytest
 
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.features.config import NonActivatingKind, Sampling, Windows
+from sae_auto_interp.features.constructors import ActiveWindows, max_activation_pooling_sampler
+from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.neighbours import Neighbours
 from sae_auto_interp.features.selection import Selection
 from sae_auto_interp.features.similar import window_index, with_similar
 from sae_auto_interp.pipeline.neighbours import neighbours_of
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.types import FeatureId
+from sae_auto_interp.types import FeatureEntries, FeatureId
 from tests.support.embedders import BagOfHashes
 
 N_FEATURES = 500
 WINDOW = 32
-SILENT = {"random": 4, "neighbour": 4, "token": 4}
-COUNTS: dict[str, Any] = {
-    "n_train": 12, "n_test": 10, "n_dev": 10, "n_quantiles": 5, "min_examples": 20, "n_neighbours": 3,
-    "n_non_activating_train": SILENT, "n_non_activating_test": SILENT, "n_non_activating_dev": SILENT,
+HARD: dict[Sampling, NonActivatingKind] = {
+    "top": "neighbour", "quantile": "neighbour", "interval": "neighbour",
+    "random": "token", "mix": "token", "importance": "token",
 }  # fmt: skip
+"""Silent windows that are drawn beside random ones."""
+COUNTS: dict[str, Any] = {
+    "n_train": 12, "n_test": 10, "n_dev": 10, "n_quantiles": 5, "min_examples": 20, "n_neighbours": 3,}  # fmt: skip
 PURPOSES = ((0, 3), (1, 4), (2, 5))
 """Active and silent pool of what is for explaining, for scoring, for development."""
 
@@ -45,9 +49,25 @@ def features_of(dataset: FeatureDataset) -> list[FeatureId]:
     return [f for some in zip(*often, strict=False) for f in some][: N_FEATURES + 100]
 
 
-def loader_of(demo: RunDirectory, neighbours: Sequence[Neighbours], **settings: Any) -> FeatureLoader:
+def silent_of(counts: Mapping[NonActivatingKind, int]) -> dict[str, Any]:
+    return {f"n_non_activating_{side}": counts for side in ("train", "test", "dev")}
+
+
+def loader_of(
+    demo: RunDirectory, neighbours: Sequence[Neighbours], constructor: Any = None, **settings: Any
+) -> FeatureLoader:
     dataset = FeatureDataset(demo.features, FeatureConfig(**COUNTS | settings))
-    return FeatureLoader(demo.load_tokens(), dataset, neighbours=neighbours)
+    return FeatureLoader(demo.load_tokens(), dataset, constructor, neighbours=neighbours)
+
+
+POOLED: dict[FeatureId, ActiveWindows] = {}
+
+
+def pooled_once(entries: FeatureEntries, grid: WindowGrid) -> ActiveWindows:
+    """The windows of the grid, which are the same whatever is sampled from them."""
+    if entries.feature not in POOLED:
+        POOLED[entries.feature] = max_activation_pooling_sampler(entries, grid)
+    return POOLED[entries.feature]
 
 
 def check(selection: Selection, loader: FeatureLoader) -> None:
@@ -73,7 +93,8 @@ def check(selection: Selection, loader: FeatureLoader) -> None:
 def test_no_window_and_no_document_is_on_two_sides(
     sampling: Sampling, demo: RunDirectory, neighbours: list[Neighbours]
 ) -> None:
-    loader = loader_of(demo, neighbours, sampling=sampling, test_sampling=sampling)
+    silent = silent_of({"random": 4, HARD[sampling]: 4})
+    loader = loader_of(demo, neighbours, pooled_once, sampling=sampling, test_sampling=sampling, **silent)
     kinds: set[str] = set()
     n_checked = 0
     for feature in features_of(loader.dataset):
@@ -85,16 +106,15 @@ def test_no_window_and_no_document_is_on_two_sides(
         if n_checked == N_FEATURES:
             break
     assert n_checked == N_FEATURES
-    assert kinds == {"activating", *SILENT}
+    assert kinds == {"activating", "random", HARD[sampling]}
 
 
 @pytest.mark.parametrize("windows", get_args(Windows))
 def test_windows_alike_in_meaning_are_on_their_own_side_too(
     windows: Windows, demo: RunDirectory, neighbours: list[Neighbours]
 ) -> None:
-    silent = {kind: 3 for kind in get_args(NonActivatingKind)}
-    settings = {f"n_non_activating_{side}": silent for side in ("train", "test", "dev")}
-    loader = loader_of(demo, neighbours, windows=windows, similar_pool=400, **settings)
+    silent = silent_of(dict.fromkeys(get_args(NonActivatingKind), 3))
+    loader = loader_of(demo, neighbours, windows=windows, similar_pool=400, **silent)
     asyncio.run(_check_similar(loader))
 
 
