@@ -2,8 +2,8 @@
 
 The explainers and scorers of the run file are made as for a run, with a client whose answers have the form that is
 asked for and no sense. What they ask is counted in characters: the provider's tokenizer is not at hand. A token of
-English prose or code is about `CHARACTERS_PER_TOKEN` long in the tokenizers of current models; rare words, other scripts
-and the marks in prompts make it shorter. `plan` takes another ratio where it is known.
+English prose or code is about `CHARACTERS_PER_TOKEN` long in the tokenizers of current models; rare words, other
+scripts and the marks in prompts make it shorter. `plan` takes another ratio where it is known.
 """
 
 import json
