@@ -36,7 +36,15 @@ def test_a_feature_alone_in_its_module_has_no_partner() -> None:
 
 
 def test_failures_that_may_heal_stay_open(tmp_path: Path) -> None:
-    assert {"unreachable", "timeout", "rate_limited", "server_error"} == RETRYABLE_KINDS
+    assert {
+        "unreachable",
+        "timeout",
+        "rate_limited",
+        "server_error",
+        "broken_reply",
+        "no_access",
+        "not_stored",
+    } == RETRYABLE_KINDS
     assert not may_heal(Failure("explain", "unparsable", ""))
     with ResultStore.open(tmp_path / "results.sqlite") as store:
         for attempt in ("first", "second"):

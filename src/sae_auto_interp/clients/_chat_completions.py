@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sae_auto_interp.clients._http_failures import Quote
 from sae_auto_interp.clients._json_values import JsonObject, as_count, as_list, as_object
-from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError
+from sae_auto_interp.errors import BrokenReplyError, MalformedReplyError, RefusedRequestError
 from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
 
 
@@ -32,18 +32,23 @@ def encode_request(request: Request, model: str) -> bytes:
 
 
 def decode_reply(content: bytes, asked_model: str, quote: Quote) -> Response:
-    """Read a successful answer; raises MalformedReplyError where it holds no text."""
+    """Read a successful answer.
+
+    Raises BrokenReplyError where it is no completion at all (a gateway's page, half a body), MalformedReplyError
+    where it is a whole one without text.
+    """
     try:
         reply = as_object(json.loads(content))
     except (ValueError, RecursionError):
-        raise MalformedReplyError(f"the answer is not JSON: {_start(content, quote)}") from None
+        raise BrokenReplyError(f"the answer is not JSON: {_start(content, quote)}") from None
     choice = as_object(next(iter(as_list(reply.get("choices"))), None))
     if not choice:
-        raise MalformedReplyError(f"the answer has no choices: {_start(content, quote)}")
+        raise BrokenReplyError(f"the answer has no choices: {_start(content, quote)}")
     finish_reason, model = choice.get("finish_reason"), reply.get("model")
+    usage = _usage(as_object(reply.get("usage")))
     return Response(
-        text=_text(choice, quote),
-        usage=_usage(as_object(reply.get("usage"))),
+        text=_text(choice, usage, quote),
+        usage=usage,
         finish_reason=finish_reason if isinstance(finish_reason, str) else "unknown",
         model=model if isinstance(model, str) and model else asked_model,
         logprobs=_logprobs(as_object(choice.get("logprobs")), quote),
@@ -68,18 +73,22 @@ def _response_format(schema: str) -> JsonObject:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": parsed}}
 
 
-def _text(choice: JsonObject, quote: Quote) -> str:
+def _text(choice: JsonObject, usage: Usage, quote: Quote) -> str:
     message = as_object(choice.get("message"))
     content = message.get("content")
     if isinstance(content, str) and content:
         return content
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
-        raise MalformedReplyError(f"the model refused to answer: {quote(refusal)}")
+        raise _without_answer(f"the model refused to answer: {quote(refusal)}", usage)
     reason = choice.get("finish_reason")
     advice = "; all of max_tokens was spent before any text: raise max_tokens" if reason == "length" else ""
     kind = "empty" if content == "" else f"not text but {type(content).__name__}"
-    raise MalformedReplyError(f"the content of the answer is {kind} (finish_reason {reason!r}){advice}")
+    raise _without_answer(f"the content of the answer is {kind} (finish_reason {reason!r}){advice}", usage)
+
+
+def _without_answer(message: str, usage: Usage) -> MalformedReplyError:
+    return MalformedReplyError(message, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
 
 
 def _usage(usage: JsonObject) -> Usage:

@@ -15,9 +15,9 @@ from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.clients._chat_completions import decode_model_list, decode_reply, encode_request
 from sae_auto_interp.clients._http_failures import error_for_status
 from sae_auto_interp.errors import (
+    BrokenReplyError,
     ClientError,
     InputError,
-    MalformedReplyError,
     RefusedRequestError,
     TimeoutExceededError,
     UnknownNameError,
@@ -70,8 +70,8 @@ class OpenAIClient:
     async def generate(self, request: Request) -> Response:
         """Answer one request.
 
-        Raises UnreachableError, TimeoutExceededError, RateLimitedError, ServerError (these four are worth
-        retrying), RefusedRequestError or MalformedReplyError, and nothing else.
+        Raises UnreachableError, TimeoutExceededError, RateLimitedError, ServerError, BrokenReplyError (these five are
+        worth retrying), NoAccessError, RefusedRequestError or MalformedReplyError, and nothing else.
         """
         if not self.model:
             raise RefusedRequestError(f"no model is named for {self.base_url}; set model, or await check() first")
@@ -142,10 +142,13 @@ class OpenAIClient:
                 f"no answer from {url} within {self.timeout_seconds:g} s; raise timeout_seconds if the server is slow"
             ) from None
         except httpx2.DecodingError as error:
-            raise MalformedReplyError(f"{url} sent a body that cannot be decoded: {error}") from None
+            raise BrokenReplyError(f"{url} sent a body that cannot be decoded: {error}") from None
         except httpx2.RequestError as error:
             cause = self._key.quote(str(error)) or type(error).__name__
-            raise UnreachableError(f"no connection to {url}, or it broke ({cause}): is the server running?") from error
+            raise UnreachableError(
+                f"no connection to {url}, or it broke ({cause}): is the server running?",
+                was_sent=not isinstance(error, httpx2.ConnectError),
+            ) from error
 
     def _error(self, response: httpx2.Response) -> ClientError:
         return error_for_status(response, self._key.quote, self._advice(response.status_code))

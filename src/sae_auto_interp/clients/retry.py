@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
-from sae_auto_interp.errors import ClientError, InputError, RateLimitedError
+from sae_auto_interp.errors import ClientError, InputError
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Request, Response
 
@@ -69,7 +69,7 @@ class RetryingClient:
     def _wait_seconds(self, attempt: int, error: ClientError) -> float:
         doublings = min(attempt - 1, 60)  # whoever sets a million attempts gets max_seconds, not an overflow
         backoff = self.rng.uniform(0.0, min(self.max_seconds, self.base_seconds * 2.0**doublings))
-        asked = error.retry_after_seconds if isinstance(error, RateLimitedError) else None
+        asked = error.retry_after_seconds
         if asked is not None and asked > self.max_seconds:
             _log.warning("the server of %s asks to wait %.0f s", self.model, asked)
         return backoff + (asked or 0.0)
