@@ -14,6 +14,7 @@ import httpx2
 from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.clients._chat_completions import decode_model_list, decode_reply, encode_request
 from sae_auto_interp.clients._http_failures import error_for_status
+from sae_auto_interp.clients._paid_calls import refuse_paid_call
 from sae_auto_interp.errors import (
     BrokenReplyError,
     ClientError,
@@ -133,6 +134,7 @@ class OpenAIClient:
 
     async def _send(self, method: str, path: str, body: bytes | None = None) -> httpx2.Response:
         url = _endpoint(self.base_url, path)
+        refuse_paid_call(url.host)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             async with asyncio.timeout(self.timeout_seconds):
