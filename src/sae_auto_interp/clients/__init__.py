@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from sae_auto_interp.clients.scripted import ScriptedClient
 
 __all__ = [
-    
     "BilledClient",
     "BreakerClient",
     "Budget",
@@ -54,7 +53,6 @@ __all__ = [
     "ResponseStore",
     "RetryingClient",
     "ScriptedClient",
-,
 ]
 
 _MODULES = {

@@ -41,6 +41,10 @@ class CachingClient(Wrapper):
         """Where the answer to a question is stored."""
         return answer_key(self.namespace, self.model, question)
 
+    async def keep(self, question: Question, answer: StoredAnswer) -> None:
+        """Store an answer that came by another way."""
+        await self.store.keep(self.key_of(question), answer)
+
     async def _around(self, question: Question, ask: Ask[AnswerT]) -> AnswerT:
         key = self.key_of(question)
         while True:

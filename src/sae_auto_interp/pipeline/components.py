@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from sae_auto_interp.config import ClientConfig, ComponentConfig, RunConfig
+from sae_auto_interp.config import ComponentConfig, RunConfig
 from sae_auto_interp.errors import ConfigError, UnknownNameError
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
@@ -70,7 +70,8 @@ def check_components(config: RunConfig) -> None:
     for folder, components in chosen.items():
         for component in components:
             wanted = collaborators_of(folder, component)
-            if Client in wanted and config.client is None:
+            endpoint = config.for_explaining if folder == "explainers" else config.for_scoring
+            if Client in wanted and endpoint is None:
                 raise _needs_model(folder, component)
             if ":" not in component.name:  # code from outside may do anything when it is made
                 build_component(folder, component, dict.fromkeys(COLLABORATORS, _Placeholder()))
@@ -115,23 +116,6 @@ def checked_settings(
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(f"{where}.{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from error
-
-
-async def open_client(config: ClientConfig) -> Client:
-    """The endpoint's client with its wrappers, composed here and nowhere else; raises when it cannot be reached.
-
-    The retry is outermost: a request that waits to be asked again holds no place in the limit.
-    """
-    from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
-
-    http = OpenAIClient(
-        base_url=config.base_url,
-        model=config.model,
-        api_key_env=config.api_key_env,
-        timeout_seconds=config.timeout_seconds,
-    )
-    await http.check()
-    return RetryingClient(LimitedClient(http, max_concurrency=config.max_concurrency), attempts=config.attempts)
 
 
 def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any], dict[str, type]]:

@@ -8,7 +8,8 @@ from sae_auto_interp import __version__
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import check_components, explainer_name, open_client
+from sae_auto_interp.pipeline.client_stack import RunClients, open_clients
+from sae_auto_interp.pipeline.components import check_components, explainer_name
 from sae_auto_interp.pipeline.explain_stage import run_explain_stage
 from sae_auto_interp.pipeline.interrupts import immediate_interrupts
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
@@ -16,7 +17,6 @@ from sae_auto_interp.pipeline.progress import StageProgress
 from sae_auto_interp.pipeline.record_stage import feature_config, run_record_stage
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import run_score_stage
-from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
 
 Stage = Literal["cache", "explain", "score"]
@@ -34,24 +34,20 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     directory = RunDirectory(root)
     directory.claim(config)
     with ResultStore.open(directory.results) as store:
-        client = await _client(config, until)
-        try:
+        async with open_clients(config, store, progress.note, until) as clients:
             directory.save_config(config)
-            await _stages(config, directory, store, client, progress, until)
-        finally:
-            if client is not None:
-                await client.close()
+            await _stages(config, directory, store, clients, progress, until)
 
 
 async def _stages(
     config: RunConfig,
     directory: RunDirectory,
     store: ResultStore,
-    client: Client | None,
+    clients: RunClients,
     progress: StageProgress,
     until: Stage,
 ) -> None:
-    _describe(config, directory, store, client)
+    _describe(config, directory, store, clients)
     with immediate_interrupts():
         run_cache_stage(config, directory, progress)
         checked = stored_summary(directory)
@@ -65,17 +61,12 @@ async def _stages(
         raise RunDirectoryError(
             "no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples"
         )
-    await run_explain_stage(config, store, client, features, progress)
+    await run_explain_stage(config, store, clients, features, progress)
     if until == "score":
-        await run_score_stage(config, store, client, features, progress)
+        await run_score_stage(config, store, clients.scorer, features, progress)
 
 
-async def _client(config: RunConfig, until: Stage) -> Client | None:
-    needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
-    return await open_client(config.client) if config.client is not None and needed and until != "cache" else None
-
-
-def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:
+def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, clients: RunClients) -> None:
     """Facts about the run for its report."""
     facts = {
         "model": config.model,
@@ -87,7 +78,5 @@ def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, cl
         "python": platform.python_version(),
         "fingerprint": directory.fingerprint(),
     }
-    if client is not None:
-        facts |= {"explainer_model": client.model, "scorer_model": client.model}
-    for key, value in facts.items():
+    for key, value in (facts | clients.models).items():
         store.set_info(key, value)

@@ -19,6 +19,7 @@ from sae_auto_interp.prompts import prompts_digest
 from sae_auto_interp.protocols import Client, Judge, Progress, Scorer
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.seeds import derived_rng
+from sae_auto_interp.spending import spending_on
 from sae_auto_interp.types import Explanation, FeatureId, Usage
 
 STAGE = "score"
@@ -54,7 +55,7 @@ async def run_score_stage(
     async def score(job: _Job) -> None:
         progress.advance(failed=int(await _score(job, store)))
 
-    await for_each(open_jobs, score, n_workers=config.client.max_concurrency if config.client else 1)
+    await for_each(open_jobs, score, n_workers=config.for_scoring.max_concurrency if config.for_scoring else 1)
     progress.finish()
 
 
@@ -104,7 +105,8 @@ async def _score(job: _Job, store: ResultStore) -> bool:
     """Score one explanation and store the outcome; true when something failed."""
     record = store.record(job.explanation.feature)
     assert record is not None, f"{job.explanation.feature} has no record"
-    score = await job.scorer.score(record, job.explanation, job.explanation_id)
+    with spending_on(STAGE, str(job.explanation.feature)):
+        score = await job.scorer.score(record, job.explanation, job.explanation_id)
     failure = open_failure(score)
     if failure is not None:
         store_open_failure(store, job.unit, failure)
