@@ -65,12 +65,14 @@ def write(
         connection.executemany("UPDATE responses SET used = ? WHERE key = ?", [(now, key) for key in used])
         if grown:
             connection.execute("UPDATE totals SET n_bytes = n_bytes + ?", (grown,))
-        _evict(connection, max_bytes)
+        has_evicted = _evict(connection, max_bytes)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    if has_evicted:
+        connection.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page only
 
 
 def total_bytes(connection: sqlite3.Connection) -> int:
@@ -122,11 +124,11 @@ def _remove(connection: sqlite3.Connection, key: bytes) -> int:
     return -(len(found[0]) + ROW_BYTES)
 
 
-def _evict(connection: sqlite3.Connection, max_bytes: int) -> None:
-    """Remove what was used longest ago, once all rows together take more than `max_bytes`."""
+def _evict(connection: sqlite3.Connection, max_bytes: int) -> bool:
+    """Remove what was used longest ago, once all rows together take more than `max_bytes`; whether there was any."""
     total = total_bytes(connection)
     if total <= max_bytes:
-        return
+        return False
     query = f"SELECT key, length(content) FROM responses ORDER BY used LIMIT {_EVICTED_AT_ONCE}"
     while total > KEPT_SHARE * max_bytes:
         oldest = connection.execute(query).fetchall()
@@ -140,4 +142,4 @@ def _evict(connection: sqlite3.Connection, max_bytes: int) -> None:
                 break
         connection.executemany("DELETE FROM responses WHERE key = ?", gone)
     connection.execute("UPDATE totals SET n_bytes = ?", (total,))
-    connection.execute("PRAGMA incremental_vacuum")
+    return True

@@ -19,6 +19,8 @@ from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Request
 
 BYTES_PER_TOKEN = 4
+ROUNDING = 1e-6
+"""A bucket filled for as long as was calculated may lack so much; waiting for it would never end."""
 
 
 class _Bucket:
@@ -35,7 +37,8 @@ class _Bucket:
         now = self._clock()
         self._level = min(self._capacity, self._level + (now - self._at) * self._per_second)
         self._at = now
-        return max(0.0, (min(amount, self._capacity) - self._level) / self._per_second)
+        missing = min(amount, self._capacity) - self._level
+        return missing / self._per_second if missing > ROUNDING else 0.0
 
     def take(self, amount: float) -> None:
         """Spend; a negative amount gives back."""
