@@ -24,8 +24,8 @@ StoredAnswer: TypeAlias = Response | PromptLogprobs
 def answer_key(namespace: str, model: str, question: Request | PromptRequest) -> bytes:
     """32 bytes that stand for a question to a model."""
     kind = "generate" if isinstance(question, Request) else "read"
-    head = json.dumps([FORMAT, namespace, model, kind])
-    return hashlib.sha256(f"{head}\n{question.canonical_json()}".encode("utf-8", "surrogatepass")).digest()
+    whole = f"{FORMAT} {namespace!r} {model!r} {kind}\n{question.canonical_json()}"
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).digest()
 
 
 def encode_answer(answer: StoredAnswer) -> bytes:
