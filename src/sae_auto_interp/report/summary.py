@@ -31,6 +31,7 @@ from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
 from sae_auto_interp.report.further import FURTHER_RESAMPLES, WINDOW_SCORERS, further_metrics
+from sae_auto_interp.report.spending import spending_rows
 from sae_auto_interp.report.values import (
     ExplainerSummary,
     FeatureScore,
@@ -94,6 +95,7 @@ def summarise_store(
         features=_features(explanations, failures, judged, primary),
         failures=group_failures(failures, (s for of in scores.values() for s in of.values())),
         usage=_total_usage([e.usage for e in explanations], scores),
+        spending=spending_rows(store.spending()),
     )
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_auto_interp.report.display import interval, number, percent, shorten, visible
+from sae_auto_interp.report.spending import spending_table
 from sae_auto_interp.report.values import FeatureScore, FeatureSummary, KindCounts, RunSummary
 from sae_auto_interp.types import Estimate
 
@@ -29,6 +30,8 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
     if n_hidden:
         parts.append(Text(f"... and {n_hidden} more; the report has all {len(summary.features)}.", style="dim"))
     parts += [Text(), totals_table(summary), *_notes(summary)]
+    if summary.spending:
+        parts += [Text(), spending_table(summary.spending)]
     return Group(*parts)
 
 
