@@ -7,7 +7,7 @@ preflight: {n_tokens: 4096, allow: [...]}
 features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
 scorers: [detection, fuzzing]
-client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
+client: {base_url: "http://127.0.0.1:8000/v1", model: ...}          this and more of language models: client_config
 preset: delphi           what is not said above is taken from this file of `presets/`
 """
 
@@ -31,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from sae_auto_interp.client_config import BudgetConfig, ClientConfig, PriceConfig, ResponsesConfig, Section
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 from sae_auto_interp.fit_types import OVERRIDABLE
 
@@ -44,11 +45,7 @@ EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ComponentConfig(_Section):
+class ComponentConfig(Section):
     """A component by its registered name, with its settings; in YAML a bare name will do."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -81,7 +78,7 @@ class ExplainerConfig(ComponentConfig):
         return self.judge_config.name
 
 
-class AutoencoderConfig(_Section):
+class AutoencoderConfig(Section):
     """Weights; `module_paths` chooses among them in the family's own words, None takes all."""
 
     path: str
@@ -100,7 +97,7 @@ class AutoencoderConfig(_Section):
         return self.path
 
 
-class MadeCoderConfig(_Section):
+class MadeCoderConfig(Section):
     """Coders that have no files: a model's own neurons, or an autoencoder that was never trained.
 
     - {kind: neurons, module_paths: [blocks.0.mlp.hook_post], k: 32}
@@ -142,7 +139,7 @@ CoderConfig = Annotated[
 ]
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the text comes from and how it is cut into rows; docs/data.md explains each."""
 
     source: str = STANDARD_LIBRARY
@@ -185,7 +182,7 @@ class DataConfig(_Section):
         return [value] if isinstance(value, str) else value
 
 
-class CacheConfig(_Section):
+class CacheConfig(Section):
     """How activations are cached; only `activation_dtype` and the norm mask change what is stored."""
 
     batch_size: int | None = Field(default=None, ge=1)
@@ -204,7 +201,7 @@ class CacheConfig(_Section):
     """{module path: median norm} of another cache's manifest, so that both can be merged; None: from the first rows."""
 
 
-class PreflightConfig(_Section):
+class PreflightConfig(Section):
     """The check of the autoencoders before caching (docs/check.md); changes no result, so it is not fingerprinted."""
 
     enabled: bool = True
@@ -228,7 +225,7 @@ class PreflightConfig(_Section):
         return names
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(Section):
     """Which features, and (as further keys) the settings of `FeatureConfig`: window, n_train, n_test, ..."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -247,28 +244,7 @@ class FeaturesConfig(_Section):
         return dict(self.model_extra or {})
 
 
-class ClientConfig(_Section):
-    """The language-model endpoint. The key comes from the environment and is never stored."""
-
-    kind: str = "openai"
-    """Which client: `openai` (and what is compatible), `anthropic`, `transformers`, ...: docs/clients.md."""
-    base_url: str | None = None
-    """Where it is; None: the kind's own place, or no place at all (`transformers`)."""
-    model: str | None = None
-    """None takes the only model that the server lists."""
-    api_key_env: str | None = None
-    """Environment variable of the key; None: the kind's own (`OPENAI_API_KEY`)."""
-    options: dict[str, Any] = {}
-    """Further settings of the kind, by name."""
-    max_concurrency: int = Field(default=16, ge=1)
-    """Requests in flight at most."""
-    timeout_seconds: float = Field(default=120.0, gt=0)
-    """Longest wait for one complete answer."""
-    attempts: int = Field(default=6, ge=1)
-    """How often one request is asked at most."""
-
-
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything a run needs; equal configurations give equal results."""
 
     model: str
@@ -290,8 +266,15 @@ class RunConfig(_Section):
     n_shuffled: int | None = Field(default=None, ge=0)
     """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
     client: ClientConfig | None = None
+    """The endpoint that explains and scores, but for what the next three say."""
+    explainer_client: ClientConfig | None = None
+    """Who explains; None: `client`."""
+    scorer_client: ClientConfig | None = None
+    """Who judges; None: `client`."""
     prompt_reader: ClientConfig | None = None
-    """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""
+    """What rates the tokens of given texts, for the scorers that need it; None: who judges."""
+    budget: BudgetConfig = BudgetConfig()
+    responses: ResponsesConfig = ResponsesConfig()
     seed: int = Field(default=0, ge=0)
     """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 
@@ -299,6 +282,28 @@ class RunConfig(_Section):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @property
+    def for_explaining(self) -> ClientConfig | None:
+        return self.explainer_client or self.client
+
+    @property
+    def for_reading(self) -> ClientConfig | None:
+        """Who rates the tokens of given texts."""
+        return self.prompt_reader or self.for_scoring
+
+    @property
+    def for_scoring(self) -> ClientConfig | None:
+        return self.scorer_client or self.client
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> "RunConfig":
+        for client in filter(None, (self.for_explaining, self.for_scoring, self.prompt_reader)):
+            if self.budget.max_usd is not None and client.price is None:
+                raise ValueError(
+                    f"budget.max_usd needs the price of {client.base_url or client.kind}; give price in its section"
+                )
+        return self
 
 
 def load_config(path: Path) -> RunConfig:
@@ -406,11 +411,16 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         else e
         for e in config.explainers
     )
+    answers = config.responses.path
+    whole = None if answers is None else str(Path(answers).expanduser().resolve())
     changed: dict[str, Any] = {
         "model": absolute(config.model), "autoencoders": autoencoders, "data": data, "explainers": explainers,
+        "responses": config.responses.model_copy(update={"path": whole}),
     }  # fmt: skip
-    if config.client is not None and config.client.base_url is None and config.client.model is not None:
-        changed["client"] = config.client.model_copy(update={"model": absolute(config.client.model)})
+    for name in ("client", "explainer_client", "scorer_client", "prompt_reader"):
+        client: ClientConfig | None = getattr(config, name)
+        if client is not None and client.base_url is None and client.model is not None:
+            changed[name] = client.model_copy(update={"model": absolute(client.model)})
     return config.model_copy(update=changed)
 
 
@@ -422,14 +432,19 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
         section = _section_at(problem["loc"][:-1])
         above = ".".join(map(str, location[:-1]))
         return UnknownNameError(f"setting in {where}", place, [f"{above}.{name}".lstrip(".") for name in section])
-    return ConfigError(f"{where}: {place}: {problem['msg']} (got {problem.get('input')!r})"[:400])
+    # Who writes the key itself where the name of its variable belongs does not want to see it again.
+    got = "" if place.endswith("api_key_env") else f" (got {problem.get('input')!r})"
+    return ConfigError(f"{where}: {place}: {problem['msg']}{got}"[:400])
 
 
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "prompt_reader": ClientConfig, "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
+        "prompt_reader": ClientConfig, "explainer_client": ClientConfig, "scorer_client": ClientConfig,
+        "budget": BudgetConfig, "responses": ResponsesConfig,
+        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
+    model = PriceConfig if "price" in location else model
     model = MadeCoderConfig if "made" in location else model
     return list(model.model_fields)

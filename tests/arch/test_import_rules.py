@@ -6,7 +6,7 @@ import pytest
 
 from tests.arch.source_files import Import, folder_of, imports_of, name_of, package_files
 
-BASE = {"types", "fit_types", "protocols", "errors", "registry", "seeds", "__version__"}
+BASE = {"types", "fit_types", "protocols", "errors", "registry", "seeds", "spending", "__version__"}
 CONTRACTS = {"types", "protocols", "errors"}
 TEXT = {"highlights", "lexical_rule", "prompts"}
 """How examples, rules and prompts are written: pure modules that explainers, judges and scorers must agree on."""
@@ -35,10 +35,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocols": {"types"},
     "registry": {"errors"},
     "seeds": {"types"},
+    "spending": set(),
     "highlights": CONTRACTS,
     "lexical_rule": CONTRACTS,
     "prompts": CONTRACTS,
-    "config": BASE,
+    "client_config": {"spending"},
+    "config": BASE | {"client_config"},
     "data": BASE,
     "models": BASE,
     "autoencoders": BASE | {"models"},

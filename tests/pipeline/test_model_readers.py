@@ -12,7 +12,7 @@ from sae_auto_interp.clients import LimitedClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, RefusedRequestError, ServerError
 from sae_auto_interp.metrics import auroc, simulation_metrics, tpr
-from sae_auto_interp.pipeline import model_readers, run
+from sae_auto_interp.pipeline import client_stack, model_readers
 from sae_auto_interp.pipeline.components import asks_language_model, check_components
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import run_pipeline
@@ -69,11 +69,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "http://127.0.0.1:2": WordReader(rated, lambda before, word: {str(len(before) % 7): -1.0, "0": -2.0}),
     }
 
-    async def open_client(config: Any, memory: Path | None = None) -> tuple[Any, str]:
+    async def open_endpoint(config: Any, responses: Any, memory: Path | None) -> tuple[Any, str]:
         return behind[config.base_url], "scripted"
 
-    for module in (run, model_readers):
-        monkeypatch.setattr(module, "open_client", open_client)
+    monkeypatch.setattr(client_stack, "open_endpoint", open_endpoint)
     return behind
 
 

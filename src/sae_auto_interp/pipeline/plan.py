@@ -124,7 +124,7 @@ def _price(usage: Usage, assumed: Assumptions) -> float | None:
 
 
 def _answer_seconds(config: RunConfig, usage: Usage, assumed: Assumptions) -> float:
-    limit = config.client.max_concurrency if config.client else 1
+    limit = config.for_scoring.max_concurrency if config.for_scoring else 1
     return usage.n_requests * assumed.seconds_per_answer / limit
 
 

@@ -73,7 +73,8 @@ def _tokenizer(config: RunConfig) -> Any:
 
     reference, _, revision = resolve_path(config.model).removeprefix("hf:").partition("@")
     try:
-        return AutoTokenizer.from_pretrained(reference, revision=revision or None)
+        tokenizer: Any = AutoTokenizer.from_pretrained(reference, revision=revision or None)
+        return tokenizer
     except (OSError, ValueError) as error:
         raise InputError(f"the tokenizer of {config.model} cannot be loaded: {' '.join(str(error).split())}") from error
 

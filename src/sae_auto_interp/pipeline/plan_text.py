@@ -8,7 +8,7 @@ from sae_auto_interp.types import Usage
 
 def plan_lines(plan: Plan, config: RunConfig, assumed: Assumptions) -> list[str]:
     """One line for each thing that a run takes; then the assumptions."""
-    limit = config.client.max_concurrency if config.client else 1
+    limit = config.for_scoring.max_concurrency if config.for_scoring else 1
     rows = {
         "features": f"{plan.n_features:,}",
         "explain": _tokens(plan.explain),

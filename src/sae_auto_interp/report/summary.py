@@ -32,6 +32,7 @@ from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
 from sae_auto_interp.report.further import FURTHER_RESAMPLES, WINDOW_SCORERS, further_metrics
 from sae_auto_interp.report.other_scores import HEADLINES, other_scores
+from sae_auto_interp.report.spending import spending_rows
 from sae_auto_interp.report.values import (
     ExplainerSummary,
     FeatureScore,
@@ -100,6 +101,7 @@ def summarise_store(
         features=_features(explanations, failures, judged, primary),
         failures=group_failures(failures, (score for _, score in every_score)),
         usage=sum((*(e.usage for e in explanations), *(score.usage for _, score in every_score)), Usage()),
+        spending=spending_rows(store.spending()),
         others=_other_scores(every_score, explainer_of, run_seed(info), level, n_resamples),
     )
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_auto_interp.report.display import interval, number, percent, shorten, visible
+from sae_auto_interp.report.spending import spending_table
 from sae_auto_interp.report.values import FeatureScore, FeatureSummary, KindCounts, RunSummary
 from sae_auto_interp.types import Estimate
 
@@ -32,6 +33,8 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
     if summary.others:
         parts += [Text(), other_table(summary)]
     parts += _notes(summary)
+    if summary.spending:
+        parts += [Text(), spending_table(summary.spending)]
     return Group(*parts)
 
 
