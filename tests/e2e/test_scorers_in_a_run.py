@@ -45,7 +45,7 @@ def respond(received: Received) -> Reply:
     if received.path.endswith("/embeddings"):
         texts = received.body["input"]
         return json_reply({"data": [{"index": i, "embedding": _vector(text)} for i, text in enumerate(texts)]})
-    if received.method == "POST" and "numbered texts" in received.body["messages"][0]["content"]:
+    if b"numbered texts" in received.raw_body:
         return answer("1, 4 and 9")
     return explain_and_judge(received)
 
@@ -107,7 +107,6 @@ def test_every_question_is_answered_but_for_the_neighbours_that_a_plain_record_l
     for _, score in runs[0]:
         kinds = {failure.kind for failure in score.failures}
         assert kinds <= ({"too_few_examples"} if score.scorer == "discrimination" else {"no_room"}), score.scorer
-        assert score.trials or score.choices
         wanted = "classification" if score.scorer in CLASSIFICATION else "ranking"
         assert score.kind == (wanted if score.trials else "choice")
 
