@@ -125,7 +125,7 @@ def test_a_client_that_does_not_rate_texts_is_refused_before_any_work(
     def attempt(**changes: Any) -> None:
         asyncio.run(run_pipeline(config(scorers=[scorer], **changes), tmp_path / "run", make_progress()))
 
-    with pytest.raises(ConfigError, match=rf"{needs}: the run's client cannot be asked"):
+    with pytest.raises(ConfigError, match=rf"{needs}: scripted cannot be asked"):
         attempt(prompt_reader=None)
     opened["http://127.0.0.1:2"] = PlacedReader(lambda text: RefusedRequestError("echo is not supported"))
     with pytest.raises(ConfigError, match=rf"{needs}: echo is not supported"):

@@ -52,7 +52,7 @@ async def _try(reader: Any, scorer: str) -> None:
         "give one in the section prompt_reader"
     )
     if not isinstance(reader, PromptReader):
-        raise ConfigError(f"{needs}: the run's client cannot be asked for them")
+        raise ConfigError(f"{needs}: {getattr(reader, 'model', 'the client')} cannot be asked for them")
     try:
         found = await reader.read(TRIED)
     except ClientError as error:
