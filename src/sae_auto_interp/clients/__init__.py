@@ -1,6 +1,7 @@
 """Language-model clients: a `Request` goes in, a `Response` or a `ClientError` comes out.
 
     OpenAIClient         any OpenAI-compatible endpoint over HTTP
+    OpenAIBatchClient    OpenAI's Batch API
     AnthropicClient      Anthropic's Messages API
     Local, OpenRouter, Outlines   the original library's names for three kinds of endpoints
     TransformersClient   a Hugging Face model in this process
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.clients.limit import LimitedClient
     from sae_auto_interp.clients.local import Local
     from sae_auto_interp.clients.openai import OpenAIClient
+    from sae_auto_interp.clients.openai_batch import OpenAIBatchClient
     from sae_auto_interp.clients.openrouter import OpenRouter
     from sae_auto_interp.clients.outlines import Outlines
     from sae_auto_interp.clients.retry import RetryingClient
@@ -37,6 +39,7 @@ __all__ = [
     "AnthropicClient",
     "LimitedClient",
     "Local",
+    "OpenAIBatchClient",
     "OpenAIClient",
     "OpenRouter",
     "Outlines",
@@ -49,6 +52,7 @@ _MODULES = {
     "AnthropicClient": "anthropic",
     "LimitedClient": "limit",
     "Local": "local",
+    "OpenAIBatchClient": "openai_batch",
     "OpenAIClient": "openai",
     "OpenRouter": "openrouter",
     "Outlines": "outlines",
