@@ -5,6 +5,7 @@
     AnthropicClient      Anthropic's Messages API
     Local, OpenRouter, Outlines   the original library's names for three kinds of endpoints
     TransformersClient   a Hugging Face model in this process
+    VllmClient           the same, run by vLLM
     RetryingClient       asks again where asking again can help
     LimitedClient        bounds how many requests run at once
     ScriptedClient       answers from a script, for tests and examples
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.clients.retry import RetryingClient
     from sae_auto_interp.clients.scripted import ScriptedClient
     from sae_auto_interp.clients.transformers import TransformersClient
+    from sae_auto_interp.clients.vllm import VllmClient
 
 __all__ = [
     "AnthropicClient",
@@ -46,6 +48,7 @@ __all__ = [
     "RetryingClient",
     "ScriptedClient",
     "TransformersClient",
+    "VllmClient",
 ]
 
 _MODULES = {
@@ -59,6 +62,7 @@ _MODULES = {
     "RetryingClient": "retry",
     "ScriptedClient": "scripted",
     "TransformersClient": "transformers",
+    "VllmClient": "vllm",
 }
 
 

@@ -1,8 +1,8 @@
 """OpenAI's Batch API: half the price, and answers within a day (https://platform.openai.com/docs/guides/batch).
 
 Requests gather until none has come for `gather_seconds` and then become one batch: a file is uploaded, a batch is made
-of it and asked for its state until it is done. Which file holds which requests, and which batch was made of it, is noted
-in the run directory, so a run that is killed finds its batches again and nothing is paid twice: a file whose batch was
+of it and asked for its state until it is done. Which file holds which requests, and which batch it became, is noted in
+the run directory, so a run that is killed finds its batches again and nothing is paid twice: a file whose batch was
 not noted any more is looked up in the server's list.
 
 A batch can only be as large as what is asked at once: set `max_concurrency` to thousands.
