@@ -29,7 +29,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client_of(server: LlmServer, **settings: Any) -> OpenAIBatchClient:
-    fast = {"gather_seconds": 0.05, "poll_seconds": 0.02} | settings
+    fast: dict[str, Any] = {"gather_seconds": 0.05, "poll_seconds": 0.02} | settings
     return OpenAIBatchClient(model=MODEL, base_url=server.base_url, **fast)
 
 

@@ -210,7 +210,7 @@ def test_an_error_of_the_work_reaches_everyone_who_waits() -> None:
     async def asked() -> list[object]:
         with ThreadPoolExecutor(1) as thread:
             batcher: Batcher[int, int] = Batcher(work, lambda items: [list(range(len(items)))], 0.0, thread)
-            return await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
+            return list(await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True))
 
     assert [type(each) for each in asyncio.run(asked())] == [ServerError, ServerError]
 

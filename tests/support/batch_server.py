@@ -55,7 +55,7 @@ class BatchApi:
         form = BytesParser(policy=HTTP).parsebytes(head + received.raw_body)
         parts = {part.get_param("name", header="content-disposition"): part for part in form.iter_parts()}  # type: ignore[attr-defined]
         assert parts["purpose"].get_content().strip() == "batch"
-        lines = [json.loads(line) for line in parts["file"].get_payload(decode=True).decode().splitlines() if line]
+        lines = [json.loads(line) for line in str(parts["file"].get_content(), "utf-8").splitlines() if line]
         assert all(set(line) == {"custom_id", "method", "url", "body"} for line in lines)
         assert len({line["custom_id"] for line in lines}) == len(lines), "custom_id must be unique"
         name = f"file-{sum(name.startswith('file-') for name in self.files)}"
