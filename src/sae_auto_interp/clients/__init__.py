@@ -1,9 +1,12 @@
 """Language-model clients: a `Request` goes in, a `Response` or a `ClientError` comes out.
 
     OpenAIClient         any OpenAI-compatible endpoint over HTTP
+    OpenAIBatchClient    OpenAI's Batch API
     AnthropicClient      Anthropic's Messages API
     Local, OpenRouter, Outlines   the original library's names for three kinds of endpoints
     TransformersClient   a Hugging Face model in this process
+    VllmClient           the same, run by vLLM
+    OpenAIBatchClient    OpenAI's batch API: cheaper, hours later
     ScriptedClient       answers from a script, for tests and examples
     ReplayClient         answers nothing: behind a cache, a run that costs nothing
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.clients.limit import LimitedClient
     from sae_auto_interp.clients.local import Local
     from sae_auto_interp.clients.openai import OpenAIClient
+    from sae_auto_interp.clients.openai_batch import OpenAIBatchClient
     from sae_auto_interp.clients.openrouter import OpenRouter
     from sae_auto_interp.clients.outlines import Outlines
     from sae_auto_interp.clients.pace import PacedClient
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.clients.retry import RetryingClient
     from sae_auto_interp.clients.scripted import ScriptedClient
     from sae_auto_interp.clients.transformers import TransformersClient
+    from sae_auto_interp.clients.vllm import VllmClient
 
 __all__ = [
     "AnthropicClient",
@@ -57,6 +62,7 @@ __all__ = [
     "Ledger",
     "LimitedClient",
     "Local",
+    "OpenAIBatchClient",
     "OpenAIClient",
     "OpenRouter",
     "Outlines",
@@ -66,6 +72,7 @@ __all__ = [
     "RetryingClient",
     "ScriptedClient",
     "TransformersClient",
+    "VllmClient",
 ]
 
 _MODULES = {
@@ -77,6 +84,7 @@ _MODULES = {
     "Ledger": "_ledger",
     "LimitedClient": "limit",
     "Local": "local",
+    "OpenAIBatchClient": "openai_batch",
     "OpenAIClient": "openai",
     "OpenRouter": "openrouter",
     "Outlines": "outlines",
@@ -86,6 +94,7 @@ _MODULES = {
     "RetryingClient": "retry",
     "ScriptedClient": "scripted",
     "TransformersClient": "transformers",
+    "VllmClient": "vllm",
 }
 
 

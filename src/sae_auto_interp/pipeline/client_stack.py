@@ -81,8 +81,8 @@ async def open_clients(
 ) -> AsyncGenerator[RunClients, None]:
     """Open what the stages up to `until` ask; raises our errors for an endpoint that cannot be reached or used.
 
-    `tell` is given one line when the run has to wait for a server, and about what each endpoint can do, which is kept in
-    the folder `memory`. On leaving, answers that are being paid for are waited for and stored.
+    `tell` is given one line when the run has to wait for a server, and one about what each endpoint can do, which is
+    kept in the folder `memory`. On leaving, answers that are being paid for are waited for and stored.
     """
     shared = _Shared(config, store, tell, memory)
     try:
