@@ -1,4 +1,4 @@
-"""Further metrics stand where they mean something: discrimination beside neighbours, accuracy in SAEBench's protocol."""
+"""Further metrics stand where they mean something: discrimination beside neighbours, accuracy for SAEBench."""
 
 from dataclasses import replace
 
