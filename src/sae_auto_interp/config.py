@@ -239,6 +239,8 @@ class FeaturesConfig(_Section):
     """{module path: features} to look at exactly those instead."""
     workers: int = Field(default=0, ge=0)
     """Processes that build records beside this one; changes nothing but the time it takes."""
+    embedder: ComponentConfig | None = None
+    """The embedding model that finds silent windows of kind `similar`, by its registered name and settings."""
 
     @property
     def record_settings(self) -> dict[str, Any]:

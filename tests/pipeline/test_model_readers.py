@@ -10,7 +10,7 @@ import pytest
 
 from sae_auto_interp.clients import LimitedClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
-from sae_auto_interp.errors import ConfigError, RefusedRequestError
+from sae_auto_interp.errors import ConfigError, RefusedRequestError, ServerError
 from sae_auto_interp.metrics import auroc, simulation_metrics, tpr
 from sae_auto_interp.pipeline import model_readers, run
 from sae_auto_interp.pipeline.components import asks_language_model, check_components
@@ -38,6 +38,7 @@ BASE: dict[str, Any] = {
         {"name": "simulation_all_at_once", "n_windows": 4},
         "surprisal",
         {"name": "generation", "n_texts": 4, "n_boundary": 4},
+        {"name": "sensitivity", "n_texts": 4},
     ],
 }  # fmt: skip
 
@@ -87,9 +88,9 @@ def test_every_scorer_runs_and_its_results_do_not_depend_on_timing(tmp_path: Pat
     by_scorer = {scorer: judge for judge, scorer, _ in first}
     assert by_scorer == {
         "simulation": "llm:scripted", "simulation_all_at_once": "llm:words",
-        "surprisal": "llm:words", "generation": "llm:scripted",
+        "surprisal": "llm:words", "generation": "llm:scripted", "sensitivity": "llm:scripted",
     }  # fmt: skip
-    assert len(first) == 4 * 2 * 2  # scorers, features, explanation and control
+    assert len(first) == 4 * 2 * 2 + 2  # scorers, features, explanation and control; sensitivity has no control
     for (_, scorer, _), score in first.items():
         assert not score.failures, score.failures[0]
         if score.kind == "simulation":
@@ -156,3 +157,25 @@ def test_only_what_is_asked_for_is_opened(opened: dict[str, Any], tmp_path: Path
         False, True, False,
     ]  # fmt: skip
     assert asks_language_model(config(scorers=["surprisal"], prompt_reader=None))
+
+
+def test_a_window_whose_server_was_away_leaves_the_score_open_and_the_next_run_completes_it(
+    tmp_path: Path, opened: dict[str, Any]
+) -> None:
+    n_asked = 0
+
+    def away_once(request: Request) -> Any:
+        nonlocal n_asked
+        n_asked += 1
+        return ServerError("503") if n_asked == 3 else lister(request)
+
+    only = config(scorers=[{"name": "simulation", "n_windows": 4}], n_shuffled=0)
+    opened["http://127.0.0.1:1"] = ScriptedClient(away_once)
+    asyncio.run(run_pipeline(only, tmp_path, make_progress()))
+    with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
+        assert [failure.kind for _, failure in store.failures()] == ["server_error"]
+    assert len(stored(tmp_path)) == 1
+    asyncio.run(run_pipeline(only, tmp_path, make_progress()))
+    assert len(stored(tmp_path)) == 2
+    assert not any(score.failures for score in stored(tmp_path).values())
+    assert n_asked == 2 * 4 + 4

@@ -1,9 +1,7 @@
-"""Simulation: who says the truth has correlation 1, replies are read strictly, calibration sees no test example."""
+"""Simulation: who says the truth has correlation 1, replies are read strictly, levels stand where they should."""
 
-import asyncio
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,124 +17,32 @@ from sae_auto_interp.scorers import (
     SimulationScorer,
     TokenByTokenSimulationScorer,
 )
-from sae_auto_interp.scorers._calibration import linear, percentile
 from sae_auto_interp.scorers._levels import expected_level
 from sae_auto_interp.scorers.simulation import parse_levels
 from sae_auto_interp.types import (
-    Estimate,
-    Example,
     Failure,
     FeatureRecord,
     Request,
     Response,
-    Score,
     TokenLogprob,
     Usage,
 )
-from tests.support.evidence import assert_golden, explanation_of, make_evidence, make_example, planted_record
+from tests.support.evidence import assert_golden, make_evidence, make_example
 from tests.support.prompt_readers import EmbeddedReader, PlacedReader
+from tests.support.simulators import (
+    KINDS,
+    RECORD,
+    AnyScorer,
+    biased,
+    correlation,
+    listing,
+    made,
+    reading,
+    score_of,
+    true_level,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
-AnyScorer = SimulationScorer | AllAtOnceSimulationScorer | TokenByTokenSimulationScorer
-Level = Callable[[Sequence[str], int], float]
-"""(tokens of a window, place) -> the level that a simulator gives."""
-
-
-def fires(tokens: Sequence[str], i: int) -> bool:
-    return tokens[i] == " cat"
-
-
-def numbered(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Each window behind a token of its own, so that how it begins tells which it is."""
-    return tuple(
-        make_example([f"#{e.document}", *e.str_tokens], [0, *e.activations.tolist()], document=e.document)
-        for e in examples
-    )
-
-
-PLANTED = planted_record(fires, n=12)
-RECORD = make_evidence(
-    numbered(PLANTED.train),
-    numbered(PLANTED.test),
-    numbered(PLANTED.non_activating.explain),
-    numbered(PLANTED.non_activating.test),
-)
-TRUTH = {
-    e.str_tokens: [float(a) for a in e.activations] for e in (*RECORD.test, *RECORD.non_activating.test, *RECORD.train,
-                                                              *RECORD.non_activating.explain)
-}  # fmt: skip
-
-BEGINNINGS = {"".join(tokens[: i + 1]): (tokens, i) for tokens in TRUTH for i in range(len(tokens))}
-
-
-def true_level(tokens: Sequence[str], i: int) -> float:
-    """The strongest training activation is 9."""
-    return TRUTH[tuple(tokens)][i]
-
-
-def listing(level: Level) -> Callable[[Request], str]:
-    """A chat model that lists levels."""
-
-    def answer(request: Request) -> str:
-        tokens = json.loads(request.messages[-1].content.partition(" tokens: ")[2])
-        return json.dumps({"tokens": [{"token": t, "level": level(tokens, i)} for i, t in enumerate(tokens)]})
-
-    return answer
-
-
-def reading(level: Level, mark: str = "?") -> Callable[[str], Mapping[int, Mapping[str, float]]]:
-    """A model that puts all it gives to numbers on the two levels around the one that it means."""
-
-    def placed(text: str) -> dict[int, dict[str, float]]:
-        offset = text.rindex("<start>\n") + len("<start>\n")
-        lines = text[offset : text.rindex("<end>")].removesuffix("\n").split("\n")
-        tokens = [line.removesuffix(f"\t{mark}").replace("\\n", "\n") for line in lines]
-        found: dict[int, dict[str, float]] = {}
-        for i, line in enumerate(lines):
-            found[offset + len(line) - len(mark)] = spread(level(tokens, i))
-            offset += len(line) + 1
-        return found
-
-    return placed
-
-
-def spread(level: float) -> dict[str, float]:
-    """Probabilities whose expected level is `level`, most of the mass on what is no level."""
-    low, share = int(level), level - int(level)
-    weights = {str(low): 0.3 * (1 - share), str(low + 1): 0.3 * share, " 7": 0.5, "foo": 0.2}
-    return {text: p for text, p in weights.items() if p > 0}
-
-
-def answering(level: Level) -> Callable[[Request], Response]:
-    """A chat model that answers for one token. It finds the window by how it begins."""
-
-    def answer(request: Request) -> Response:
-        shown = json.loads(request.messages[-1].content.partition("Text: ")[2].partition("\nLast token: ")[0])
-        window, i = BEGINNINGS[shown]
-        alternatives = {text: math.log(p) for text, p in spread(level(window, i)).items()}
-        return Response("0", Usage(50, 1, 1), "length", "m", (TokenLogprob("0", -1.0, alternatives),))
-
-    return answer
-
-
-def made(kind: str, level: Level, **settings: Any) -> AnyScorer:
-    if kind == "listing":
-        return SimulationScorer(client=ScriptedClient(listing(level)), **settings)
-    if kind == "all_at_once":
-        return AllAtOnceSimulationScorer(reader=PlacedReader(reading(level)), **settings)
-    settings.setdefault("n_windows", None)
-    return TokenByTokenSimulationScorer(client=ScriptedClient(answering(level)), **settings)
-
-
-KINDS = ["listing", "all_at_once", "token_by_token"]
-
-
-def score_of(scorer: AnyScorer, record: FeatureRecord = RECORD) -> Score:
-    return asyncio.run(scorer.score(record, explanation_of(record), "e1"))
-
-
-def correlation(score: Score) -> Estimate:
-    return simulation_metrics(score, np.random.default_rng(0), n_resamples=20).ev_correlation
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,7 +53,7 @@ def test_the_truth_has_correlation_1_and_explains_all(kind: str) -> None:
         assert estimate.value == pytest.approx(1.0)
     assert (score.kind, score.trials, len(score.simulations)) == ("simulation", (), 24)
     assert [s.true for s in score.simulations] == [
-        tuple(TRUTH[e.str_tokens]) for e in (*RECORD.test, *RECORD.non_activating.test)
+        tuple(e.activations.tolist()) for e in (*RECORD.test, *RECORD.non_activating.test)
     ]
 
 
@@ -348,136 +254,6 @@ def test_a_reader_that_refuses_is_a_failure() -> None:
     (trial,) = score_of(AllAtOnceSimulationScorer(reader=PlacedReader(refuse)), one_window()).simulations
     assert trial.failure is not None
     assert trial.failure.kind == "refused_request"
-
-
-# ------------------------------------------------------------------ which windows, and calibration
-
-
-def test_few_windows_are_half_activating_and_spread_over_their_strength() -> None:
-    score = score_of(made("listing", true_level, n_windows=6))
-    largest = [max(s.true) for s in score.simulations]
-    assert [value > 0 for value in largest] == [True] * 3 + [False] * 3
-    strengths = sorted((e.max_activation for e in RECORD.test), reverse=True)
-    assert largest[:3] == [strengths[0], strengths[round(11 / 2)], strengths[11]]
-    assert score == score_of(made("listing", true_level, n_windows=6))
-    other = score_of(made("listing", true_level, n_windows=6, seed=1))
-    assert [s.document for s in other.simulations] != [s.document for s in score.simulations]
-
-
-@pytest.mark.parametrize("n", [2, 3, 24, 25, 1000])
-def test_no_more_windows_than_there_are(n: int) -> None:
-    n_found = len(score_of(made("listing", true_level, n_windows=n)).simulations)
-    assert n_found == min(n, 24)
-
-
-LEVELS = np.array([0, 0, 1, 2, 5, 5, 8], dtype=np.float64)
-ACTIVATIONS = np.array([0, 0.1, 0, 1, 3, 2, 7], dtype=np.float64)
-
-
-def test_linear_calibration_is_least_squares() -> None:
-    fitted = linear(LEVELS, ACTIVATIONS)
-    assert fitted is not None
-    slope, intercept = np.polyfit(LEVELS, ACTIVATIONS, 1)
-    assert fitted(np.array([0.0, 3.0, 10.0])) == pytest.approx(intercept + slope * np.array([0, 3, 10]))
-
-
-def test_percentile_calibration_without_ties_is_interpolation_of_the_sorted_ones() -> None:
-    levels, true = np.array([3.0, 0, 7, 1]), np.array([0.0, 5, 2, 9])
-    fitted = percentile(levels, true)
-    assert fitted is not None
-    new = np.array([-1.0, 0, 0.5, 2, 7, 9])
-    assert fitted(new) == pytest.approx(np.interp(new, [0, 1, 3, 7], [0, 2, 5, 9]))
-
-
-def test_tied_levels_are_mapped_on_the_mean_of_their_ranks() -> None:
-    fitted = percentile(LEVELS, ACTIVATIONS)
-    assert fitted is not None
-    assert fitted(np.array([0.0, 5.0])) == pytest.approx([0.0, 2.5])  # sorted truth: 0 0 | .1 | 1 | 2 3 | 7
-
-
-@pytest.mark.parametrize("fit", [linear, percentile])
-def test_levels_that_are_all_alike_calibrate_nothing(fit: Any) -> None:
-    assert fit(np.full(5, 2.0), np.arange(5.0)) is None
-    assert fit(np.zeros(0), np.zeros(0)) is None
-
-
-def test_a_falling_line_calibrates_nothing() -> None:
-    assert linear(LEVELS, -ACTIVATIONS) is None
-
-
-def biased(tokens: Sequence[str], i: int) -> float:
-    """Right in order, wrong in unit and zero."""
-    return 2 + true_level(tokens, i) / 3
-
-
-@pytest.mark.parametrize("calibration", ["linear", "percentile"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_calibration_repairs_the_unit_and_leaves_the_order(kind: str, calibration: str) -> None:
-    plain, repaired = (
-        simulation_metrics(
-            score_of(made(kind, biased, calibration=c, n_calibration=20)), np.random.default_rng(0), n_resamples=20
-        )
-        for c in ("none", calibration)
-    )
-    assert plain.ev_correlation.value == pytest.approx(1)
-    assert repaired.ev_correlation.value == pytest.approx(1, abs=0.01)
-    assert plain.rsquared.value is not None
-    assert repaired.rsquared.value is not None
-    assert plain.rsquared.value < 0 < 0.98 < repaired.rsquared.value
-
-
-def test_a_line_that_does_not_rise_leaves_the_correlation_as_it_is() -> None:
-    def against(tokens: Sequence[str], i: int) -> float:
-        return 9 - true_level(tokens, i)
-
-    plain, calibrated = (correlation(score_of(made("listing", against, calibration=c))) for c in ("none", "linear"))
-    assert plain.value == calibrated.value == pytest.approx(-1)
-
-
-def asked_about(record: FeatureRecord, **settings: Any) -> set[tuple[str, ...]]:
-    """Windows that a simulator saw for calibrating: those of its requests that are no test windows."""
-    client = ScriptedClient(listing(lambda tokens, i: len(tokens[i])))
-    asyncio.run(SimulationScorer(client=client, **settings).score(record, explanation_of(record), "e1"))
-    shown = [json.loads(r.messages[-1].content.partition(" tokens: ")[2]) for r in client.requests]
-    return {tuple(tokens) for tokens in shown} - {e.str_tokens for e in (*record.test, *record.non_activating.test)}
-
-
-def test_calibration_windows_are_never_test_windows_and_are_development_windows_where_there_are_some() -> None:
-    train = {e.str_tokens for e in (*RECORD.train, *RECORD.non_activating.explain)}
-    assert asked_about(RECORD) == set()
-    used = asked_about(RECORD, calibration="linear", n_calibration=8)
-    assert used <= train
-    assert len(used) == 8
-    dev, silent = make_example([" the", " cat"], [0, 3], document=900), make_example([" no", " fish"], document=901)
-    with_dev = replace(RECORD, dev=(dev,), non_activating=replace(RECORD.non_activating, dev=(silent,)))
-    assert asked_about(with_dev, calibration="percentile") == {dev.str_tokens, silent.str_tokens}
-
-
-@pytest.mark.parametrize(("error", "kind"), [(ServerError("503"), "server_error"), (RefusedRequestError("4"), "none")])
-def test_a_passing_failure_while_calibrating_fails_every_window(error: ClientError, kind: str) -> None:
-    """A fit on what happened to be answered would not come out the same again. What is refused for good is left out."""
-    first = RECORD.train[0].str_tokens
-
-    def answer(request: Request) -> Any:
-        is_first = json.dumps(list(first), ensure_ascii=False) in request.messages[-1].content
-        return error if is_first else listing(lambda tokens, i: len(tokens[i]) % 9)(request)
-
-    scorer = SimulationScorer(client=ScriptedClient(answer), calibration="linear", n_calibration=24)
-    kinds = {s.failure.kind if s.failure else "none" for s in score_of(scorer).simulations}
-    assert kinds == {kind}
-
-
-def test_without_anything_to_calibrate_on_every_window_is_a_failure() -> None:
-    def answer(request: Request) -> str:
-        shown = tuple(json.loads(request.messages[-1].content.partition(" tokens: ")[2]))
-        tested = {e.str_tokens for e in (*RECORD.test, *RECORD.non_activating.test)}
-        return listing(true_level)(request) if shown in tested else "I would rather not."
-
-    score = score_of(SimulationScorer(client=ScriptedClient(answer), calibration="linear"))
-    assert {s.failure.kind for s in score.simulations if s.failure} == {"not_calibrated"}
-    assert all(s.failure for s in score.simulations)
-    untrained = score_of(made("listing", true_level), replace(RECORD, train=()))
-    assert {s.failure and s.failure.kind for s in untrained.simulations} == {"no_examples"}
 
 
 # ------------------------------------------------------------------ the same at any concurrency; word for word

@@ -117,6 +117,8 @@ def check_components(config: RunConfig) -> None:
     """Raise now what building the run's components would raise later, before any work is done."""
     judges = [explainer.judge_config for explainer in config.explainers]
     chosen = {"explainers": config.explainers, "judges": judges, "scorers": config.scorers}
+    if config.features.embedder is not None:
+        chosen["embedders"] = [config.features.embedder]
     placeholders = dict.fromkeys(COLLABORATORS, _Placeholder()) | {Embedder: OpenEmbedders()}
     for folder, components in chosen.items():
         for component in components:

@@ -235,6 +235,8 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
+    if config.features.embedder is None:  # as it was before there was one
+        del settings["features"]["embedder"]
     sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
     if any(sites):
         settings["sites"] = sites

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.scorers.intruder import IntruderScorer
     from sae_auto_interp.scorers.intruder_explained import IntruderExplainedScorer
     from sae_auto_interp.scorers.saebench import SaebenchScorer
+    from sae_auto_interp.scorers.sensitivity import SensitivityScorer
     from sae_auto_interp.scorers.simulation import SimulationScorer
     from sae_auto_interp.scorers.simulation_all_at_once import AllAtOnceSimulationScorer
     from sae_auto_interp.scorers.simulation_token_by_token import TokenByTokenSimulationScorer
@@ -33,6 +34,7 @@ __all__ = [
     "IntruderScorer",
     "RecallScorer",
     "SaebenchScorer",
+    "SensitivityScorer",
     "SimulationScorer",
     "SurprisalScorer",
     "TokenByTokenSimulationScorer",
@@ -52,6 +54,7 @@ _HOMES = {
     "IntruderScorer": "intruder",
     "RecallScorer": "detection",
     "SaebenchScorer": "saebench",
+    "SensitivityScorer": "sensitivity",
     "SimulationScorer": "simulation",
     "SurprisalScorer": "surprisal",
     "TokenByTokenSimulationScorer": "simulation_token_by_token",
