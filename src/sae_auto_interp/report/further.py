@@ -10,7 +10,9 @@ import numpy as np
 
 from sae_auto_interp.metrics import (
     RunMetric,
+    accuracy,
     auroc,
+    discrimination,
     f1,
     f1_at_density,
     failure_bounds,
@@ -29,6 +31,8 @@ FURTHER_RESAMPLES = 2000
 WINDOW_SCORERS = frozenset({"detection"})
 """Scorers that ask whether the feature fires in a window: only such answers tell precision in text. Fuzzing asks which
 tokens of a window are the ones."""
+PUBLISHED_BY_ACCURACY = frozenset({"saebench"})
+"""Scorers of protocols whose published figures are plain accuracies; elsewhere it would only mislead."""
 Estimates = Mapping[FeatureId, Estimate]
 Generators = Callable[[str], np.random.Generator]
 """What the random numbers are for -> a generator of its own."""
@@ -79,6 +83,8 @@ def _others(
     in_text = {f: score for f, score in scores.items() if f in densities and score.scorer in WINDOW_SCORERS}
     return {
         "MCC": {feature: mcc(score, level) for feature, score in scores.items()},
+        "accuracy": {f: accuracy(score, level) for f, score in scores.items() if score.scorer in PUBLISHED_BY_ACCURACY},
+        "discrimination": {feature: discrimination(score, level) for feature, score in scores.items()},
         "F1": {feature: f1(score, level) for feature, score in scores.items()},
         "AUROC": {feature: auroc(score, level) for feature, score in scores.items()},
         "precision in text": {f: precision_at_density(score, densities[f], level) for f, score in in_text.items()},
