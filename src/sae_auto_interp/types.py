@@ -31,6 +31,8 @@ else:
     Array = np.ndarray
 
 ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token", "same_window", "generated"]
+TriageLabel: TypeAlias = Literal["dead", "rare", "dense", "positional", "single_token", "previous_token"]
+"""What a feature is known to be without a language model."""
 ScoreKind: TypeAlias = Literal["classification", "ranking", "choice", "simulation"]
 NO_DOCUMENT = -1
 """Document id of a position that carries no text: padding, BOS or another special token."""
@@ -271,6 +273,29 @@ class TokenLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureProfile:
+    """What a feature's firing says about it without any model (`features.profiles`)."""
+
+    labels: tuple[TriageLabel, ...]
+    peak_tokens: tuple[tuple[str, int], ...]
+    """The commonest tokens on which it peaks within a window, and in how many windows; commonest first."""
+    n_peak_tokens: int
+    """Different tokens on which it peaks in the stronger four fifths of its windows."""
+    token_entropy_nats: float
+    """Of those peaks: exp of it is an effective number of tokens."""
+    firing_fraction: float
+    """Of all occurrences of these tokens, the share on which it fires; 1 is context-free."""
+    n_previous_tokens: int
+    """Different tokens right before those peaks."""
+    firing_fraction_after: float
+    """Of all places right after one of these, the share on which it fires."""
+    positional_information: float
+    """Share of its firing that the position in the row explains, 0 to 1."""
+    positional_q: float
+    """q-value of that among the features of the module (Benjamini-Hochberg); 1 where it fires too seldom to tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shortage:
     """A record has fewer examples of a kind than were asked for: all that there were."""
 
@@ -300,6 +325,8 @@ class FeatureRecord:
     """What the feature writes to the model's output, where the subject model was at hand."""
     shortages: tuple[Shortage, ...] = ()
     """Of what there was less than asked for."""
+    profile: FeatureProfile | None = None
+    """What is known of the feature without a model, where a run computed it."""
 
 
 @dataclass(frozen=True, slots=True)
