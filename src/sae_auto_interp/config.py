@@ -248,12 +248,6 @@ class FeaturesConfig(_Section):
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _skips_what_is_labelled(self) -> "FeaturesConfig":
-        if self.skip and not self.triage:
-            raise ValueError("skip goes by labels, which triage gives; leave triage on")
-        return self
-
     @property
     def record_settings(self) -> dict[str, Any]:
         return dict(self.model_extra or {})

@@ -28,7 +28,8 @@ STAGES = {
 
 MAY_IMPORT: dict[str, set[str]] = {
     "client_types": set(),
-    "types": {"client_types"},
+    "evidence_types": set(),
+    "types": {"client_types", "evidence_types"},
     "fit_types": set(),
     "errors": set(),
     "protocols": {"types"},

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.autoencoders.attach import attach, attached_coder
+from sae_auto_interp.autoencoders.logit_attribution import token_logits, writes_to_residual_stream
 from sae_auto_interp.config import load_config, parse_config
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.pipeline.components import check_components
-from sae_auto_interp.pipeline.logits import SubjectLogits, token_logits, writes_to_residual_stream
+from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.record_maker import Outcome, RecordMaker
 from sae_auto_interp.pipeline.record_stage import feature_config
 from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
@@ -141,7 +142,8 @@ def test_labelled_features_can_be_skipped(demo: RunDirectory) -> None:
 
 def test_logits_are_the_unembedding_of_the_decoder_row() -> None:
     model, coder = embedded.wrapped_model(), embedded.stored_coder("openai")
-    unembedding = embedded.model().get_output_embeddings().weight.double()
+    whole: Any = embedded.model()
+    unembedding = whole.get_output_embeddings().weight.double()
     expected = (unembedding @ coder.w_dec[5].double()).detach().numpy()
     assert token_logits(model, coder.w_dec[5]) == pytest.approx(expected, abs=1e-5)
 
@@ -170,7 +172,7 @@ def test_settings_that_cannot_work_are_refused(demo: RunDirectory) -> None:
     with pytest.raises(ConfigError, match="neighbor"):
         feature_config(run_file(n_non_activating_test={"neighbor": 5}))
     with pytest.raises(ConfigError, match="triage"):
-        run_file(skip="dense", triage=False)
+        feature_config(run_file(skip="dense", triage=False))
     with pytest.raises(ConfigError, match=r"set features\.embedder"):
         RecordMaker(loader_of(demo))
     with pytest.raises(ConfigError, match="not given neighbours"):
