@@ -34,6 +34,7 @@ from pydantic import (
 from sae_auto_interp.client_config import BudgetConfig, ClientConfig, PriceConfig, ResponsesConfig, Section
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 from sae_auto_interp.fit_types import OVERRIDABLE
+from sae_auto_interp.types import TriageLabel
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
@@ -238,6 +239,17 @@ class FeaturesConfig(Section):
     """Processes that build records beside this one; changes nothing but the time it takes."""
     embedder: ComponentConfig | None = None
     """The embedding model that finds silent windows of kind `similar`, by its registered name and settings."""
+    triage: bool = True
+    """Whether to profile and label all features of the cache first."""
+    skip: tuple[TriageLabel, ...] = ()
+    """Labels of features that get no record: they need no language model."""
+    n_logits: int = Field(default=0, ge=0)
+    """Tokens whose logits a feature raises most, and lowers most, to keep with its record; needs the subject model."""
+
+    @field_validator("skip", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @property
     def record_settings(self) -> dict[str, Any]:

@@ -29,7 +29,8 @@ STAGES = {
 MAY_IMPORT: dict[str, set[str]] = {
     "cache_types": set(),
     "client_types": set(),
-    "types": {"cache_types", "client_types"},
+    "evidence_types": set(),
+    "types": {"cache_types", "client_types", "evidence_types"},
     "fit_types": set(),
     "errors": set(),
     "protocols": {"types"},

@@ -143,10 +143,9 @@ def _without_judge(collaborators: Mapping[type, Any]) -> dict[type, Any]:
 def _check_evidence(explainer: ComponentConfig, config: RunConfig) -> None:
     """Raise `ConfigError` for an explainer that needs what this run's records will not hold."""
     component = load_component("explainers", explainer.name)
-    if getattr(component, "needs_logits", False):
+    if getattr(component, "needs_logits", False) and config.features.n_logits == 0:
         raise ConfigError(
-            f"explainers.{explainer.name} needs the features' top logits, which runs do not compute; "
-            "use max_activation, or give it records with logits from Python"
+            f"explainers.{explainer.name} needs the features' top logits; set features.n_logits, e.g. to 10"
         )
     if getattr(component, "needs_development", False):
         for name in ("n_dev", "n_non_activating_dev"):

@@ -102,6 +102,8 @@ def feature_config(config: RunConfig) -> FeatureConfig:
             "features asks for windows of kind similar, which an embedding model finds; set features.embedder, e.g. to "
             "{name: sentence_transformers, model: ...}"
         )
+    if config.features.skip and not config.features.triage:
+        raise ConfigError("features.skip goes by labels, which features.triage gives; leave triage on")
     return found
 
 

@@ -22,6 +22,7 @@ from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
+from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.model_readers import NO_READERS, Readers, model_readers
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
@@ -153,7 +154,12 @@ async def _record_maker(
         claim_component(store, f"embedder of records {chosen.name}", chosen.settings)
     try:
         embedder = None if chosen is None else embedders.opened(chosen, build_component)
-        yield RecordMaker(loader, directory, workers=config.features.workers, embedder=embedder)
+        n_logits = config.features.n_logits
+        yield RecordMaker(
+            loader, directory, workers=config.features.workers, embedder=embedder,
+            triage=config.features.triage, skip=config.features.skip,
+            logits=SubjectLogits(config, directory, loader.vocabulary, n_logits) if n_logits else None,
+        )  # fmt: skip
     finally:
         await embedders.close()
 

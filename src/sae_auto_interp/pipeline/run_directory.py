@@ -22,6 +22,7 @@ from sae_auto_interp.config import (
     STANDARD_LIBRARY,
     AutoencoderConfig,
     DataConfig,
+    FeaturesConfig,
     RunConfig,
     dump_config,
     fingerprint,
@@ -235,8 +236,9 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
-    if config.features.embedder is None:  # as it was before there was one
-        del settings["features"]["embedder"]
+    for name in ("embedder", "triage", "skip", "n_logits"):  # as it was before there were these: older runs go on
+        if getattr(config.features, name) == FeaturesConfig.model_fields[name].default:
+            del settings["features"][name]
     sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
     if any(sites):
         settings["sites"] = sites

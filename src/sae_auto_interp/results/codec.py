@@ -20,6 +20,7 @@ from sae_auto_interp.types import (
     Explanation,
     Failure,
     FeatureId,
+    FeatureProfile,
     FeatureRecord,
     FeatureStats,
     NonActivating,
@@ -49,6 +50,7 @@ def encode_record(record: FeatureRecord) -> bytes:
             "dev_negatives": [_example_to_json(e) for e in record.non_activating.dev],
             "logits": None if record.logits is None else asdict(record.logits),
             "shortages": [asdict(shortage) for shortage in record.shortages],
+            "profile": None if record.profile is None else asdict(record.profile),
         }
     )
 
@@ -69,6 +71,7 @@ def decode_record(content: bytes) -> FeatureRecord:
         dev=_examples(fields, "dev"),
         logits=_logits(fields.get("logits")),
         shortages=tuple(Shortage(**shortage) for shortage in fields.get("shortages", ())),
+        profile=_profile(fields.get("profile")),
     )
 
 
@@ -164,6 +167,13 @@ def _stats(fields: Json) -> FeatureStats:
     """Older records know of no near-duplicates and edges."""
     edges: tuple[float, ...] = tuple(fields.pop("quantile_edges", ()))
     return FeatureStats(**fields, quantile_edges=edges)
+
+
+def _profile(fields: Json | None) -> FeatureProfile | None:
+    if fields is None:
+        return None
+    peaks = tuple((str(token), int(n)) for token, n in fields.pop("peak_tokens"))
+    return FeatureProfile(labels=tuple(fields.pop("labels")), peak_tokens=peaks, **fields)
 
 
 def _logits(fields: Json | None) -> TokenLogits | None:
