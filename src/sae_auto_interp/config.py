@@ -239,6 +239,8 @@ class FeaturesConfig(_Section):
     """{module path: features} to look at exactly those instead."""
     workers: int = Field(default=0, ge=0)
     """Processes that build records beside this one; changes nothing but the time it takes."""
+    embedder: ComponentConfig | None = None
+    """The embedding model that finds silent windows of kind `similar`, by its registered name and settings."""
 
     @property
     def record_settings(self) -> dict[str, Any]:
@@ -288,6 +290,8 @@ class RunConfig(_Section):
     n_shuffled: int | None = Field(default=None, ge=0)
     """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
     client: ClientConfig | None = None
+    prompt_reader: ClientConfig | None = None
+    """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""
     seed: int = Field(default=0, ge=0)
     """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 
@@ -424,7 +428,7 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
+        "prompt_reader": ClientConfig, "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     model = MadeCoderConfig if "made" in location else model

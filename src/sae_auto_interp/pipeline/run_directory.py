@@ -208,7 +208,17 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     """What decides tokens, activations and records: settings, and the files they name with digests of their content."""
     settings = config.model_dump(
         mode="json",
-        exclude={"explainers", "scorers", "n_shuffled", "client", "device", "model", "autoencoders", "preflight"},
+        exclude={
+            "explainers",
+            "scorers",
+            "n_shuffled",
+            "client",
+            "prompt_reader",
+            "device",
+            "model",
+            "autoencoders",
+            "preflight",
+        },
     )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
     if config.cache.max_norm_multiple is not None:
@@ -225,6 +235,8 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
+    if config.features.embedder is None:  # as it was before there was one
+        del settings["features"]["embedder"]
     sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
     if any(sites):
         settings["sites"] = sites
