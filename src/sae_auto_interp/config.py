@@ -31,15 +31,15 @@ from pydantic import (
     model_validator,
 )
 
+from sae_auto_interp.config_problems import first_problem
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 from sae_auto_interp.fit_types import OVERRIDABLE
+from sae_auto_interp.presets import with_preset
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
 DATASET_PREFIX = "hf:"
 """Before the name of a Hugging Face dataset."""
-PRESETS = Path(__file__).parent / "presets"
-"""Run files without a model, which `preset: NAME` in a run file refers to."""
 EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
@@ -319,31 +319,7 @@ def parse_config(content: dict[str, Any], where: str = "configuration") -> RunCo
     try:
         return RunConfig.model_validate(with_preset(content))
     except ValidationError as error:
-        raise _first_problem(error, where) from error
-
-
-def preset_names() -> list[str]:
-    """What `preset:` may name."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """The content of a preset; raises `UnknownNameError`."""
-    if name not in preset_names():
-        raise UnknownNameError("preset", name, preset_names())
-    return cast("dict[str, Any]", yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
-
-
-def with_preset(content: dict[str, Any]) -> dict[str, Any]:
-    """The settings with those of their preset where they say nothing: key by key within a section, lists as a whole."""
-    if "preset" not in content:
-        return content
-    merged = load_preset(str(content["preset"]))
-    for key, value in content.items():
-        base = merged.get(key)
-        merged[key] = base | value if isinstance(base, dict) and isinstance(value, dict) else value
-    del merged["preset"]
-    return merged
+        raise first_problem(error, where, _section_at) from error
 
 
 def with_preflight(
@@ -412,17 +388,6 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     if config.client is not None and config.client.base_url is None and config.client.model is not None:
         changed["client"] = config.client.model_copy(update={"model": absolute(config.client.model)})
     return config.model_copy(update=changed)
-
-
-def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
-    problem = error.errors()[0]
-    location = tuple(part for part in problem["loc"] if part not in ("files", "made"))
-    place = ".".join(str(part) for part in location)
-    if problem["type"] == "extra_forbidden":
-        section = _section_at(problem["loc"][:-1])
-        above = ".".join(map(str, location[:-1]))
-        return UnknownNameError(f"setting in {where}", place, [f"{above}.{name}".lstrip(".") for name in section])
-    return ConfigError(f"{where}: {place}: {problem['msg']} (got {problem.get('input')!r})"[:400])
 
 
 def _section_at(location: tuple[int | str, ...]) -> list[str]:

@@ -38,7 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "highlights": CONTRACTS,
     "lexical_rule": CONTRACTS,
     "prompts": CONTRACTS,
-    "config": BASE,
+    "presets": {"errors"},
+    "config_problems": {"errors"},
+    "config": BASE | {"presets", "config_problems"},
     "data": BASE,
     "models": BASE,
     "autoencoders": BASE | {"models"},
@@ -53,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": BASE,
     "report": BASE | {"config", "results", "metrics"},
     "pipeline": BASE | TEXT | STAGES | {"config"},
-    "cli": BASE | TEXT | STAGES | {"config", "pipeline", "report"},
+    "cli": BASE | TEXT | STAGES | {"config", "presets", "pipeline", "report"},
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""
 
