@@ -77,7 +77,7 @@ async def _run(config: RunConfig, loader: FeatureLoader, results: Path, server: 
     server.forget()
     try:
         with ResultStore.open(results) as store, LineProgress(io.StringIO()) as progress:
-            await explain_and_score(config, loader, store, client, progress)
+            await explain_and_score(config, loader, store, client, {}, progress)
     finally:
         await client.close()
 

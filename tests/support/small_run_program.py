@@ -19,7 +19,7 @@ async def main(directory: Path, results: Path, base_url: str, limit: int) -> Non
     client = RetryingClient(LimitedClient(asked, max_concurrency=limit))
     try:
         with ResultStore.open(results) as store, make_progress() as progress:
-            await explain_and_score(config, loader_of(RunDirectory(directory), config), store, client, progress)
+            await explain_and_score(config, loader_of(RunDirectory(directory), config), store, client, {}, progress)
     finally:
         await client.close()
 

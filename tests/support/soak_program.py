@@ -61,7 +61,7 @@ async def explain(config: RunConfig, folder: Path, samples: list[tuple[int, floa
         watcher = asyncio.create_task(watch())
         began = time.perf_counter()
         try:
-            await explain_and_score(config, loader, store, client, progress)
+            await explain_and_score(config, loader, store, client, {}, progress)
         finally:
             watcher.cancel()
             await client.close()
