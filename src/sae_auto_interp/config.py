@@ -17,31 +17,30 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from sae_auto_interp.client_config import BudgetConfig, ClientConfig, PriceConfig, ResponsesConfig, Section
+from sae_auto_interp.coder_config import AutoencoderConfig, CoderConfig, MadeCoderConfig
+from sae_auto_interp.config_problems import first_problem
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 from sae_auto_interp.fit_types import OVERRIDABLE
+from sae_auto_interp.presets import with_preset
 from sae_auto_interp.types import TriageLabel
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
 DATASET_PREFIX = "hf:"
 """Before the name of a Hugging Face dataset."""
-PRESETS = Path(__file__).parent / "presets"
-"""Run files without a model, which `preset: NAME` in a run file refers to."""
 EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
@@ -77,67 +76,6 @@ class ExplainerConfig(ComponentConfig):
     @property
     def judge_name(self) -> str:
         return self.judge_config.name
-
-
-class AutoencoderConfig(Section):
-    """Weights; `module_paths` chooses among them in the family's own words, None takes all."""
-
-    path: str
-    """A directory, a file, or `hf:owner/repo[/path][@revision]` on the hub."""
-    module_paths: tuple[str, ...] | None = None
-    site: str | None = None
-    """Where its one autoencoder reads, if not where its files say: `transformer.h.1:out`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_path(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
-
-    @property
-    def label(self) -> str:
-        return self.path
-
-
-class MadeCoderConfig(Section):
-    """Coders that have no files: a model's own neurons, or an autoencoder that was never trained.
-
-    - {kind: neurons, module_paths: [blocks.0.mlp.hook_post], k: 32}
-    - {kind: random, module_paths: [h.1], width: 4096, k: 32}
-    """
-
-    kind: Literal["neurons", "random"]
-    module_paths: tuple[str, ...] = Field(min_length=1)
-    """Where; also hook names and addresses (`h.0.mlp.c_proj:in`)."""
-    k: int | None = Field(default=None, ge=1)
-    """Entries kept of each position. Of `random` without it: ReLU."""
-    threshold: float | None = Field(default=None, ge=0)
-    """Of neurons, instead of `k`: those above it fire."""
-    rotated: bool = False
-    """Of neurons: in a random orthogonal basis, drawn from the run's seed."""
-    width: int | None = Field(default=None, ge=1)
-    """Of `random`: its number of features."""
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> "MadeCoderConfig":
-        if self.kind == "neurons" and ((self.k is None) == (self.threshold is None) or self.width is not None):
-            raise ValueError("neurons need either k or threshold, and have no width of their own")
-        if self.kind == "random" and (self.width is None or self.threshold is not None or self.rotated):
-            raise ValueError("random coders need a width, and have neither threshold nor rotation")
-        return self
-
-    @property
-    def label(self) -> str:
-        return f"{self.kind} at {', '.join(self.module_paths)}"
-
-
-def _has_files(value: Any) -> str:
-    is_made = "kind" in value if isinstance(value, dict) else isinstance(value, MadeCoderConfig)
-    return "made" if is_made else "files"
-
-
-CoderConfig = Annotated[
-    Annotated[AutoencoderConfig, Tag("files")] | Annotated[MadeCoderConfig, Tag("made")], Discriminator(_has_files)
-]
 
 
 class DataConfig(Section):
@@ -336,31 +274,7 @@ def parse_config(content: dict[str, Any], where: str = "configuration") -> RunCo
     try:
         return RunConfig.model_validate(with_preset(content))
     except ValidationError as error:
-        raise _first_problem(error, where) from error
-
-
-def preset_names() -> list[str]:
-    """What `preset:` may name."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """The content of a preset; raises `UnknownNameError`."""
-    if name not in preset_names():
-        raise UnknownNameError("preset", name, preset_names())
-    return cast("dict[str, Any]", yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
-
-
-def with_preset(content: dict[str, Any]) -> dict[str, Any]:
-    """The settings with those of their preset where they say nothing: key by key within a section, lists as a whole."""
-    if "preset" not in content:
-        return content
-    merged = load_preset(str(content["preset"]))
-    for key, value in content.items():
-        base = merged.get(key)
-        merged[key] = base | value if isinstance(base, dict) and isinstance(value, dict) else value
-    del merged["preset"]
-    return merged
+        raise first_problem(error, where, _section_at) from error
 
 
 def with_preflight(
@@ -434,19 +348,6 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         if client is not None and client.base_url is None and client.model is not None:
             changed[name] = client.model_copy(update={"model": absolute(client.model)})
     return config.model_copy(update=changed)
-
-
-def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
-    problem = error.errors()[0]
-    location = tuple(part for part in problem["loc"] if part not in ("files", "made"))
-    place = ".".join(str(part) for part in location)
-    if problem["type"] == "extra_forbidden":
-        section = _section_at(problem["loc"][:-1])
-        above = ".".join(map(str, location[:-1]))
-        return UnknownNameError(f"setting in {where}", place, [f"{above}.{name}".lstrip(".") for name in section])
-    # Who writes the key itself where the name of its variable belongs does not want to see it again.
-    got = "" if place.endswith("api_key_env") else f" (got {problem.get('input')!r})"
-    return ConfigError(f"{where}: {place}: {problem['msg']}{got}"[:400])
 
 
 def _section_at(location: tuple[int | str, ...]) -> list[str]:

@@ -40,8 +40,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "highlights": CONTRACTS,
     "lexical_rule": CONTRACTS,
     "prompts": CONTRACTS,
+    "presets": {"errors"},
     "client_config": {"spending"},
-    "config": BASE | {"client_config"},
+    "coder_config": {"client_config"},
+    "config_problems": {"errors"},
+    "config": BASE | {"client_config", "coder_config", "presets", "config_problems"},
     "data": BASE,
     "models": BASE,
     "autoencoders": BASE | {"models"},
@@ -56,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": BASE,
     "report": BASE | {"config", "results", "metrics"},
     "pipeline": BASE | TEXT | STAGES | {"config"},
-    "cli": BASE | TEXT | STAGES | {"config", "pipeline", "report"},
+    "cli": BASE | TEXT | STAGES | {"config", "presets", "pipeline", "report"},
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""
 

@@ -129,9 +129,9 @@ def _answer_seconds(config: RunConfig, usage: Usage, assumed: Assumptions) -> fl
 
 
 def _on_gpu(config: RunConfig) -> bool:
-    from torch import cuda
+    from sae_auto_interp.models.placement import uses_gpu
 
-    return cuda.is_available() if config.device in ("auto", "balanced") else "cuda" in str(config.device)
+    return uses_gpu(config.device)
 
 
 def _active_per_token(config: RunConfig, modules: int) -> int:

@@ -142,8 +142,7 @@ def rounded(example: Example) -> Example:
     """The example as it comes back from the store; one that never fires is already so."""
     if not example.activations.any():
         return example
-    values = [_round(value) for value in example.activations.tolist()]
-    return replace(example, activations=np.array(values, dtype=np.float32))
+    return replace(example, activations=np.array(_rounded_values(example), dtype=np.float32))
 
 
 def rounded_record(record: FeatureRecord) -> FeatureRecord:
@@ -187,7 +186,7 @@ def _example_to_json(example: Example) -> Json:
     return {
         "tokens": example.tokens.tolist(),
         "strings": list(example.str_tokens),
-        "activations": [_round(value) for value in example.activations.tolist()],
+        "activations": _rounded_values(example),
         "row": example.row,
         "start": example.start,
         "document": example.document,
@@ -276,6 +275,13 @@ def _simulation_from_json(fields: list[Any]) -> SimulationTrial:
         document=document,
         failure=None if failure is None else Failure(**failure),
     )
+
+
+def _rounded_values(example: Example) -> list[float | int]:
+    """Half of all examples are silent."""
+    if not example.activations.any():
+        return [0] * len(example.activations)
+    return [_round(value) for value in example.activations.tolist()]
 
 
 def _round(value: float) -> float | int:
