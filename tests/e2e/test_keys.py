@@ -99,12 +99,12 @@ def assert_no_key(folder: Path, done: Done) -> None:
 def test_a_run_against_a_server_that_repeats_the_key_writes_it_nowhere(tmp_path: Path, prepare_run: PrepareRun) -> None:
     done, llm = run_with_key(tmp_path, prepare_run, is_closed=False)
     assert done.returncode == 0, done.stderr
-    assert llm.n_keys > 100, "the key was sent"
+    assert llm.n_keys > 30, "the key was sent"
     names = {path.name for path in tmp_path.rglob("*")}
-    assert {"config.yaml", "results.sqlite", "responses.sqlite", "debug.log", "index.html"} <= names
+    assert {"config.yaml", "results.sqlite", "responses.sqlite", "debug.log", "report.html"} <= names
     log = (tmp_path / "debug.log").read_text()
     assert "[redacted]" in log
-    assert log.count("DEBUG") > 100
+    assert log.count("DEBUG") > 20
     with ResultStore.open(tmp_path / "run" / RESULTS_FILE, read_only=True) as store:
         kinds = {failure.kind for _, failure in store.failures()} | {
             trial.failure.kind for _, score in store.scores() for trial in score.trials if trial.failure
