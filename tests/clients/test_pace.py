@@ -14,7 +14,13 @@ from tests.support.virtual_time import now, run
 NOTHING = Usage(0, 0, 1)
 
 
-def moments(n: int, usage: Usage = NOTHING, request: Request = QUESTION, **rates: float) -> np.ndarray:
+def moments(
+    n: int,
+    usage: Usage = NOTHING,
+    request: Request = QUESTION,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+) -> np.ndarray:
     """When each of `n` requests was sent, in seconds."""
     sent = list[float]()
 
@@ -22,7 +28,9 @@ def moments(n: int, usage: Usage = NOTHING, request: Request = QUESTION, **rates
         sent.append(now())
         return Response("yes", usage, "stop", "m")
 
-    client = PacedClient(ScriptedClient(script), clock=now, **rates)
+    client = PacedClient(
+        ScriptedClient(script), clock=now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
+    )
 
     async def together() -> None:
         await asyncio.gather(*(client.generate(request) for _ in range(n)))

@@ -41,7 +41,7 @@ def sae_auto_interp(
     """Run the command; no file that it writes may grow beyond `largest_file` bytes, as if the disk were full."""
     limit = ["bash", "-c", f'ulimit -f {largest_file // 1024}; exec "$@"', "limited"] if largest_file else []
     whole = [*limit, *command(*arguments)]
-    variables = environment() | (more_environment or {})
+    variables = {**environment(), **(more_environment or {})}
     return subprocess.run(whole, capture_output=True, text=True, timeout=280, env=variables)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import sae_auto_interp, write_run_file
+from tests.e2e.conftest import N_FEATURES, PrepareRun
+from tests.e2e.runs import sae_auto_interp
 from tests.e2e.stored import explanations_of, failures_of, scores_of, spent_by
 from tests.support.chaos_llm import ChaosLlm
 from tests.support.llm_server import LlmServer
@@ -20,15 +21,14 @@ def client_section(server: LlmServer, more: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ChaosLlm, list[str]]:
+def runs(tmp_path_factory: pytest.TempPathFactory, prepare_run: PrepareRun) -> tuple[Path, ChaosLlm, list[str]]:
     """The run directory, the server, and what three calls of the command said: capped, with a higher cap, replayed."""
     folder, llm = tmp_path_factory.mktemp("budget"), ChaosLlm(faults=())
     own_cache = {"SAE_AUTO_INTERP_CACHE": str(folder / "cache")}
     said: list[str] = []
 
     def call(out: str, section: str) -> int:
-        file = write_run_file(folder, "simple", more=section)
-        done = sae_auto_interp("run", file, "--out", folder / out, more_environment=own_cache)
+        done = sae_auto_interp(*prepare_run(folder, section, out), more_environment=own_cache)
         said.append(done.stderr)
         return done.returncode
 
@@ -55,7 +55,7 @@ def test_the_message_says_what_to_do(runs: tuple[Path, ChaosLlm, list[str]]) -> 
 
 def test_going_on_pays_for_nothing_twice(runs: tuple[Path, ChaosLlm, list[str]]) -> None:
     folder, llm, _ = runs
-    assert len(llm.attempts) == 4 * (1 + 4 * 4)
+    assert len(llm.attempts) == N_FEATURES * (1 + 4 * 4)
     assert set(llm.attempts.values()) == set(llm.delivered.values()) == {1}
     spent = spent_by(folder / "run")
     assert spent.n_paid == llm.delivered.total()

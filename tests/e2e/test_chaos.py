@@ -5,19 +5,17 @@ completion that the server delivered whole, empty ones included. Of an answer th
 gateway kept the body, nobody but the provider knows; the run's ledger has them as `n_lost`.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import sae_auto_interp, write_run_file
+from tests.e2e.conftest import IS_SOAK, N_FEATURES, PrepareRun
+from tests.e2e.runs import sae_auto_interp
 from tests.e2e.stored import explanations_of, failures_of, is_sound, scores_of, spent_by
 from tests.support.chaos_llm import ChaosLlm
 from tests.support.llm_server import LlmServer
 
-IS_SOAK = bool(os.environ.get("SAE_AUTO_INTERP_SOAK"))
-N_FEATURES = 60 if IS_SOAK else 8
 OUTAGE_SECONDS = 30.0 if IS_SOAK else 2.0
 TIMEOUT_SECONDS = 5.0
 
@@ -30,15 +28,13 @@ class Run:
     status: int
 
 
-def run_against(llm: ChaosLlm, folder: Path) -> Run:
+def run_against(llm: ChaosLlm, folder: Path, prepare_run: PrepareRun) -> Run:
     with LlmServer(llm) as server:
         client = (
             f"client: {{base_url: '{server.base_url}', max_concurrency: 12, attempts: 12, "
             f"timeout_seconds: {TIMEOUT_SECONDS}}}\n"
         )
-        file = write_run_file(folder, "simple", more=client)
-        file.write_text(file.read_text().replace("n_features: 4", f"n_features: {N_FEATURES}"))
-        done = sae_auto_interp("run", file, "--out", folder / "run", more_environment=own_cache(folder))
+        done = sae_auto_interp(*prepare_run(folder, client, "run"), more_environment=own_cache(folder))
     return Run(llm, folder / "run", done.stderr, done.returncode)
 
 
@@ -47,14 +43,14 @@ def own_cache(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_against(ChaosLlm(faults=()), tmp_path_factory.mktemp("calm"))
+def calm(tmp_path_factory: pytest.TempPathFactory, prepare_run: PrepareRun) -> Run:
+    return run_against(ChaosLlm(faults=()), tmp_path_factory.mktemp("calm"), prepare_run)
 
 
 @pytest.fixture(scope="module")
-def chaotic(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def chaotic(tmp_path_factory: pytest.TempPathFactory, prepare_run: PrepareRun) -> Run:
     llm = ChaosLlm(seed=1, outage_after=N_FEATURES * 6, outage_seconds=OUTAGE_SECONDS)
-    return run_against(llm, tmp_path_factory.mktemp("chaos"))
+    return run_against(llm, tmp_path_factory.mktemp("chaos"), prepare_run)
 
 
 def test_there_was_chaos_and_the_run_ended_by_itself(calm: Run, chaotic: Run) -> None:
