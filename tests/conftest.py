@@ -16,7 +16,7 @@ import jaxtyping
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY"):
     os.environ.pop(variable, None)
 
 

@@ -14,6 +14,7 @@ from sae_auto_interp.types import (
     Array,
     Explanation,
     Failure,
+    FeatureId,
     FeatureRecord,
     PromptLogprobs,
     PromptRequest,
@@ -21,6 +22,7 @@ from sae_auto_interp.types import (
     Response,
     Score,
     ShownExample,
+    TextActivations,
     Usage,
     Verdict,
 )
@@ -82,6 +84,15 @@ class Embedder(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class ActivationReader(Protocol):
+    """Runs the subject model with its autoencoders on texts that are of no cache (generation)."""
+
+    async def activations(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
+        """One result per text, in order, that depends on the given texts alone and not on other calls."""
+        ...
 
 
 @runtime_checkable

@@ -27,8 +27,9 @@ STAGES = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "cache_types": set(),
     "client_types": set(),
-    "types": {"client_types"},
+    "types": {"cache_types", "client_types"},
     "fit_types": set(),
     "errors": set(),
     "protocols": {"types"},

@@ -58,8 +58,9 @@ def test_results_are_filed_under_whom_a_scorer_asks(tmp_path: Path) -> None:
 
 
 def test_what_reads_no_explanation_needs_no_control(tmp_path: Path) -> None:
-    found = measures(tmp_path, ["detection", "intruder", "intruder_explained"])
-    assert [m.reads_explanation for m in found] == [True, False, True]
+    probe = {"name": "detection", "judge": "hidden"}
+    found = measures(tmp_path, ["detection", "intruder", "intruder_explained", probe])
+    assert [m.reads_explanation for m in found] == [True, False, True, False]
 
 
 def test_the_seed_of_the_run_reaches_every_scorer(tmp_path: Path) -> None:

@@ -41,9 +41,19 @@ def reference_tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(embedded_language_model() / "tokenizer.json"))
 
 
-@torch.inference_mode()
 def rate(text: str) -> Rated:
+    return rate_ids(reference_tokenizer().encode(text).ids)
+
+
+@torch.inference_mode()
+def next_logprobs(text: str) -> torch.Tensor:
+    """[vocabulary]: of the token after a text."""
     ids = reference_tokenizer().encode(text).ids
+    return torch.log_softmax(reference_model()(torch.tensor([ids])).logits[0, -1].double(), dim=-1)
+
+
+@torch.inference_mode()
+def rate_ids(ids: list[int]) -> Rated:
     logits = reference_model()(torch.tensor([ids])).logits[0].double()
     return Rated(ids, [piece_of(i) for i in ids], torch.log_softmax(logits, dim=-1)[:-1])
 

@@ -1,6 +1,7 @@
 """An embedding model whose cosines are known beforehand: bags of words."""
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,23 @@ class WordsEmbedder:
         for i, text in enumerate(texts):
             for word in re.findall(r"\w+", text.lower()) or ["(nothing)"]:
                 vectors[i, self.words.setdefault(word, len(self.words))] += self.scale
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True)
+class BagOfHashes:
+    """As `WordsEmbedder` for any number of words: some of them share a direction."""
+
+    name: str = "hashes"
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.full((len(texts), 256), 1e-3, np.float32)
+        for i, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.lower()):
+                vectors[i, zlib.crc32(word.encode()) % 256] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     async def close(self) -> None:

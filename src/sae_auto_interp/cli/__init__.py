@@ -10,11 +10,11 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from sae_auto_interp.cli import caches, measures, runs
+from sae_auto_interp.cli import caches, measures, run_files, runs
 from sae_auto_interp.cli.app import app
 from sae_auto_interp.errors import PreflightError, RunInterruptedError, SaeAutoInterpError
 
-__all__ = ["app", "caches", "main", "measures", "runs"]
+__all__ = ["app", "caches", "main", "measures", "run_files", "runs"]
 
 SIGNALLED = 128
 """Added to a signal's number: the exit status of what it ended, as shells count it."""

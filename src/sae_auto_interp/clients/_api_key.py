@@ -37,8 +37,9 @@ class ApiKey:
     def __bool__(self) -> bool:
         return bool(self._value)
 
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._value}"} if self._value else {}
+    def headers(self, name: str = "Authorization", prefix: str = "Bearer ") -> dict[str, str]:
+        """The header that carries the key; none where there is no key."""
+        return {name: f"{prefix}{self._value}"} if self._value else {}
 
     def quote(self, text: str) -> str:
         """What may be shown of a server's text: on one line, without the key, shortened after the key is gone."""

@@ -77,12 +77,16 @@ def place_tokens(text: str, pieces: Sequence[str]) -> list[str] | None:
 
 def _placed(rated: Sequence[TokenLogprob], text: str) -> tuple[TokenLogprob, ...] | None:
     """The tokens of the text alone: without one before it (beginning of text) or behind it (generated)."""
+    if any(math.isnan(token.logprob) for token in rated[1:]):
+        return None
     for tokens in (rated, rated[:-1], rated[1:], rated[1:-1]):
         covered = place_tokens(text, [token.token for token in tokens])
         if covered and covered[0]:
             return _unrated_first(covered, tokens)
+    if not rated or rated[0].token:
+        return None
     for end in range(1, min(len(text), _LONGEST_TOKEN) + 1):  # the server does not say what its first token is
-        covered = place_tokens(text[end:], [token.token for token in rated[1:]]) if rated else None
+        covered = place_tokens(text[end:], [token.token for token in rated[1:]])
         if covered is not None:
             return _unrated_first([text[:end], *covered], rated)
     return None

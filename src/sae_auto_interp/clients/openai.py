@@ -135,10 +135,13 @@ class OpenAIClient:
         object.__setattr__(self, name, value)
 
     @cached_property
+    def _key(self) -> ApiKey:
+        return ApiKey.from_environment(self.api_key_env)
+
+    @cached_property
     def _http(self) -> HttpEndpoint:
-        key = ApiKey.from_environment(self.api_key_env)
         return HttpEndpoint(
-            base_url=self.base_url, key=key, headers=key.headers(), timeout_seconds=self.timeout_seconds
+            base_url=self.base_url, key=self._key, headers=self._key.headers(), timeout_seconds=self.timeout_seconds
         )
 
     @cached_property
@@ -172,6 +175,8 @@ class OpenAIClient:
             return decode_model_list(response.content)
         if response.status_code not in _DOES_NOT_LIST_MODELS:
             raise self._http.error(response)
+        if response.is_server_error:  # uvicorn then closes the connection without a word
+            await self._http.close()
         await self._require_chat_endpoint()
         _log.info("%s does not list its models (status %d)", self.base_url, response.status_code)
         return []

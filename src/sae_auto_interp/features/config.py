@@ -77,10 +77,13 @@ class FeatureConfig:
     n_non_activating_train: NonActivatingCounts = 40
     """Silent windows for the explainer: so many random ones, or {kind: number}."""
     n_non_activating_test: NonActivatingCounts = 50
+    """The same for scoring."""
     n_non_activating_dev: NonActivatingCounts = 0
+    """The same for choosing among explanations."""
     neighbours: NeighbourKind = "jaccard"
     """Who are the neighbours in whose windows those of kind `neighbour` are sought."""
     n_neighbours: int = 10
+    """How many of them, at most."""
     similar_pool: int = 10_000
     """Windows of the corpus, drawn at random, among which those of kind `similar` are sought: each must be embedded."""
     near_duplicate_tokens: int | None = None

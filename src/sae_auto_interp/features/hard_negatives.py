@@ -49,9 +49,11 @@ def token_windows(
 
     The examples take turns in random order; one whose token is in no more such windows gives way to the others.
     """
-    by_token: dict[int, Iterator[int]] = {}
-    for token in np.unique(peak_tokens).tolist():
-        by_token[token] = iter(rng.permutation(draw.fitting(grid.windows_with(token), side)).tolist())
-    order = rng.permutation(peak_tokens).tolist()
+
+    def shuffled(token: int) -> Iterator[int]:
+        yield from rng.permutation(draw.fitting(grid.windows_with(token), side)).tolist()
+
+    order: list[int] = rng.permutation(peak_tokens).tolist()
+    by_token = {token: shuffled(token) for token in order}
     windows, _ = draw.in_turn([by_token[token] for token in order], n)
     return Pool.of_silent(windows, grid, "token")

@@ -11,6 +11,8 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from jaxtyping import Int64
+
 from sae_auto_interp.cache.opening import check_tokens
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features.config import Windows
@@ -28,7 +30,7 @@ from sae_auto_interp.features.prefetch import selected_ahead
 from sae_auto_interp.features.selection import Selection, select_windows
 from sae_auto_interp.features.token_input import cached_rows, token_rows, without_positions
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.types import Failure, FeatureEntries, FeatureId, FeatureRecord, TokenRows
+from sae_auto_interp.types import Array, Failure, FeatureEntries, FeatureId, FeatureRecord, TokenRows
 
 Constructor = Callable[[FeatureEntries, WindowGrid], ActiveWindows]
 
@@ -66,8 +68,7 @@ class FeatureLoader:
                 "neighbours=[...], e.g. what `load_neighbours` reads, or []"
             )
         self.distances: dict[FeatureId, list[tuple[FeatureId, float]]] = {}
-        for found in neighbours or ():
-            self.distances |= found.distances()
+        self.add_neighbours(neighbours or ())
         rows = cached_rows(token_rows(tokens), {path: reader.manifest for path, reader in dataset.readers.items()})
         check_tokens(dataset.readers, rows)
         self.grid = self._grid_over(rows)
@@ -75,6 +76,15 @@ class FeatureLoader:
         self.failures: dict[FeatureId, Failure] = {}
         self.constructor = _constructor(constructor, self.cfg.windows)
         self._vocabulary = vocabulary or dataset.vocabulary or Vocabulary(())
+
+    def add_neighbours(self, neighbours: Iterable[Neighbours]) -> None:
+        """More neighbours, in whose windows non-activating examples of kind `neighbour` are sought."""
+        for found in neighbours:
+            self.distances |= found.distances()
+
+    def texts_at(self, starts: Int64[Array, " n"]) -> list[str]:
+        """The text of the windows that begin at some flat token indices."""
+        return ["".join(strings) for strings in self._vocabulary.windows(self.grid.tokens_at(starts))]
 
     def __len__(self) -> int:
         """Features to try; some may turn out to have no record."""
@@ -99,12 +109,17 @@ class FeatureLoader:
         it. Raises `InputError` for impossible numbers, or a constructor that is not a function of a module;
         `WorkerError` when a process is lost.
         """
-        wanted = self.dataset.features if features is None else features
-        return self._finished_each(selected_ahead(self, wanted, workers, ahead))
+        return self._finished_each(self.selections(features, workers=workers, ahead=ahead))
+
+    def selections(
+        self, features: Iterable[FeatureId] | None = None, *, workers: int, ahead: int | None = None
+    ) -> Generator[Selection | Failure, None, None]:
+        """As `prefetch`, but windows without their text; `finished` makes the record of each."""
+        return selected_ahead(self, self.dataset.features if features is None else features, workers, ahead)
 
     def build(self, feature: FeatureId) -> FeatureRecord | Failure:
         """The record of one feature, or the reason why there is none. Depends on nothing but the settings."""
-        return self._finished(self.select(feature))
+        return self.finished(self.select(feature))
 
     def select(self, feature: FeatureId) -> Selection | Failure:
         """The windows of one feature's record, without their text."""
@@ -137,9 +152,10 @@ class FeatureLoader:
     ) -> Generator[FeatureRecord | Failure, None, None]:
         with closing(selections):
             for selected in selections:
-                yield self._finished(selected)
+                yield self.finished(selected)
 
-    def _finished(self, selected: Selection | Failure) -> FeatureRecord | Failure:
+    def finished(self, selected: Selection | Failure) -> FeatureRecord | Failure:
+        """The record of selected windows; a failure as it is."""
         return selected if isinstance(selected, Failure) else record_of(selected, self.grid, self._vocabulary)
 
 

@@ -1,7 +1,7 @@
 """Chosen windows of one purpose, before their text is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -44,6 +44,14 @@ class Pool:
             grid.starts_of(windows), grid.documents[windows], np.empty(0, np.int64), (source,) * len(windows),
             nothing if neighbours is None else neighbours, nothing if distances is None else distances,
         )  # fmt: skip
+
+    def parts(self, sizes: Sequence[int]) -> "list[Pool]":
+        """The pools of these sizes that it is made of; those of activating windows come first."""
+        ends = np.cumsum(sizes).tolist()
+        return [self._part(slice(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+
+    def _part(self, part: slice) -> "Pool":
+        return Pool(*(getattr(self, field.name)[part] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.starts)

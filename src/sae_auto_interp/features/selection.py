@@ -4,7 +4,7 @@ Validity is by construction: the documents are split first, then examples are dr
 small arrays and no text, so that it can be made in another process (`prefetch`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from sae_auto_interp.features.pools import Pool, joined
 from sae_auto_interp.features.samplers import quantile_edges, sample_windows
 from sae_auto_interp.features.splits import training_documents
 from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import Array, Failure, FeatureEntries, FeatureId, FeatureStats, Shortage
+from sae_auto_interp.types import Array, ExampleSource, Failure, FeatureEntries, FeatureId, FeatureStats, Shortage
 
 POOLS = (
     "train", "test", "development",
@@ -27,6 +27,8 @@ POOLS = (
 )  # fmt: skip
 """Of examples: the activating ones first."""
 N_ACTIVATING_POOLS = 3
+HERE: tuple[NonActivatingKind, ...] = ("random", "neighbour", "token")
+"""Kinds of silent windows that are chosen here; those alike in meaning need texts and a model (`similar`)."""
 Near = Callable[[], Sequence[NearFeature]]
 """Looks up a feature's neighbours, nearest first; only a record that gets so far needs them."""
 
@@ -48,7 +50,7 @@ def select_windows(
 ) -> Selection | Failure:
     """The windows of a feature's record, or the reason why there is none. Depends on nothing but the arguments.
 
-    Windows of kind `similar` are not among them: they need texts and a model (`similar`).
+    Silent windows of kind `similar` are not among them yet.
     """
     feature = entries.feature
     if len(windows) < cfg.min_examples:
@@ -62,8 +64,27 @@ def select_windows(
     ]
     silent = _silent_pools(entries, windows, active, sides, grid, cfg, near)
     pools = [*active, *map(joined, silent)]
-    problem = _problem(feature, pools, cfg)
-    return problem or _joined(entries, pools, _stats(entries, windows, grid, cfg), cfg)
+    return joined_selection(entries, pools, _stats(entries, windows, grid, cfg), cfg, HERE)
+
+
+def joined_selection(
+    entries: FeatureEntries,
+    pools: Sequence[Pool],
+    stats: FeatureStats,
+    cfg: FeatureConfig,
+    kinds: Collection[NonActivatingKind],
+) -> Selection | Failure:
+    """The selection of pools in the order of `POOLS`, whose silent windows are of some kinds so far."""
+    problem = _problem(entries.feature, pools, cfg, kinds)
+    if problem is not None:
+        return problem
+    windows = joined(pools)
+    sizes = tuple(map(len, pools))
+    activations = activations_of(entries, windows.starts, cfg.window)
+    assert not activations[sum(sizes[:N_ACTIVATING_POOLS]) :].any(), (
+        f"{entries.feature} fires in a window taken as silent"
+    )
+    return Selection(entries.feature, stats, sizes, windows, activations, _shortages(pools, cfg, kinds))
 
 
 def sides_of(feature: FeatureId, windows: ActiveWindows, grid: WindowGrid, cfg: FeatureConfig) -> list[Side]:
@@ -132,16 +153,6 @@ def peak_tokens(entries: FeatureEntries, starts: Int64[Array, " n"], grid: Windo
     return grid.tokens_at(starts)[np.arange(len(starts)), places]
 
 
-def _joined(entries: FeatureEntries, pools: Sequence[Pool], stats: FeatureStats, cfg: FeatureConfig) -> Selection:
-    windows = joined(pools)
-    sizes = tuple(map(len, pools))
-    activations = activations_of(entries, windows.starts, cfg.window)
-    assert not activations[sum(sizes[:N_ACTIVATING_POOLS]) :].any(), (
-        f"{entries.feature} fires in a window taken as silent"
-    )
-    return Selection(entries.feature, stats, sizes, windows, activations, _shortages(pools, cfg))
-
-
 def _stats(entries: FeatureEntries, windows: ActiveWindows, grid: WindowGrid, cfg: FeatureConfig) -> FeatureStats:
     return FeatureStats(
         n_tokens=grid.n_text_tokens,
@@ -163,13 +174,17 @@ def _too_rare(feature: FeatureId, windows: ActiveWindows, min_examples: int) -> 
     return Failure("records", kind, message)
 
 
-def _problem(feature: FeatureId, pools: Sequence[Pool], cfg: FeatureConfig) -> Failure | None:
-    """A record without examples of a purpose that is asked for could not be explained, or not be tested.
+def _problem(
+    feature: FeatureId, pools: Sequence[Pool], cfg: FeatureConfig, kinds: Collection[NonActivatingKind]
+) -> Failure | None:
+    """A record without examples for a purpose that is asked for could not be explained, or not be tested.
 
-    What only windows of kind `similar` are to fill is not known to be empty yet.
+    A pool that is to hold more than these kinds is not known to be empty yet.
     """
     wanted = [cfg.n_train, cfg.n_test, cfg.n_dev]
-    wanted += [sum(n for kind, n in counts.items() if kind != "similar") for counts in cfg.silent_counts]
+    for counts in cfg.silent_counts:
+        is_complete = all(kind in kinds for kind, n in counts.items() if n)
+        wanted.append(sum(counts.values()) if is_complete else 0)
     empty = [name for name, n, pool in zip(POOLS, wanted, pools, strict=True) if n > 0 and len(pool) == 0]
     if not empty:
         return None
@@ -178,23 +193,19 @@ def _problem(feature: FeatureId, pools: Sequence[Pool], cfg: FeatureConfig) -> F
     return Failure("records", "too_few_examples", message)
 
 
-def _shortages(pools: Sequence[Pool], cfg: FeatureConfig) -> tuple[Shortage, ...]:
-    """Of what there was less than asked for; windows of kind `similar` come later."""
-    short = [
-        Shortage(name, "activating", n, len(pool))
-        for name, n, pool in zip(POOLS, (cfg.n_train, cfg.n_test, cfg.n_dev), pools, strict=False)
-        if len(pool) < n
-    ]
-    kinds: tuple[NonActivatingKind, ...] = ("random", "neighbour", "token")
-    for name, counts, pool in zip(
-        POOLS[N_ACTIVATING_POOLS:], cfg.silent_counts, pools[N_ACTIVATING_POOLS:], strict=True
-    ):
-        for kind in kinds:
-            n = counts.get(kind, 0)
-            found = pool.sources.count(kind) if n else 0
-            if found < n:
-                short.append(Shortage(name, kind, n, found))
-    return tuple(short)
+def _shortages(pools: Sequence[Pool], cfg: FeatureConfig, kinds: Collection[NonActivatingKind]) -> tuple[Shortage, ...]:
+    """Of what there was less than asked for, of activating windows and silent ones of these kinds."""
+    wanted: list[tuple[ExampleSource, int]] = [("activating", n) for n in (cfg.n_train, cfg.n_test, cfg.n_dev)]
+    by_pool = [[each] for each in wanted]
+    for counts in cfg.silent_counts:
+        silent: list[tuple[ExampleSource, int]] = [(kind, counts[kind]) for kind in kinds if counts.get(kind)]
+        by_pool.append(silent)
+    return tuple(
+        Shortage(name, source, n, found)
+        for name, pool, asked in zip(POOLS, pools, by_pool, strict=True)
+        for source, n in asked
+        if (found := pool.sources.count(source)) < n
+    )
 
 
 def _rng(cfg: FeatureConfig, purpose: str, feature: FeatureId) -> np.random.Generator:

@@ -18,17 +18,28 @@ from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.providers import build_provider
 from sae_auto_interp.pipeline.settings import checked_settings
-from sae_auto_interp.protocols import Client, Embedder, Judge
+from sae_auto_interp.protocols import ActivationReader, Client, Embedder, Judge, PromptReader
 from sae_auto_interp.registry import load_component
-from sae_auto_interp.types import Failure, Request, Response, ShownExample, Usage, Verdict
+from sae_auto_interp.types import (
+    Failure,
+    FeatureId,
+    PromptLogprobs,
+    PromptRequest,
+    Request,
+    Response,
+    ShownExample,
+    TextActivations,
+    Usage,
+    Verdict,
+)
 
-COLLABORATORS = (Client, Judge, Embedder)
+COLLABORATORS = (Client, Judge, Embedder, PromptReader, ActivationReader)
 FOLDERS_OF_SETTINGS: Mapping[type, str] = {Judge: "judges", Embedder: "embedders"}
 """Collaborators that may be settings of the component that works with them, and where they are registered."""
 
 
 class _Placeholder:
-    """Stands for a client or a judge where a component is only made to see whether it can be; answers nothing."""
+    """Stands for any collaborator where a component is only made to see whether it can be; answers nothing."""
 
     name = model = "placeholder"
 
@@ -38,6 +49,12 @@ class _Placeholder:
     async def judge(
         self, explanation: str, examples: Sequence[ShownExample], task: str
     ) -> tuple[list[Verdict | Failure], Usage]:
+        raise AssertionError("a placeholder was asked")
+
+    async def read(self, request: PromptRequest) -> PromptLogprobs:
+        raise AssertionError("a placeholder was asked")
+
+    async def activations(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
         raise AssertionError("a placeholder was asked")
 
     async def close(self) -> None:
@@ -79,7 +96,8 @@ def asks_language_model(config: RunConfig) -> bool:
     """Whether any explainer, judge or scorer of the run works with a client."""
     judges = [explainer.judge_config for explainer in config.explainers]
     chosen = {"explainers": config.explainers, "judges": judges, "scorers": config.scorers}
-    return any(Client in collaborators_of(folder, c) for folder, listed in chosen.items() for c in listed)
+    wanted = {protocol for folder, listed in chosen.items() for c in listed for protocol in collaborators_of(folder, c)}
+    return Client in wanted or (PromptReader in wanted and config.prompt_reader is None)
 
 
 def explainer_name(config: ComponentConfig) -> str:
@@ -99,12 +117,16 @@ def check_components(config: RunConfig) -> None:
     """Raise now what building the run's components would raise later, before any work is done."""
     judges = [explainer.judge_config for explainer in config.explainers]
     chosen = {"explainers": config.explainers, "judges": judges, "scorers": config.scorers}
-    placeholders = {Client: _Placeholder(), Judge: _Placeholder(), Embedder: OpenEmbedders()}
+    if config.features.embedder is not None:
+        chosen["embedders"] = [config.features.embedder]
+    placeholders = dict.fromkeys(COLLABORATORS, _Placeholder()) | {Embedder: OpenEmbedders()}
     for folder, components in chosen.items():
         for component in components:
             wanted = collaborators_of(folder, component)
             if Client in wanted and config.client is None:
                 raise _needs(Client, "client", folder, component)
+            if PromptReader in wanted and config.prompt_reader is None and config.client is None:
+                raise _needs(PromptReader, "reader", folder, component)
             if ":" not in component.name:  # code from outside may do anything when it is made
                 build_component(folder, component, _without_judge(placeholders) if folder == "judges" else placeholders)
     names = [explainer_name(explainer) for explainer in config.explainers]
@@ -187,6 +209,13 @@ def _needs(protocol: type, name: str, folder: str, config: ComponentConfig) -> C
             f"{where} needs an embedding model; write {{name: {config.name}, {name}: "
             "{name: sentence_transformers, model: ...}}"
         )
+    if protocol is PromptReader:
+        return ConfigError(
+            f"{where} needs a model that rates the tokens of a given text (prompt log-probabilities); "
+            "give a section prompt_reader, or a client that does so"
+        )
+    if protocol is ActivationReader:
+        return ConfigError(f"{where} needs the subject model; give it an ActivationReader")
     if protocol is Judge and folder == "judges":
         return ConfigError(f"{where} needs a judge to ask; write {{name: {config.name}, {name}: llm}}")
     return ConfigError(f"{where} needs a language model; give a client section, or --base-url and --model")

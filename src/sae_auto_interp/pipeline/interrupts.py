@@ -57,7 +57,7 @@ def draining_interrupts(say: Callable[[str], None]) -> Generator[Stop, None, Non
     task = asyncio.current_task()
     assert task is not None, "draining_interrupts belongs into a coroutine"
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, _: FrameType | None) -> None:
         if stop.requested:
             loop.call_soon_threadsafe(task.cancel)
             return
@@ -79,5 +79,5 @@ def draining_interrupts(say: Callable[[str], None]) -> Generator[Stop, None, Non
             signal.signal(number, handler)
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
+def _raise(number: int, _: FrameType | None) -> None:
     raise RunInterruptedError(number)

@@ -24,11 +24,17 @@ class Measure:
 
     @property
     def reads_explanation(self) -> bool:
-        """False of a scorer whose result is the same for every explanation: it needs no shuffled control."""
-        return bool(getattr(self.scorer, "reads_explanation", True))
+        """False where the result is the same for every explanation: then there is nothing to shuffle."""
+        parts = (self.scorer, getattr(self.scorer, "judge", None))
+        return all(getattr(part, "reads_explanation", True) for part in parts)
 
     def unit(self, explanation_id: str) -> str:
-        return f"{self.scorer.name}/{self.judge_name}/{explanation_id}"
+        return score_unit(self.scorer.name, self.judge_name, explanation_id)
+
+
+def score_unit(scorer: str, judge: str, explanation_id: str) -> str:
+    """The unit of work of the stage."""
+    return f"{scorer}/{judge}/{explanation_id}"
 
 
 def measures_of(
@@ -48,7 +54,7 @@ def measures_of(
         measure = Measure(built, _asked(built, judge))
         measures.append(measure)
         _refuse_twice(measures)
-        identity: list[object] = [scorer.settings, _prompts(scorer)]
+        identity: list[object] = [scorer.settings, _prompts(scorer), *_own_prompts(built)]
         if measure.judge_name == judge.name and explainer.judge_config.settings:
             identity.append(explainer.judge_config.settings)
         claim_component(store, f"scorer {scorer.name} with judge {measure.judge_name}", identity)
@@ -56,7 +62,13 @@ def measures_of(
 
 
 def _asked(scorer: Scorer, judge: Judge) -> str:
-    """The name of the judge or the embedding model that a scorer has; of the explainer's judge, if it has neither."""
+    """The name of the judge or the embedding model that a scorer has; of the explainer's judge, if it has neither.
+
+    A scorer that asks a model without a judge says itself whose word its results are (`judged_by`).
+    """
+    said: str | None = getattr(scorer, "judged_by", None)
+    if said is not None:
+        return said
     asked = getattr(scorer, "judge", None) or getattr(scorer, "embedder", None) or judge
     return str(asked.name)
 
@@ -65,6 +77,12 @@ def _prompts(scorer: ComponentConfig) -> str | None:
     """Hash of the prompts of the task that a scorer puts to its judge."""
     task = getattr(load_component("scorers", scorer.name), "task", scorer.name)
     return prompts_digest("judges", str(task))
+
+
+def _own_prompts(scorer: Scorer) -> list[str]:
+    """Hashes of the prompts that lie beside the scorer itself."""
+    names: tuple[str, ...] = getattr(scorer, "prompt_names", (scorer.name,))
+    return [digest for name in names if (digest := prompts_digest("scorers", name)) is not None]
 
 
 def _refuse_twice(measures: Sequence[Measure]) -> None:

@@ -19,6 +19,7 @@ from rich.progress import (
 )  # fmt: skip
 
 from sae_auto_interp.pipeline.progress_state import ProgressState, StageState, duration, traffic_in_short
+from sae_auto_interp.pipeline.traffic import Traffic
 
 LINE_EVERY_SECONDS = 5.0
 EVENT_EVERY_SECONDS = 1.0
@@ -148,21 +149,7 @@ class EventProgress(ProgressState):
     def _event(self, event: str, state: StageState) -> None:
         now = self.clock()
         self._last_events[state.name] = now
-        self._write(event, stage_as_json(state, now) | self._requests())
-
-    def _requests(self) -> dict[str, object]:
-        traffic = self.traffic
-        if traffic is None:
-            return {}
-        return {
-            "requests": {
-                "open": traffic.n_open,
-                "answered": traffic.n_answered,
-                "failed": traffic.n_failed,
-                "prompt_tokens": traffic.usage.prompt_tokens,
-                "completion_tokens": traffic.usage.completion_tokens,
-            }
-        }
+        self._write(event, stage_as_json(state, now) | requests_as_json(self.traffic))
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
         self._stream.write(json.dumps({"event": event} | fields) + "\n")
@@ -181,6 +168,16 @@ def stage_as_json(state: StageState, now: float) -> dict[str, object]:
         "seconds_left": None if left is None else round(left, 1),
         "failures": dict(sorted(state.failures.items())),
     }
+
+
+def requests_as_json(traffic: Traffic | None) -> dict[str, object]:
+    """Requests and tokens of this process; nothing where no language model is asked."""
+    if traffic is None:
+        return {}
+    counts = {"open": traffic.n_open, "answered": traffic.n_answered, "failed": traffic.n_failed}
+    usage = traffic.usage
+    tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return {"requests": counts | tokens}
 
 
 StageProgress: TypeAlias = BarProgress | LineProgress | EventProgress

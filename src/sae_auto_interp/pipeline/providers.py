@@ -5,6 +5,7 @@ those that all kinds share (`base_url`, `model`, `api_key_env`, `timeout_seconds
 """
 
 import dataclasses
+import inspect
 from typing import Any
 
 from sae_auto_interp.config import ClientConfig, resolve_path
@@ -19,11 +20,10 @@ SHARED = ("base_url", "model", "api_key_env", "timeout_seconds")
 def build_provider(config: ClientConfig) -> Provider:
     """The client of the kind. Raises UnknownNameError for what is no kind or setting, ConfigError for a missing one."""
     component = _provider_class(config.kind)
-    fields = {field.name: field for field in dataclasses.fields(component) if field.init}
-    settings = _shared_settings(config, set(fields)) | _own_settings(config, component)
-    for name, field in fields.items():
-        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        if name not in settings and not has_default:
+    fields = {field.name for field in dataclasses.fields(component) if field.init}
+    settings = _shared_settings(config, fields) | _own_settings(config, component)
+    for name, parameter in inspect.signature(component).parameters.items():
+        if name not in settings and parameter.default is parameter.empty:
             raise ConfigError(f"client.kind {config.kind} needs a setting: {_place(name)}")
     return component(**settings)
 
@@ -48,8 +48,8 @@ def _is_provider(component: type[Any]) -> bool:
 
 def _shared_settings(config: ClientConfig, fields: set[str]) -> dict[str, Any]:
     given = {name: value for name in SHARED if (value := getattr(config, name)) is not None}
-    for name in sorted(set(given) - fields):
-        if name in config.model_fields_set:
+    for name in ("base_url", "api_key_env"):
+        if name in given and name not in fields:
             raise ConfigError(f"client.{name} says nothing to client.kind {config.kind}; leave it out")
     shared = {name: value for name, value in given.items() if name in fields}
     if "model" in shared and "base_url" not in shared:

@@ -1,36 +1,44 @@
 """Stage 2: choose features and build their records, by other processes too where `features.workers` asks for them."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Generator
-from typing import TypeAlias
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import numpy as np
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.errors import InputError
+from sae_auto_interp.errors import ConfigError, InputError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.pipeline.evidence import Evidence
+from sae_auto_interp.pipeline.record_maker import Outcome, RecordMaker
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.results.codec import rounded_record
 from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import Failure, FeatureId, FeatureRecord
+from sae_auto_interp.types import Failure, FeatureId
 
 STAGE = "records"
-Outcome: TypeAlias = FeatureRecord | Failure
 
 
 class RecordStage:
     """The features of a run in their order, each with its record as soon as it is built and stored."""
 
-    def __init__(self, config: RunConfig, loader: FeatureLoader, store: ResultStore, progress: RunProgress) -> None:
-        """Raises `InputError` when the run file names features of a module that the cache does not hold."""
-        self._loader = loader
+    def __init__(
+        self,
+        config: RunConfig,
+        loader: FeatureLoader,
+        store: ResultStore,
+        progress: RunProgress,
+        maker: RecordMaker | None = None,
+    ) -> None:
+        """`maker` None makes what needs nothing but the cache.
+
+        Raises `InputError` when the run file names features of a module that the cache does not hold.
+        """
+        self._maker = maker or RecordMaker(loader, workers=config.features.workers)
         self._store = store
         self._progress = progress
-        self._workers = config.features.workers
         self._failed = {unit for unit, failure in store.failures() if failure.stage == STAGE}
         self._built = store.finished_units(STAGE) - self._failed
         self._wanted = {module: _candidates(config, loader.dataset, module) for module in loader.dataset.readers}
@@ -59,18 +67,14 @@ class RecordStage:
         """Build and store records in the order of the features until there are `n`, and why some have none."""
         if n <= 0:
             return
-        outcomes = self._loader.prefetch(waiting, workers=self._workers)
-        try:
-            for feature in waiting:
-                outcome = await _next_in_thread(outcomes)
+        async with aclosing(self._maker.outcomes(waiting, n)) as outcomes:
+            async for feature, outcome in outcomes:
                 evidence = self._stored(feature, outcome)
                 if evidence is not None:
                     n -= 1
                     yield evidence
                 if n == 0:
                     return
-        finally:
-            outcomes.close()
 
     def _stored(self, feature: FeatureId, outcome: Outcome) -> Evidence | None:
         with self._store.unit(STAGE, str(feature)):
@@ -86,13 +90,19 @@ class RecordStage:
 def open_loader(config: RunConfig, directory: RunDirectory) -> FeatureLoader:
     """The cache of a run directory, to be read with the settings of its records."""
     dataset = FeatureDataset(directory.features, feature_config(config), verify=True)
-    return FeatureLoader(directory.load_tokens(), dataset)
+    return FeatureLoader(directory.load_tokens(), dataset, neighbours=())
 
 
 def feature_config(config: RunConfig) -> FeatureConfig:
-    """The settings of records, as the run file gives them."""
+    """The settings of records, as the run file gives them; raises `ConfigError` for impossible ones."""
     settings = {"seed": config.seed} | config.features.record_settings
-    return FeatureConfig(**checked_settings(FeatureConfig, settings, "features"))
+    found = FeatureConfig(**checked_settings(FeatureConfig, settings, "features"))
+    if found.asks_for("similar") and config.features.embedder is None:
+        raise ConfigError(
+            "features asks for windows of kind similar, which an embedding model finds; set features.embedder, e.g. to "
+            "{name: sentence_transformers, model: ...}"
+        )
+    return found
 
 
 def _candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tuple[list[FeatureId], int]:
@@ -112,13 +122,3 @@ def _candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tupl
     rng = derived_rng(config.seed, "selection", FeatureId(module, 0))
     order = [FeatureId(module, int(index)) for index in rng.permutation(among)]
     return order, config.features.n_features if indices is None else len(order)
-
-
-async def _next_in_thread(outcomes: Generator[Outcome, None, None]) -> Outcome:
-    """The next outcome, while others go on; a cancellation waits for it, because a generator cannot be left running."""
-    step = asyncio.ensure_future(asyncio.to_thread(next, outcomes))
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        await asyncio.wait({step})
-        raise

@@ -4,7 +4,8 @@ Caching comes first and by itself. Records, explanations and scores then flow th
 """
 
 import platform
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,20 +15,32 @@ from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import asks_language_model, check_components, explainer_name, open_client
+from sae_auto_interp.pipeline.components import (
+    asks_language_model,
+    build_component,
+    check_components,
+    explainer_name,
+    open_client,
+)
 from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
+from sae_auto_interp.pipeline.model_readers import Readers, model_readers
+from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
+from sae_auto_interp.pipeline.record_maker import RecordMaker
 from sae_auto_interp.pipeline.record_stage import STAGE as RECORDS
 from sae_auto_interp.pipeline.record_stage import RecordStage, feature_config, open_loader
+from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
+from sae_auto_interp.pipeline.status import kept_status
 from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
+from sae_auto_interp.pipeline.units import claim_component
 from sae_auto_interp.pipeline.workers import ahead
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
@@ -37,8 +50,10 @@ RECORDS_AHEAD = 4
 """Records that may be ready before there is room for their feature."""
 
 
-async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score") -> None:
-    """Do what is not done yet, up to and including `until`.
+async def run_pipeline(
+    config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score", *, retry_failed: bool = False
+) -> None:
+    """Do what is not done yet, up to and including `until`; with `retry_failed` what failed for good counts as that.
 
     Killed or interrupted at any point, the same call goes on where it stopped and ends with the same results. Raises
     our errors for a wrong configuration, a run directory of another one, or an endpoint that cannot be reached,
@@ -51,13 +66,20 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     with ResultStore.open(directory.results) as store:
         client = await _client(config, directory, store, progress, until)
         try:
-            directory.save_config(config)
-            _describe(config, directory, store, client)
-            with immediate_interrupts():
-                _cache(config, directory, store, progress)
-                loader = None if until == "cache" else open_loader(config, directory)
-            if loader is not None:
-                await explain_and_score(config, loader, store, client, progress, until)
+            async with model_readers(config, directory, client, is_scoring=until == "score") as readers:
+                directory.save_config(config)
+                _describe(config, directory, store, client)
+                if retry_failed:
+                    progress.note(f"{reopen_failed(store):,} failed units are tried again")
+                with immediate_interrupts():
+                    _cache(config, directory, store, progress)
+                    loader = None if until == "cache" else open_loader(config, directory)
+                if loader is not None:
+                    async with (
+                        kept_status(directory.progress, progress),
+                        _record_maker(config, loader, directory, store) as maker,
+                    ):
+                        await explain_and_score(config, loader, store, client, readers, progress, until, maker)
         finally:
             if client is not None:
                 await client.close()
@@ -68,15 +90,19 @@ async def explain_and_score(
     loader: FeatureLoader,
     store: ResultStore,
     client: Client | None,
+    readers: Readers,
     progress: StageProgress,
     until: Stage = "score",
+    maker: RecordMaker | None = None,
 ) -> None:
     """Records, explanations and, `until` "score", scores: all three at once, feature after feature.
 
+    `maker` makes the records; None makes those that need nothing but the cache.
     Raises `RunDirectoryError` when no feature has enough examples, `RunInterruptedError` after ctrl-C or SIGTERM.
     """
     with draining_interrupts(progress.note) as stop:
-        run = _Run.of(config, loader, store, client, progress, until)
+        records = RecordStage(config, loader, store, progress, maker)
+        run = _Run.of(config, records, store, client, readers, progress, until)
         flow = FeatureFlow(
             run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled
         )  # fmt: skip
@@ -108,7 +134,7 @@ class _Run:
 
     @classmethod
     def of(
-        cls, config: RunConfig, loader: FeatureLoader, store: ResultStore, client: Client | None,
+        cls, config: RunConfig, records: RecordStage, store: ResultStore, client: Client | None, readers: Readers,
         progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
         traffic = Traffic()
@@ -117,12 +143,28 @@ class _Run:
             progress.watch(traffic)
         limit = config.client.max_concurrency if config.client is not None and client is not None else 1
         return cls(
-            RecordStage(config, loader, store, progress),
+            records,
             ExplainStage(config, store, metered, progress),
-            ScoreStage(config, store, metered, progress) if until == "score" else None,
+            ScoreStage(config, store, metered, readers, progress) if until == "score" else None,
             FeatureWindow(limit, traffic),
             traffic,
         )
+
+
+@asynccontextmanager
+async def _record_maker(
+    config: RunConfig, loader: FeatureLoader, directory: RunDirectory, store: ResultStore
+) -> AsyncGenerator[RecordMaker, None]:
+    """What makes the run's records, with the embedding model that they need."""
+    embedders = OpenEmbedders()
+    chosen = config.features.embedder
+    if chosen is not None:
+        claim_component(store, f"embedder of records {chosen.name}", chosen.settings)
+    try:
+        embedder = None if chosen is None else embedders.opened(chosen, build_component)
+        yield RecordMaker(loader, directory, workers=config.features.workers, embedder=embedder)
+    finally:
+        await embedders.close()
 
 
 def _start(run: _Run, flow: FeatureFlow, progress: StageProgress) -> None:

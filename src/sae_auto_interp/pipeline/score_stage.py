@@ -12,6 +12,7 @@ from sae_auto_interp.pipeline.components import explainer_name
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import explanation_id
 from sae_auto_interp.pipeline.measures import Measure, measures_of
+from sae_auto_interp.pipeline.model_readers import Readers
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.units import open_failure, store_open_failure
@@ -27,12 +28,14 @@ CONTROL_PREFIX = "shuffled:"
 class ScoreStage:
     """The scorers of a run, and which scores there are already."""
 
-    def __init__(self, config: RunConfig, store: ResultStore, client: Client | None, progress: RunProgress) -> None:
+    def __init__(
+        self, config: RunConfig, store: ResultStore, client: Client | None, readers: Readers, progress: RunProgress
+    ) -> None:
         """Raises `RunDirectoryError` where the run holds scores made with other settings."""
         self._store = store
         self._progress = progress
         self._embedders = OpenEmbedders()
-        collaborators = {Client: client, Embedder: self._embedders}
+        collaborators = {**readers, Client: client, Embedder: self._embedders}
         self._measures: Mapping[str, Sequence[Measure]] = {
             explainer_name(explainer): measures_of(explainer, config, store, collaborators)
             for explainer in config.explainers

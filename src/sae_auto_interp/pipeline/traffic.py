@@ -30,7 +30,7 @@ class Traffic:
     """Requests that are waiting or in flight just now."""
     n_answered: int = 0
     n_failed: int = 0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
     @contextmanager
     def of_feature(self) -> Generator[RequestCount, None, None]:

@@ -39,7 +39,7 @@ async def for_each(
 
 async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """All at once, begun in order; the first exception ends the others and is raised as it is."""
-    running = set([asyncio.create_task(each) for each in work])
+    running = {asyncio.create_task(each) for each in work}
     try:
         while running:
             await _wait_for_any(running)

@@ -85,6 +85,19 @@ class ResultStore:
         with self._transaction():
             self._connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?)", (stage, unit))
 
+    def reopen(self, stage: str, unit: str) -> None:
+        """Take the mark of `unit` away, and how it failed: it is to be done again."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM finished WHERE stage = ? AND unit = ?", (stage, unit))
+            self.clear_failures(unit)
+
+    def remove_score(self, score: Score, judge: str) -> None:
+        """The one way in which a result goes: to make room for a new try of the same."""
+        key = (str(score.feature), score.scorer, score.explanation_id, judge)
+        where = "feature = ? AND scorer = ? AND explanation_id = ? AND judge = ?"
+        with self._transaction():
+            self._connection.execute(f"DELETE FROM scores WHERE {where}", key)
+
     def finished_units(self, stage: str) -> set[str]:
         """The units of `stage` that need not be done again."""
         return {str(unit) for (unit,) in self._query("SELECT unit FROM finished WHERE stage = ?", stage)}
@@ -130,6 +143,11 @@ class ResultStore:
         """Forget how a unit failed: it is being tried again, and only its last outcome counts."""
         with self._transaction():
             self._connection.execute("DELETE FROM failures WHERE unit = ?", (unit,))
+
+    def counts(self) -> dict[str, int]:
+        """{table: rows}, without reading what is in them."""
+        tables = ("records", "explanations", "scores", "failures")
+        return {table: int(str(self._query(f"SELECT count(*) FROM {table}")[0][0])) for table in tables}
 
     def features(self) -> list[FeatureId]:
         """The features that have a record, by module path and index."""

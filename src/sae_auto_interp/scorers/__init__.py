@@ -10,11 +10,18 @@ if TYPE_CHECKING:
     from sae_auto_interp.scorers.fuzzing import FuzzingScorer
     from sae_auto_interp.scorers.fuzzing_delphi import FuzzingDelphiScorer
     from sae_auto_interp.scorers.fuzzing_same_window import FuzzingSameWindowScorer
+    from sae_auto_interp.scorers.generation import GenerationScorer
     from sae_auto_interp.scorers.intruder import IntruderScorer
     from sae_auto_interp.scorers.intruder_explained import IntruderExplainedScorer
     from sae_auto_interp.scorers.saebench import SaebenchScorer
+    from sae_auto_interp.scorers.sensitivity import SensitivityScorer
+    from sae_auto_interp.scorers.simulation import SimulationScorer
+    from sae_auto_interp.scorers.simulation_all_at_once import AllAtOnceSimulationScorer
+    from sae_auto_interp.scorers.simulation_token_by_token import TokenByTokenSimulationScorer
+    from sae_auto_interp.scorers.surprisal import SurprisalScorer
 
 __all__ = [
+    "AllAtOnceSimulationScorer",
     "DetectionScorer",
     "DiscriminationScorer",
     "EmbeddingScorer",
@@ -22,13 +29,19 @@ __all__ = [
     "FuzzingDelphiScorer",
     "FuzzingSameWindowScorer",
     "FuzzingScorer",
+    "GenerationScorer",
     "IntruderExplainedScorer",
     "IntruderScorer",
     "RecallScorer",
     "SaebenchScorer",
+    "SensitivityScorer",
+    "SimulationScorer",
+    "SurprisalScorer",
+    "TokenByTokenSimulationScorer",
 ]
 
 _HOMES = {
+    "AllAtOnceSimulationScorer": "simulation_all_at_once",
     "DetectionScorer": "detection",
     "DiscriminationScorer": "discrimination",
     "EmbeddingScorer": "embedding",
@@ -36,10 +49,15 @@ _HOMES = {
     "FuzzingDelphiScorer": "fuzzing_delphi",
     "FuzzingSameWindowScorer": "fuzzing_same_window",
     "FuzzingScorer": "fuzzing",
+    "GenerationScorer": "generation",
     "IntruderExplainedScorer": "intruder_explained",
     "IntruderScorer": "intruder",
     "RecallScorer": "detection",
     "SaebenchScorer": "saebench",
+    "SensitivityScorer": "sensitivity",
+    "SimulationScorer": "simulation",
+    "SurprisalScorer": "surprisal",
+    "TokenByTokenSimulationScorer": "simulation_token_by_token",
 }
 
 

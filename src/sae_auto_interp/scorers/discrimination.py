@@ -64,7 +64,8 @@ class DiscriminationScorer:
     def _too_few(self, n: int) -> Failure:
         wanted = " or ".join(self.sources) or "no source"
         message = f"the record has {n} silent test examples of source {wanted}, too few for {self.n_choices} windows"
-        return Failure("score", "too_few_examples", f"{message}; ask for such negatives in features")
+        advice = "ask for some, as in features.n_non_activating_test: {random: 25, neighbour: 25}"
+        return Failure("score", "too_few_examples", f"{message}; {advice}")
 
 
 def _plain(example: Example) -> ShownExample:
