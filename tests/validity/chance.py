@@ -19,8 +19,8 @@ def ignorant_interval(counts: Confusion) -> tuple[float, float]:
 
 def erring_interval(counts: Confusion, miss_rate: float, false_alarm_rate: float) -> tuple[float, float]:
     """Of balanced accuracy, where each answer is wrong by an independent coin (convolution of two binomials)."""
-    hits = stats.binom(counts.n_positive, 1 - miss_rate).pmf(np.arange(counts.n_positive + 1))
-    rejected = stats.binom(counts.n_negative, 1 - false_alarm_rate).pmf(np.arange(counts.n_negative + 1))
+    hits = stats.binom.pmf(np.arange(counts.n_positive + 1), counts.n_positive, 1 - miss_rate)
+    rejected = stats.binom.pmf(np.arange(counts.n_negative + 1), counts.n_negative, 1 - false_alarm_rate)
     grid = np.add.outer(np.arange(len(hits)) / counts.n_positive, np.arange(len(rejected)) / counts.n_negative) / 2
     order = np.argsort(grid, axis=None)
     below = np.cumsum(np.outer(hits, rejected).reshape(-1)[order])

@@ -1,8 +1,8 @@
 """Language models that are simulated from the prompt they are sent: what they know of the world is in their words.
 
-A model reads the request as a real one would have to: it tells the task by its instructions, takes the excerpts and their
-marks apart, looks up what the description means (`rule_of`), and writes an answer that is then parsed. So a score of 1
-for the oracle says that prompt and parser are right too.
+A model reads the request as a real one would have to: it tells the task by its instructions, takes the excerpts and
+their marks apart, looks up what the description means (`rule_of`), and writes an answer that is then parsed. So a score
+of 1 for the oracle says that prompt and parser are right too.
 """
 
 import json

@@ -24,8 +24,9 @@ from tests.validity.pooled import pooled
 
 REFUSAL = "I'm sorry, but I can't help with that."
 NO_VERDICTS = (
-    "", REFUSAL, "The first one fits, the others do not.", "[1, 0", "[1]", "[1, 0, 1, 0, 1, 1, 0]", '{"verdicts": "yes"}',
-    "[0.5, 0.5, 0.5, 0.5, 0.5]", "[null, null, null, null, null]", "null", '{"verdicts": [1, 0, 2, 0, 1]}',
+    "", REFUSAL, "The first one fits, the others do not.", "[1, 0", "[1]", "[1, 0, 1, 0, 1, 1, 0]",
+    '{"verdicts": "yes"}', "[0.5, 0.5, 0.5, 0.5, 0.5]", "[null, null, null, null, null]", "null",
+    '{"verdicts": [1, 0, 2, 0, 1]}',
 )  # fmt: skip
 NO_CHOICE = ("", REFUSAL, "2 or 3", '{"choice": 99}', '{"choice": 0}', "none of them", '{"choice": null}', "3.5")
 NO_NUMBERS = ("", REFUSAL, "The first one.", "[]", "All of them would")

@@ -26,6 +26,7 @@ from sae_auto_interp.validity.words import (
     VERBS,
 )
 
+Classes = Mapping[str, tuple[str, ...]]
 ROW_SENTENCES = 8
 CTX_LEN = ROW_SENTENCES * SENTENCE_TOKENS
 TOPICAL_DOCUMENTS = 1 / 3
@@ -34,7 +35,7 @@ TOPIC_SHARE = 0.25
 RARE_SHARE = 0.0015
 """The same in all other documents."""
 
-_OPEN = {
+_OPEN: dict[str, tuple[Classes, Classes]] = {
     NOUN: (NOUNS, PLAIN_NOUNS),
     ADJECTIVE: (ADJECTIVES, PLAIN_ADJECTIVES),
     VERB: ({}, {"verb": VERBS}),
@@ -51,7 +52,7 @@ def planted_rows(n_documents: int, seed: int) -> tuple[TokenRows, Vocabulary]:
     forms = np.array(SENTENCES)[rng.integers(len(SENTENCES), size=(n_documents, ROW_SENTENCES))]
     places = forms.reshape(n_documents, CTX_LEN)
     topics = np.where(rng.random(n_documents) < TOPICAL_DOCUMENTS, rng.integers(len(_TOPICS), size=n_documents), -1)
-    tokens = np.vectorize(lambda word: ids.get(str(word), -1), otypes=[np.int32])(places)
+    tokens = np.array([ids.get(word, -1) for word in places.reshape(-1).tolist()], np.int32).reshape(places.shape)
     for part in _OPEN:
         row, column = np.nonzero(places == part)
         tokens[row, column] = _drawn(part, topics[row], ids, rng)

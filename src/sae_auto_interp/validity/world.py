@@ -1,9 +1,9 @@
 """A world in which every feature's meaning is known: corpus, cache on disk, records by the library's own loader.
 
-`PlantedWorld.make(folder)` writes the activations of the features of `rules.PLANTED` on a made-up corpus into a cache, as caching a
-model would; `records` builds their records from it. A feature's strength on a token is drawn at random, so that its
-quantiles mean nothing but strength. With an oracle for a judge every score must be perfect, and with a judge that knows
-nothing it must be at chance: tests/validity holds every scorer to that.
+`PlantedWorld.make(folder)` writes the activations of the features of `rules.PLANTED` on a made-up corpus into a cache,
+as caching a model would; `records` builds their records from it. A feature's strength on a token is drawn at random, so
+that its quantiles mean nothing but strength. With an oracle for a judge every score must be perfect, and with a judge
+that knows nothing it must be at chance: tests/validity holds every scorer to that.
 """
 
 from collections.abc import Iterator
