@@ -58,8 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scorers": COMPONENTS,
     "results": BASE,
     "report": BASE | {"config", "results", "metrics"},
-    "pipeline": BASE | TEXT | STAGES | {"config"},
-    "cli": BASE | TEXT | STAGES | {"config", "presets", "pipeline", "report"},
+    "validity": BASE | {"cache", "features"},
+    "pipeline": BASE | TEXT | STAGES | {"config", "validity"},
+    "cli": BASE | TEXT | STAGES | {"config", "presets", "pipeline", "report", "validity"},
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""
 

@@ -11,6 +11,8 @@ from sae_auto_interp import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sae_auto_interp.config import ClientConfig
+
 app = typer.Typer(
     name="sae-auto-interp",
     no_args_is_help=True,
@@ -63,3 +65,16 @@ def console() -> "Console":
 
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=FILE_WIDTH)
+
+
+def client_config(base_url: str | None, model: str | None, max_concurrency: int) -> "ClientConfig | None":
+    """The endpoint asked for; a model without one is OpenAI's if there is a key for it."""
+    from sae_auto_interp.config import ClientConfig, openai_endpoint
+    from sae_auto_interp.errors import InputError
+
+    if base_url is None and model is None:
+        return None
+    endpoint = base_url or openai_endpoint()
+    if endpoint is None:
+        raise InputError("--model needs --base-url (or OPENAI_BASE_URL), or OPENAI_API_KEY for OpenAI's own endpoint")
+    return ClientConfig(base_url=endpoint, model=model, max_concurrency=max_concurrency)

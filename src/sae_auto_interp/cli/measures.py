@@ -1,12 +1,13 @@
-"""Commands that measure and store nothing: check, loss-recovered, compare, power."""
+"""Commands that measure and store nothing: check, calibrate, loss-recovered, compare, power."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sae_auto_interp.cli.app import Allow, ConfigFile, app, console
+from sae_auto_interp.cli.app import Allow, BaseUrl, Concurrency, ConfigFile, Model, app, client_config, console
 
 
 @app.command()
@@ -40,6 +41,46 @@ def check(
 
         console().print(preflight_table(found))
     raise_refused(found)
+
+
+@app.command()
+def calibrate(
+    config: Annotated[
+        Path | None, typer.Argument(help="Run file (YAML) whose client is meant.", metavar="[CONFIG.yaml]")
+    ] = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = 16,
+    n_examples: Annotated[
+        int, typer.Option("--n-examples", help="Firing windows per feature, and as many silent ones: 2 to 20.")
+    ] = 10,
+    n_shown: Annotated[int, typer.Option("--n-shown", min=1, help="Windows per prompt, as in the run.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure a language model as judge on planted features: sensitivity, specificity, failures and cost.
+
+    The features' exact meaning is known, so every wrong verdict is the model's. About 200 requests; stores nothing.
+    """
+    from sae_auto_interp.config import load_config
+    from sae_auto_interp.errors import InputError
+    from sae_auto_interp.pipeline.calibration import CalibrationOptions, run_calibration
+    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.report.calibration import judge_json, judge_reports, judge_table
+
+    of_file = None if config is None else load_config(config).client
+    client = of_file or client_config(base_url, model, max_concurrency)
+    if client is None:
+        raise InputError("calibrate needs a language model; give --base-url and --model, or a run file with a client")
+    options = CalibrationOptions(n_examples=n_examples, n_shown=n_shown, seed=seed)
+    with make_progress() as progress:
+        conditions = asyncio.run(run_calibration(client, options, progress))
+    reports = judge_reports(conditions)
+    name = client.model or client.base_url or client.kind
+    if as_json:
+        typer.echo(judge_json(reports, name))
+    else:
+        console().print(judge_table(reports, name))
 
 
 @app.command()

@@ -19,11 +19,12 @@ from sae_auto_interp.cli.app import (
     RunDir,
     SkipCheck,
     app,
+    client_config,
     console,
 )
 
 if TYPE_CHECKING:
-    from sae_auto_interp.config import ClientConfig, RunConfig
+    from sae_auto_interp.config import RunConfig
 
 
 @app.command()
@@ -47,7 +48,7 @@ def demo(
     """
     from sae_auto_interp.pipeline.demo import demo_config
 
-    config = demo_config(features, _client(base_url, model, max_concurrency), seed)
+    config = demo_config(features, client_config(base_url, model, max_concurrency), seed)
     _run_all(config, out, retry_failed=retry_failed, as_json=as_json)
 
 
@@ -129,19 +130,6 @@ def report(run_dir: RunDir) -> None:
     _write_report(run_dir)
 
 
-def _client(base_url: str | None, model: str | None, max_concurrency: int) -> "ClientConfig | None":
-    """The endpoint asked for; a model without one is OpenAI's if there is a key for it."""
-    from sae_auto_interp.config import ClientConfig, openai_endpoint
-    from sae_auto_interp.errors import InputError
-
-    if base_url is None and model is None:
-        return None
-    endpoint = base_url or openai_endpoint()
-    if endpoint is None:
-        raise InputError("--model needs --base-url (or OPENAI_BASE_URL), or OPENAI_API_KEY for OpenAI's own endpoint")
-    return ClientConfig(base_url=endpoint, model=model, max_concurrency=max_concurrency)
-
-
 def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunConfig":
     """The run file, with what the command line says about the check of its autoencoders."""
     from sae_auto_interp.config import load_config, with_preflight
@@ -159,7 +147,7 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
             f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`"
         )
     config = load_config(run_dir / "config.yaml")
-    client = _client(base_url, model, max_concurrency)
+    client = client_config(base_url, model, max_concurrency)
     if client is None:
         return config
     explainers = config.explainers

@@ -124,6 +124,13 @@ async def open_endpoint(config: ClientConfig, responses: ResponsesConfig, memory
         raise
 
 
+async def open_client(config: ClientConfig) -> tuple[Client, str]:
+    """One endpoint outside of a run, with its limit and retry alone, and what it can do; raises as `open_clients`."""
+    endpoint, abilities = await open_endpoint(config, ResponsesConfig(mode="off"), None)
+    limited = LimitedClient(endpoint, max_concurrency=config.max_concurrency, adaptive=config.adaptive)
+    return RetryingClient(_paced(config, limited), attempts=config.attempts), abilities
+
+
 def _stack(config: ClientConfig, endpoint: Client, shared: "_Shared") -> Client:
     if shared.config.responses.mode == "replay":
         return shared.cached(endpoint, config.namespace)
