@@ -100,6 +100,19 @@ def neighbour_memory(lines: Sequence[Line], kind: str, width: int) -> float | No
     return None if loaded is None or above is None else (loaded + above) / MIB_PER_GIB
 
 
+def asked(lines: Sequence[Line], figure: str) -> float | None:
+    """Of ours at 250 ms and a limit of 100."""
+    return _figure(lines, "llm_throughput", "ours", figure, latency_seconds=0.25, limit=100)
+
+
+def requests_over_peer(lines: Sequence[Line]) -> float | None:
+    """Requests per second of ours at a limit of 100 over those of the peer at its best one, at 50 ms."""
+    figure, compared = "requests_per_second", {"latency_seconds": 0.05}
+    limits = {line.settings["limit"] for line in chosen(lines, "llm_throughput", "peer", **compared)}
+    found = [_figure(lines, "llm_throughput", "peer", figure, limit=limit, **compared) for limit in limits]
+    return ratio(_figure(lines, "llm_throughput", "ours", figure, limit=100, **compared), _worst(found, max))
+
+
 def _width_claims(width: int) -> list[Claim]:
     return [
         Claim(
@@ -127,6 +140,13 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("first record after opening", "at most", 0.2, "s", first_record),
     Claim("top-50 decoder cosine over 131072 × 128, whole process", "at most", 3, "GiB",
           lambda lines: neighbour_memory(lines, "decoder", 131072)),
+    Claim("requests in flight over the limit of 100, 250 ms per answer", "at least", 0.9, "",
+          lambda lines: asked(lines, "steady_concurrency")),
+    Claim("time of 200 features over requests × latency / limit", "at most", 1.15, "×",
+          lambda lines: asked(lines, "wall_over_ideal")),
+    Claim("processor time per request, records, prompts, parsing and storing included", "at most", 2, "ms",
+          lambda lines: asked(lines, "cpu_ms_per_request")),
+    Claim("requests per second over the peer's at its best setting, 50 ms", "at least", 5, "×", requests_over_peer),
     Claim("co-occurrence of 1000 features of 32768, whole process", "at most", 2, "GiB",
           lambda lines: neighbour_memory(lines, "jaccard", 32768)),
 )  # fmt: skip

@@ -125,6 +125,22 @@ TABLES: dict[str, Table] = {
             Column("peer, MiB", figure("peer", PEAK)),
         ),
     ),
+    "llm_throughput": Table(
+        {
+            "latency, s": setting("latency_seconds"), "limit": setting("limit"), "features": setting("n_features"),
+        },
+        (
+            Column("ours, requests", figure("ours", "requests")),
+            Column("requests/s", figure("ours", "requests_per_second"), ",.1f"),
+            Column("peer", figure("peer", "requests_per_second"), ",.1f"),
+            Column("ours, in flight over limit", figure("ours", "steady_concurrency"), ".3f"),
+            Column("ours, time over requests × latency / limit", figure("ours", "wall_over_ideal"), ".3f"),
+            Column("ours, CPU ms per request", figure("ours", "cpu_ms_per_request"), ".2f"),
+            Column("peer", figure("peer", "cpu_ms_per_request"), ".2f"),
+            Column("ours, characters per feature", figure("ours", "characters_per_feature")),
+            Column("peer", figure("peer", "characters_per_feature")),
+        ),
+    ),
     "gpu": Table(
         {"model": setting("model"), **WIDTH, **TOKENS},
         (

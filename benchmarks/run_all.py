@@ -11,7 +11,7 @@ import time
 
 from benchmarks.side_by_side import ROOT
 
-ORDER = ("caching", "growth", "early_stop", "reading", "records", "neighbours", "gpu")
+ORDER = ("caching", "growth", "early_stop", "reading", "records", "neighbours", "llm_throughput", "gpu")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
 scorers: [detection, fuzzing]
 client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
+preset: delphi           what is not said above is taken from this file of `presets/`
 """
 
 import glob
@@ -37,6 +38,8 @@ STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
 DATASET_PREFIX = "hf:"
 """Before the name of a Hugging Face dataset."""
+PRESETS = Path(__file__).parent / "presets"
+"""Run files without a model, which `preset: NAME` in a run file refers to."""
 EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
@@ -65,12 +68,17 @@ class ComponentConfig(_Section):
 class ExplainerConfig(ComponentConfig):
     """An explainer, and who judges its explanations."""
 
-    judge: str | None = None
-    """`lexical` or `llm`; None: `lexical` for the lexical explainer, `llm` for all others."""
+    judge: ComponentConfig | None = None
+    """A name, or {name: llm, top_logprobs: 20}; None: `lexical` for the lexical explainer, `llm` for all others. A
+    scorer with a judge of its own, {name: detection, judge: ...}, asks that one instead."""
+
+    @property
+    def judge_config(self) -> ComponentConfig:
+        return self.judge or ComponentConfig(name="lexical" if self.name == "lexical" else "llm")
 
     @property
     def judge_name(self) -> str:
-        return self.judge or ("lexical" if self.name == "lexical" else "llm")
+        return self.judge_config.name
 
 
 class AutoencoderConfig(_Section):
@@ -153,6 +161,7 @@ class DataConfig(_Section):
     n_tokens: int = Field(default=200_000, ge=1)
     """Text tokens at least; masked positions do not count."""
     ctx_len: int = Field(default=128, ge=2)
+    """Tokens per row."""
     max_chars_per_document: int | None = Field(default=None, ge=1)
     """Longer documents are cut, so that more of them fit `n_tokens`."""
     skip_documents: int = Field(default=0, ge=0)
@@ -184,6 +193,7 @@ class CacheConfig(_Section):
     n_splits: int = Field(default=4, ge=1)
     """Shards over the width of each autoencoder."""
     activation_dtype: str = Field(default="float16", pattern="^(float16|bfloat16|float32)$")
+    """How activations are stored: float16, bfloat16 or float32."""
     buffer_mib: int = Field(default=64, ge=1, le=16_384)
     """Memory for activations waiting to be written; sorting them takes as much again for a moment."""
     backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
@@ -198,6 +208,7 @@ class PreflightConfig(_Section):
     """The check of the autoencoders before caching (docs/check.md); changes no result, so it is not fingerprinted."""
 
     enabled: bool = True
+    """False caches without looking whether the autoencoders fit."""
     n_tokens: int = Field(default=4096, ge=1)
     """Text tokens that the figures are measured on: the first of the run's rows."""
     allow: tuple[str, ...] = ()
@@ -228,6 +239,8 @@ class FeaturesConfig(_Section):
     """{module path: features} to look at exactly those instead."""
     workers: int = Field(default=0, ge=0)
     """Processes that build records beside this one; changes nothing but the time it takes."""
+    embedder: ComponentConfig | None = None
+    """The embedding model that finds silent windows of kind `similar`, by its registered name and settings."""
 
     @property
     def record_settings(self) -> dict[str, Any]:
@@ -250,6 +263,7 @@ class ClientConfig(_Section):
     max_concurrency: int = Field(default=16, ge=1)
     """Requests in flight at most."""
     timeout_seconds: float = Field(default=120.0, gt=0)
+    """Longest wait for one complete answer."""
     attempts: int = Field(default=6, ge=1)
     """How often one request is asked at most."""
 
@@ -258,19 +272,28 @@ class RunConfig(_Section):
     """Everything a run needs; equal configurations give equal results."""
 
     model: str
+    """The subject model: a directory, or `owner/name[@revision]` on the hub."""
     device: str | dict[str, str | int] = "auto"
     """A torch device, "auto" (a GPU if there is one), "balanced" over several, or {module path: device}."""
     dtype: str = "auto"
     """Of the subject model: float32, bfloat16, float16, or "auto", as its files say. Coders encode in float32."""
     autoencoders: tuple[CoderConfig, ...] = Field(min_length=1)
+    """Directories or hub addresses of weights, or coders that are made: see docs/loading.md."""
     data: DataConfig = DataConfig()
     preflight: PreflightConfig = PreflightConfig()
     cache: CacheConfig = CacheConfig()
     features: FeaturesConfig = FeaturesConfig()
     explainers: tuple[ExplainerConfig, ...] = (ExplainerConfig(name="lexical"),)
+    """By name, or {name: ..., judge: ..., settings}."""
     scorers: tuple[ComponentConfig, ...] = (ComponentConfig(name="detection"), ComponentConfig(name="fuzzing"))
+    """By name, or {name: ..., settings}."""
+    n_shuffled: int | None = Field(default=None, ge=0)
+    """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
     client: ClientConfig | None = None
+    prompt_reader: ClientConfig | None = None
+    """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""
     seed: int = Field(default=0, ge=0)
+    """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 
     @field_validator("autoencoders", "explainers", "scorers", mode="before")
     @classmethod
@@ -294,9 +317,33 @@ def load_config(path: Path) -> RunConfig:
 def parse_config(content: dict[str, Any], where: str = "configuration") -> RunConfig:
     """Check a mapping; the first problem is reported, an unknown key with its nearest match."""
     try:
-        return RunConfig.model_validate(content)
+        return RunConfig.model_validate(with_preset(content))
     except ValidationError as error:
         raise _first_problem(error, where) from error
+
+
+def preset_names() -> list[str]:
+    """What `preset:` may name."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The content of a preset; raises `UnknownNameError`."""
+    if name not in preset_names():
+        raise UnknownNameError("preset", name, preset_names())
+    return cast("dict[str, Any]", yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def with_preset(content: dict[str, Any]) -> dict[str, Any]:
+    """The settings with those of their preset where they say nothing: key by key within a section, lists as a whole."""
+    if "preset" not in content:
+        return content
+    merged = load_preset(str(content["preset"]))
+    for key, value in content.items():
+        base = merged.get(key)
+        merged[key] = base | value if isinstance(base, dict) and isinstance(value, dict) else value
+    del merged["preset"]
+    return merged
 
 
 def with_preflight(
@@ -381,7 +428,7 @@ def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownN
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
+        "prompt_reader": ClientConfig, "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     model = MadeCoderConfig if "made" in location else model

@@ -10,6 +10,7 @@
     ├── CacheError                 a cache on disk is incomplete, damaged or foreign
     ├── RunDirectoryError          a run directory that belongs to another configuration or is in use
     ├── WorkerError                a process that helps with the work was lost
+    ├── RunInterruptedError        ctrl-C or SIGTERM; what is finished is kept
     └── ClientError                a language-model server gave no usable answer
         ├── UnreachableError       no connection, or it broke                       (worth retrying)
         ├── TimeoutExceededError   no answer in time                                (worth retrying)
@@ -76,6 +77,14 @@ class RunDirectoryError(SaeAutoInterpError):
 
 class WorkerError(SaeAutoInterpError):
     """A process that helps with the work was lost."""
+
+
+class RunInterruptedError(SaeAutoInterpError):
+    """A signal ended the run; `signal` is its number. What was finished is kept."""
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+        super().__init__("interrupted; nothing finished is lost: run the same command again to go on")
 
 
 class ClientError(SaeAutoInterpError):

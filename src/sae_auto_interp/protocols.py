@@ -14,6 +14,7 @@ from sae_auto_interp.types import (
     Array,
     Explanation,
     Failure,
+    FeatureId,
     FeatureRecord,
     PromptLogprobs,
     PromptRequest,
@@ -21,6 +22,7 @@ from sae_auto_interp.types import (
     Response,
     Score,
     ShownExample,
+    TextActivations,
     Usage,
     Verdict,
 )
@@ -81,6 +83,17 @@ class Embedder(Protocol):
         """One row per text, in order, each of length one; raises `ClientError` subclasses only."""
         ...
 
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class ActivationReader(Protocol):
+    """Runs the subject model with its autoencoders on texts that are of no cache (generation)."""
+
+    async def activations(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
+        """One result per text, in order, that depends on the given texts alone and not on other calls."""
+        ...
+
 
 @runtime_checkable
 class Explainer(Protocol):
@@ -101,7 +114,26 @@ class Judge(Protocol):
     async def judge(
         self, explanation: str, examples: Sequence[ShownExample], task: str
     ) -> tuple[list[Verdict | Failure], Usage]:
-        """One verdict per example, in order. `task` is `detection` or `fuzzing`."""
+        """One verdict per example, in order. `task` says what is asked, e.g. `detection` or `fuzzing`; a judge that is
+        no language model can go by whether the examples are marked."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A judge that compares examples with each other; other judges are asked about each example alone instead."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def choose(
+        self, explanation: str | None, examples: Sequence[ShownExample], task: str
+    ) -> tuple[Sequence[float] | Failure, Usage]:
+        """How strongly each example is the one that `task` asks for: the largest is chosen, ties are drawn.
+
+        `intruder`: the one that does not belong with the others (there is no explanation); `intruder_explained`: the
+        one that the explanation does not fit; `discrimination`: the one that it fits best.
+        """
         ...
 
 
@@ -151,6 +183,6 @@ class Progress(Protocol):
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None: ...
 
-    def advance(self, n: int = 1, failed: int = 0) -> None: ...
+    def advance(self, n: int = 1) -> None: ...
 
     def finish(self) -> None: ...

@@ -16,7 +16,7 @@ from typing import Any
 
 from sae_auto_interp.errors import InputError, UnknownNameError
 
-COMPONENT_FOLDERS = ("clients", "explainers", "judges", "scorers")
+COMPONENT_FOLDERS = ("clients", "embedders", "explainers", "judges", "scorers")
 """The folders in which one new file is one new component."""
 
 

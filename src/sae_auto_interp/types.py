@@ -4,16 +4,16 @@ A feature fires at (row, position). Everything after the cache is made of these 
 knows how it was computed, stored or shown.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
+from sae_auto_interp.cache_types import CacheManifest as CacheManifest
+from sae_auto_interp.cache_types import NormMask as NormMask
+from sae_auto_interp.cache_types import ShardInfo as ShardInfo
 from sae_auto_interp.client_types import Message as Message
 from sae_auto_interp.client_types import PromptLogprobs as PromptLogprobs
 from sae_auto_interp.client_types import PromptRequest as PromptRequest
@@ -31,7 +31,7 @@ else:
     Array = np.ndarray
 
 ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token", "same_window", "generated"]
-ScoreKind: TypeAlias = Literal["classification", "simulation"]
+ScoreKind: TypeAlias = Literal["classification", "ranking", "choice", "simulation"]
 NO_DOCUMENT = -1
 """Document id of a position that carries no text: padding, BOS or another special token."""
 
@@ -108,82 +108,6 @@ class TokenRows:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardInfo:
-    """One file of the cache: features `first`..`last` (inclusive) of one module."""
-
-    file: str
-    first: int
-    last: int
-    n_activations: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class NormMask:
-    """Which positions of a module were left unread for their norm; `n_positions`, in a file with checksum `sha256`."""
-
-    max_norm_multiple: float
-    median_norm: float
-    n_positions: int = 0
-    sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CacheManifest:
-    """What a finished cache of one module holds. Written last: its presence means complete.
-
-    The text carries a checksum of itself. What has a default was not in format 1.
-    """
-
-    format_version: int
-    module_path: str
-    model: str
-    autoencoder: str
-    weights_sha256: str
-    data: str
-    n_rows: int
-    ctx_len: int
-    width: int
-    activation_dtype: str
-    location_dtype: str
-    shards: tuple[ShardInfo, ...]
-    fingerprint: str
-    """Hash of all that decides the content: the configuration and the rows."""
-    configuration: str = ""
-    """Hash of what decides the content but for the rows; caches that share it can be combined."""
-    rows: str = ""
-    """Hash of the rows' tokens; that of two caches' rows together follows from theirs."""
-    statistics_sha256: str = ""
-    norm_mask: NormMask | None = None
-    autoencoder_source: str = ""
-    """Address on the hub, with the commit, that the weights came from; empty for local files."""
-
-    @property
-    def n_positions(self) -> int:
-        """Locations are below this."""
-        return self.n_rows * self.ctx_len
-
-    def to_json(self) -> str:
-        fields = {name: value for name, value in asdict(self).items() if name != "norm_mask" or value is not None}
-        return json.dumps({**fields, "sha256": _sha256_of_json(fields)}, indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "CacheManifest":
-        """Raises KeyError / TypeError / ValueError when the text is not a manifest, or not as it was written."""
-        fields: dict[str, Any] = json.loads(text)
-        checksum = fields.pop("sha256") if fields["format_version"] > 1 else None
-        if checksum not in (None, _sha256_of_json(fields)):
-            raise ValueError("its checksum is not that of its content")
-        shards = tuple(ShardInfo(**shard) for shard in fields.pop("shards"))
-        norm_mask = fields.pop("norm_mask", None)
-        return cls(**fields, shards=shards, norm_mask=None if norm_mask is None else NormMask(**norm_mask))
-
-
-def _sha256_of_json(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
 class FeatureEntries:
     """Every activation of one feature, sorted by location: one contiguous slice of the cache."""
 
@@ -206,6 +130,11 @@ class FeatureStats:
     max_activation: float
     mean_activation: float
     """Mean over the activations above zero."""
+    n_near_duplicates: int = 0
+    """Active windows left out of the examples because a stronger one has nearly the same text."""
+    quantile_edges: tuple[float, ...] = ()
+    """Between the equal-count bins of the other active windows: their highest maximum, that of each next bin, their
+    lowest."""
 
     @property
     def density(self) -> float:
@@ -229,7 +158,10 @@ class Example:
     quantile: int | None = None
     """Equal-count bin of the window's maximum; 0 is the highest."""
     neighbour: FeatureId | None = None
+    """Which feature fires in a window of source `neighbour`."""
     distance: float | None = None
+    """Of the neighbour (1 - cosine, 1 - Jaccard index or -PMI), or of the text that a `similar` window is like (1 -
+    cosine)."""
 
     @property
     def text(self) -> str:
@@ -263,6 +195,17 @@ class TokenLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """A record has fewer examples of a kind than were asked for: all that there were."""
+
+    pool: str
+    """What they are for, e.g. `train` or `non-activating for scoring`."""
+    source: ExampleSource
+    wanted: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureRecord:
     """All the evidence about one feature; complete when built, and it holds no explanation.
 
@@ -279,6 +222,8 @@ class FeatureRecord:
     """For choosing among explanations and for revising them; empty unless asked for."""
     logits: TokenLogits | None = None
     """What the feature writes to the model's output, where the subject model was at hand."""
+    shortages: tuple[Shortage, ...] = ()
+    """Of what there was less than asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,10 +273,29 @@ class Trial:
 
     target: bool
     prediction: bool | None
-    """None exactly when `failure` is set."""
+    """None where `failure` is set, and in rankings, which say how well an example fits but not whether it does."""
     confidence: float | None
+    """Larger where the example fits better. A probability, where a judge gave it; a ranking's may have any unit."""
     source: ExampleSource
     quantile: int | None
+    document: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceTrial:
+    """One question with several answers of which one is right, and which was given."""
+
+    target: int
+    """Place of the right answer among those offered, from 0."""
+    chosen: int | None
+    """None exactly when `failure` is set."""
+    n_choices: int
+    """How many were offered; chance is 1 / n_choices."""
+    source: ExampleSource
+    """Of the example that makes the question hard: the intruder, or the one to be told from the activating one."""
+    quantile: int | None
+    """Of the activating examples."""
     document: int
     failure: Failure | None = None
 
@@ -351,6 +315,15 @@ class SimulationTrial:
 
 
 @dataclass(frozen=True, slots=True)
+class TextActivations:
+    """What a feature does on a text that is of no cache."""
+
+    str_tokens: tuple[str, ...]
+    """They concatenate to the text, or to its beginning where it is longer than the run's rows."""
+    activations: Float32[Array, " n_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The trials of one explanation under one scorer. Metrics are computed from it, elsewhere."""
 
@@ -358,10 +331,18 @@ class Score:
     scorer: str
     explanation_id: str
     kind: ScoreKind
-    """Which of the two lists of trials is filled, and so which metrics apply."""
+    """Which metrics apply, and which list is filled: `trials` by classification and ranking, `choices` by choice,
+    `simulations` by simulation."""
     trials: tuple[Trial, ...]
     usage: Usage = Usage()
     simulations: tuple[SimulationTrial, ...] = ()
+    choices: tuple[ChoiceTrial, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Those of all trials, whatever their kind."""
+        every = (*self.trials, *self.choices, *self.simulations)
+        return tuple(trial.failure for trial in every if trial.failure is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ STAGES = {
     "cache",
     "features",
     "clients",
+    "embedders",
     "explainers",
     "judges",
     "scorers",
@@ -26,8 +27,9 @@ STAGES = {
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "cache_types": set(),
     "client_types": set(),
-    "types": {"client_types"},
+    "types": {"cache_types", "client_types"},
     "fit_types": set(),
     "errors": set(),
     "protocols": {"types"},
@@ -41,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": BASE,
     "autoencoders": BASE | {"models"},
     "clients": BASE,
+    "embedders": BASE | {"clients"},
     "metrics": BASE,
     "cache": {"types", "errors"},
     "features": BASE | {"cache"},

@@ -23,6 +23,7 @@ OPTIONAL = {
     "datasets",
     "pyarrow",
     "pandas",
+    "sentence_transformers",
 }
 PROBE = "\nimport json, sys; print('MODULES' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 HELP = """
@@ -34,7 +35,18 @@ try:
 except SystemExit as stop:
     assert not stop.code, stop.code
 """
-AFTER_THE_CACHE = ("cache", "clients", "explainers", "features", "judges", "metrics", "report", "results", "scorers")
+AFTER_THE_CACHE = (
+    "cache",
+    "clients",
+    "embedders",
+    "explainers",
+    "features",
+    "judges",
+    "metrics",
+    "report",
+    "results",
+    "scorers",
+)
 
 
 def modules_after(code: str) -> set[str]:

@@ -1,6 +1,7 @@
 """Weight files in each family's own layout, and what each means: published formulas, written here in numpy alone.
 
-Nothing here uses the library's readers, writers or encoder. Codes are [n, width], dense, in float64.
+Nothing here uses the library's readers, writers or encoder. Codes are [n, width], dense, in float64. Only which of
+equal entries a top k keeps is asked of torch.topk, which is what the families' own code calls.
 """
 
 import json
@@ -62,11 +63,11 @@ def pre_activations(w: Weights, x: Array, *, subtract: bool) -> Array:
 
 
 def top_k(pre: Array, k: int) -> Array:
-    """ReLU of the k largest of each row, zero elsewhere."""
+    """ReLU of the k largest of each row, zero elsewhere. Which are the largest is decided in float32, as in the
+    families' own code."""
+    best = torch.from_numpy(pre.astype(np.float32)).topk(k, dim=1).indices.numpy()
     kept = np.zeros_like(pre)
-    for row, values in enumerate(pre):
-        best = np.argsort(-values, kind="stable")[:k]
-        kept[row, best] = np.maximum(values[best], 0)
+    np.put_along_axis(kept, best, np.maximum(np.take_along_axis(pre, best, axis=1), 0), axis=1)
     return kept
 
 

@@ -11,7 +11,7 @@ import torch
 from sae_auto_interp.autoencoders import load_autoencoders
 from sae_auto_interp.autoencoders.attach import placement_of
 from sae_auto_interp.autoencoders.crosscoder import load_crosscoder
-from sae_auto_interp.errors import WeightsError
+from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from sae_auto_interp.models.backends import BACKENDS
 from tests.autoencoders import families_single_files as single
@@ -93,3 +93,19 @@ def test_places_of_other_dimensions_are_refused(tmp_path: Path) -> None:
     written(tmp_path)
     with pytest.raises(WeightsError, match=r"reads 32 dimensions, but transformer\.h\.0:out and .*c_fc:out .* has 80"):
         load_crosscoder(tiny_gpt2(), ["h.0", "h.1.mlp.c_fc"], tmp_path / "crosscoder")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "how"),
+    [
+        (("blocks.1.hook_mlp_out", "blocks.0.hook_resid_post"), "before"),
+        (("blocks.1.hook_mlp_out", "blocks.1.hook_attn_out"), "before"),
+        (("blocks.1.hook_mlp_out", "h.1.mlp"), "no later than"),
+    ],
+)
+def test_places_out_of_the_order_of_the_forward_pass_are_refused(
+    hooks: tuple[str, str], how: str, tmp_path: Path
+) -> None:
+    written(tmp_path, list(hooks))
+    with pytest.raises(InputError, match=f"the forward pass reaches {hooks[1]} {how} {hooks[0]}; they must be in its"):
+        load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path / "crosscoder")

@@ -112,14 +112,6 @@ def test_what_is_exactly_at_zero_or_at_the_threshold_is_silent(write: Write, tmp
     assert_same_codes(read(write, written)(torch.tensor(x)).numpy(), written.encode(x))
 
 
-@pytest.mark.parametrize("write", TOP_K)
-def test_the_largest_are_kept_also_among_equal_ones(write: Write, tmp_path: Path) -> None:
-    """Which of equal pre-activations is kept is open; their values are not."""
-    written = write(tmp_path, random_weights(whole_numbers=True))
-    x = np.random.default_rng(2).integers(-2, 3, (100, D_IN)).astype(np.float32)
-    assert close(np.sort(read(write, written)(torch.tensor(x)).numpy()), np.sort(written.encode(x)))
-
-
 @pytest.mark.parametrize("write", READERS)
 def test_a_family_is_known_by_what_is_in_its_files(write: Write, tmp_path: Path) -> None:
     written = write(tmp_path, random_weights())

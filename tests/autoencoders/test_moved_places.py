@@ -1,5 +1,6 @@
 """Where a coder reads after centring, and when `site=` sends it elsewhere."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import load_autoencoders, saelens
+from sae_auto_interp.autoencoders import load_autoencoders, saelens, save_autoencoder
+from sae_auto_interp.autoencoders.attach import attached_coder
+from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.site import Placement, Site
 from tests.autoencoders import families
@@ -69,6 +72,23 @@ def test_a_coder_that_holds_a_value_bias_is_not_moved(weights: Weights, tmp_path
     saelens_at(tmp_path, weights, "blocks.1.attn.hook_z", reshape_activations="hook_z", metadata=FOLDED)
     with pytest.raises(InputError, match=r"the value bias of transformer\.h\.1\.attn\.c_proj is part of the weights"):
         moved(tmp_path, "blocks.2.attn.hook_z")
+
+
+def test_that_it_holds_a_value_bias_is_kept_in_our_own_format(weights: Weights, tmp_path: Path) -> None:
+    (tmp_path / "saelens").mkdir()
+    saelens_at(tmp_path / "saelens", weights, "blocks.1.attn.hook_z", reshape_activations="hook_z", metadata=FOLDED)
+    for folder in ("saelens", "mine", "again"):
+        (attached,) = load_autoencoders(model(), tmp_path / folder).values()
+        coder = attached_coder(attached)
+        assert isinstance(coder, SparseCoder)
+        assert coder.holds_value_bias
+        save_autoencoder(coder, tmp_path / {"saelens": "mine", "mine": "again", "again": "end"}[folder])
+    with pytest.raises(InputError, match="is part of the weights"):
+        load_autoencoders(model(), tmp_path / "mine", site="blocks.2.attn.hook_z")
+    content = json.loads((tmp_path / "mine" / "coder.json").read_text())
+    del content["holds_value_bias"]  # as before it was written
+    (tmp_path / "mine" / "coder.json").write_text(json.dumps(content))
+    assert load_autoencoders(model(), tmp_path / "mine", site="blocks.2.attn.hook_z")
 
 
 @pytest.mark.parametrize("how", ["layer_norm", "constant_norm_rescale"])

@@ -337,5 +337,5 @@ def test_check_refuses_a_path_at_which_nothing_is() -> None:
     [(connection_reset(), UnreachableError), (error(401), RefusedRequestError), (error(503), ServerError)],
 )
 def test_check_raises_what_generate_raises(reply: Reply, kind: type[ClientError]) -> None:
-    with LlmServer([reply]) as server, pytest.raises(kind):
+    with LlmServer(lambda _: reply) as server, pytest.raises(kind):
         check(client_of(server))

@@ -49,12 +49,14 @@ def windows_one_by_one(rows: TokenRows, dense: Any, window: int) -> list[tuple[i
 def test_windows_are_those_taken_one_by_one(arrays: tuple[Any, Any], window: int, data: st.DataObject) -> None:
     rows = TokenRows(*arrays, ("a", "b", "c"))
     assume(window <= rows.ctx_len)
-    grid = WindowGrid(rows, window, 0, 1, np.full(rows.n_rows, NO_DOCUMENT, np.int32))  # windows need not fit a grid
+    grid = WindowGrid(
+        rows, window, 0, 1, np.full(rows.n_rows, NO_DOCUMENT, np.int32), window
+    )  # windows need not fit a grid
     values = data.draw(st.lists(st.integers(-6, 4), min_size=rows.tokens.size, max_size=rows.tokens.size))
     dense = np.array(values, dtype=np.float32).clip(min=0).reshape(rows.tokens.shape)
     expected = windows_one_by_one(rows, dense, window)
     first_of_text: dict[tuple[int, ...], tuple[int, int]] = {}
-    for row, start in sorted(expected):
+    for row, start in sorted(expected, key=lambda at: (-dense[at[0], at[1] : at[1] + window].max(), at)):
         first_of_text.setdefault(tuple(rows.tokens[row, start : start + window].tolist()), (row, start))
     kept = {place: dense[place[0], place[1] : place[1] + window] for place in first_of_text.values()}
     found = pool_centred_activation_windows(entries_of(dense), grid)

@@ -59,8 +59,11 @@ def test_the_grid_is_every_row_cut_by_hand(arrays: tuple[Any, Any], window: int,
     chosen = np.array(data.draw(st.lists(st.integers(0, len(expected) - 1))), dtype=np.int64)
     cut = [rows.tokens[row, start : start + window].tolist() for row, start, _ in (expected[w] for w in chosen)]
     assert grid.tokens_at(grid.starts_of(chosen)).tolist() == cut
-    texts = [tuple(row) for row in grid.tokens_at(grid.starts_of(every)).tolist()]
-    assert grid.text_ids.tolist() == [texts.index(text) for text in texts]
+    held = [set(row) for row in grid.tokens_at(grid.starts_of(every)).tolist()]
+    for token in range(-1, 6):
+        assert grid.windows_with(token).tolist() == [
+            w for w in every if token in held[w] and token >= 0 and expected[w][2] != NO_DOCUMENT
+        ]
     owner = {(row, start + i): w for w, (row, start, _) in enumerate(expected) for i in range(window)}
     everywhere = np.arange(rows.tokens.size)
     assert grid.windows_of(everywhere).tolist() == [
@@ -88,7 +91,7 @@ def test_active_and_silent_windows_are_those_found_by_hand(
     active = [w for w, activations in cut.items() if activations.any()]
     seen: set[tuple[int, ...]] = set()
     distinct = []
-    for w in active:
+    for w in sorted(active, key=lambda w: (-cut[w].max(), w)):  # the strongest of equal texts is kept
         text_of = tuple(grid.tokens_at(grid.starts_of(np.array([w])))[0].tolist())
         if text_of not in seen:
             seen.add(text_of)
@@ -97,7 +100,8 @@ def test_active_and_silent_windows_are_those_found_by_hand(
     ids = grid.windows_of(found.starts).tolist()
     assert (found.n_on_grid, found.touched.tolist()) == (len(active), active)
     assert silent_windows(found.touched, grid).tolist() == [w for w in cut if w not in active]
-    assert ids == sorted(distinct, key=lambda w: (-cut[w].max(), w))
+    assert ids == distinct
+    assert found.n_near_duplicates == len(active) - len(distinct)
     assert found.maxima.tolist() == [cut[w].max() for w in ids]
     assert found.documents.tolist() == [expected[w][2] for w in ids]
     assert activations_of(entries, found.starts, window).tolist() == [cut[w].tolist() for w in ids]
@@ -120,3 +124,21 @@ def test_a_window_longer_than_a_row_is_refused() -> None:
     rows.documents[:, 0] = NO_DOCUMENT
     with pytest.raises(InputError, match="a window of 8 tokens does not fit rows of 7 tokens of text"):
         WindowGrid.over(rows, 8)
+
+
+@given(token_rows(), st.integers(1, 4), st.data())
+def test_windows_are_repetitive_where_a_run_is_found_elsewhere(
+    arrays: tuple[Any, Any], window: int, data: st.DataObject
+) -> None:
+    rows = TokenRows(*arrays, ("a", "b", "c"))
+    expected = windows_by_hand(rows, window)
+    assume(expected)
+    length = data.draw(st.integers(1, window))
+    grid = WindowGrid.over(rows, window, length)
+    flat = rows.tokens.reshape(-1).tolist()
+    runs = [tuple(flat[i : i + length]) for i in range(len(flat) - length + 1)]
+    starts = grid.starts_of(np.arange(len(grid.documents)))
+    for start, is_repetitive, numbers in zip(starts, grid.is_repetitive, grid.runs_at(starts).tolist(), strict=True):
+        its = runs[start : start + window - length + 1]
+        assert [number >= 0 for number in numbers] == [runs.count(run) > 1 for run in its]
+        assert is_repetitive == any(number >= 0 for number in numbers)

@@ -122,8 +122,8 @@ def test_07_centring_is_what_its_name_says(kind: Windows, caches: dict[str, tupl
 
 
 def test_08_quantiles_are_even_and_in_order() -> None:
-    maxima = np.sort(np.random.default_rng(1).exponential(size=100))[::-1]
-    sample = sample_windows(100, 50, 10, "quantile", np.random.default_rng(0))
+    maxima = np.sort(np.random.default_rng(1).exponential(size=100))[::-1].astype(np.float32)
+    sample = sample_windows(maxima, 50, 10, "quantile", np.random.default_rng(0))
     assert np.bincount(sample.quantiles).tolist() == [5] * 10
     groups = [maxima[sample.indices[sample.quantiles == q]] for q in range(10)]
     assert all(high.min() >= low.max() for high, low in pairwise(groups))
@@ -131,7 +131,7 @@ def test_08_quantiles_are_even_and_in_order() -> None:
 
 def test_08_fewer_examples_than_quantiles_are_refused() -> None:
     with pytest.raises(ConfigError, match="10 examples cannot cover 23 quantiles"):
-        sample_windows(100, 10, 23, "quantile", np.random.default_rng(0))
+        sample_windows(np.ones(100, np.float32), 10, 23, "quantile", np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("feature", range(len(SIZES)))

@@ -62,7 +62,7 @@ def test_a_text_that_is_taken_is_not_drawn_on_either_side() -> None:
     rows = plain_rows(20, 4)
     rows.tokens[10] = rows.tokens[0]
     grid = WindowGrid.over(rows, 4)
-    taken = {rows.tokens[3].tobytes()}
+    taken = np.array([3 * 4])
     train, test = random_non_activating(
         NONE, grid, [np.arange(20) < 10, np.arange(20) >= 10], [50, 50], np.random.default_rng(0), taken=taken
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from sae_auto_interp.errors import (
     UnknownNameError,
 )
 from sae_auto_interp.judges import LlmJudge
-from sae_auto_interp.judges.llm import parse_verdicts
+from sae_auto_interp.judges._replies import numbered_verdicts, parse_choice, parse_verdicts
 from sae_auto_interp.types import Failure, Response, ShownExample, TokenLogprob, Usage, Verdict
 from tests.support.evidence import assert_golden
 
@@ -201,3 +202,80 @@ def test_tokens_of_another_text_than_the_reply_give_no_probability() -> None:
     tokens = (TokenLogprob("hm", 0), TokenLogprob("[", 0), TokenLogprob("1", -0.1, {"1": -0.1}), TokenLogprob("]", 0))
     verdicts, _ = judge_by(Response("[1]", Usage(), "stop", "m", tokens), n=1)
     assert verdicts == [Verdict(True, None)]
+
+
+@pytest.mark.parametrize("task", ["intruder", "intruder_explained", "discrimination"])
+def test_the_request_for_a_choice_is_word_for_word_this(task: str) -> None:
+    explanation = None if task == "intruder" else "animals that purr"
+    examples = PLAIN if task == "discrimination" else [*MARKED, ShownExample((" purrs", "!"), (True, False))]
+    request = LlmJudge(client=ScriptedClient([])).choice_request(explanation, examples, task)
+    assert_golden(request, GOLDEN / f"{task}.txt")
+
+
+def test_the_request_of_saebench_is_word_for_word_this() -> None:
+    request = LlmJudge(client=ScriptedClient([])).request("animals that purr", PLAIN, "saebench")
+    assert_golden(request, GOLDEN / "saebench.txt")
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("None", []),
+        ("none.", []),
+        ("2", [2]),
+        ("1, 3", [1, 3]),
+        ("1,3 and 4", [1, 3, 4]),
+        ("1, 3, and 4.", [1, 3, 4]),
+        ("3, 3, 99, 0", [3]),
+        ("On 2 of them:\n1, 4", [1, 4]),
+        ("99", []),
+        ("I cannot say", None),
+        ("", None),
+    ],
+)
+def test_how_a_list_of_numbers_is_read(reply: str, expected: list[int] | None) -> None:
+    """Repeated and impossible numbers are ignored, as in SAEBench."""
+    found = numbered_verdicts(reply, 4)
+    assert (None if found is None else [i for i, (fires, _) in enumerate(found, 1) if fires]) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('{"choice": 3}', 2),
+        ("{'choice': \"1\"}", 0),
+        ('I compared 2 and 4. {"choice": 4}', 3),
+        ('{"choice": 1} no, {"choice": 2}', 1),
+        ("3", 2),
+        ("Excerpt 5.", 4),
+        ("It is 2, excerpt 2", 1),
+        ("2 or 3", None),
+        ('{"choice": 6}', None),
+        ("0", None),
+        ("2.5", None),
+        ("the third", None),
+        ("", None),
+    ],
+)
+def test_how_a_choice_of_five_is_read(reply: str, expected: int | None) -> None:
+    assert parse_choice(reply, 5) == expected
+
+
+def choose_by(answer: str | ClientError) -> tuple[Sequence[float] | Failure, Usage]:
+    judge = LlmJudge(client=ScriptedClient([answer]))
+    return asyncio.run(judge.choose("cats", PLAIN, "discrimination"))
+
+
+def test_the_chosen_example_is_preferred_to_all_others() -> None:
+    assert choose_by('{"choice": 2}')[0] == [0.0, 1.0, 0.0]
+
+
+def test_a_choice_that_cannot_be_read_is_a_failure_that_keeps_the_reply() -> None:
+    assert choose_by("the cat")[0] == Failure("score", "unparsable", "the reply holds no number from 1 to 3", "the cat")
+    assert choose_by(RateLimitedError("429")) == (Failure("score", "rate_limited", "429"), Usage(n_requests=1))
+
+
+def test_a_list_of_numbers_becomes_verdicts_without_probabilities() -> None:
+    judge = LlmJudge(client=ScriptedClient(["1, 3"]), top_logprobs=20)
+    verdicts, _ = asyncio.run(judge.judge("cats", PLAIN, "saebench"))
+    assert verdicts == [Verdict(True), Verdict(False), Verdict(True)]

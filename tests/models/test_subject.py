@@ -5,23 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import FeatureCache, FeatureDataset
 from sae_auto_interp.models.capture import capture
+from sae_auto_interp.models.hub import HubRef, model_address, parse_hub_ref, pinned
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
     model_settings,
+    model_source,
     sampled_sha256,
     weights_sha256,
 )
 from sae_auto_interp.models.site import Side
 from sae_auto_interp.models.subject import load_subject_model
 from sae_auto_interp.types import TokenRows
-from tests.support.hub_server import hub_server
+from tests.support.hub_server import COMMIT, hub_server, point_at
 from tests.support.records import byte_level_tokenizer, dense_entries, read_entries, tiny_coders, tiny_gpt2
 
 TEXTS = ["the cat sat on the mat with the hat", "naïve café 🎉 東京"]
@@ -204,10 +207,36 @@ def test_a_subject_model_comes_from_the_hub_at_a_revision(directory: Path, tmp_p
     with hub_server(tmp_path / "served", tmp_path / "cache") as hub:
         model = load_subject_model("hf:someone/tiny@v1", device="cpu")
         assert "someone/tiny/model.safetensors" in hub.fetched
+        assert model_source(load_subject_model("someone/tiny", device="cpu")._module) == f"hf:someone/tiny@{COMMIT}"
         with pytest.raises(InputError, match="has no branch, tag or commit 'v9'"):
             load_subject_model("hf:someone/tiny@v9", device="cpu")
         with pytest.raises(InputError, match="names a directory within a repository"):
             load_subject_model("hf:someone/tiny/sub", device="cpu")
     local = load_subject_model(str(directory), device="cpu")
+    assert (model_source(model._module), model_source(local._module)) == (f"hf:someone/tiny@{COMMIT}", "")
+    assert model_settings(model._module) == model_settings(local._module), "no other fingerprint than a local copy"
     assert sampled_sha256(model._module) == sampled_sha256(local._module)
     assert model.tokenizer(TEXTS[0]).input_ids == local.tokenizer(TEXTS[0]).input_ids
+
+
+def test_what_a_plain_hub_id_is(directory: Path) -> None:
+    """Old ones have no owner. A directory is no id, whatever it is called."""
+    assert model_address("someone/tiny") == "hf:someone/tiny@main"
+    assert model_address("gpt2") == "hf:gpt2@main"
+    assert parse_hub_ref(f"hf:gpt2@{COMMIT}") == HubRef("gpt2", "", COMMIT)
+    for local in (str(directory), "./tiny", "~/tiny", "a/b/c", "hf:someone/tiny@v1"):
+        assert model_address(local) == local
+
+
+def test_without_a_connection_what_was_fetched_goes_on_with_a_warning(
+    directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "served" / "someone").mkdir(parents=True)
+    (tmp_path / "served" / "someone" / "tiny").symlink_to(directory)
+    with hub_server(tmp_path / "served", tmp_path / "cache"):
+        HfApi().hf_hub_download("someone/tiny", "config.json")
+    point_at(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
+    assert pinned(HubRef("someone/tiny")).revision == COMMIT
+    assert f"going on with commit {COMMIT}" in caplog.text
+    with pytest.raises(InputError, match="gave no answer"):
+        pinned(HubRef("someone/other"))

@@ -111,3 +111,9 @@ def other_training_run() -> nn.Module:
             elif ".ln_" in name or name.endswith("c_proj.bias"):
                 value.copy_(value[order])
     return other
+
+
+def untrained_model() -> nn.Module:
+    """The same architecture with the weights that it is initialised with."""
+    torch.manual_seed(0)
+    return type(model())(copy.deepcopy(model().config)).eval()

@@ -1,13 +1,16 @@
 """The embedded autoencoders pass the preflight as they are, and each way of wiring them wrongly is caught and named."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from sae_auto_interp.autoencoders import fit
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
+from sae_auto_interp.errors import WeightsError
 from sae_auto_interp.fit_types import Finding, Preflight
 from sae_auto_interp.models.site import Placement, Site
 from tests.pipeline import embedded
@@ -59,13 +62,35 @@ def test_a_wrong_side_of_a_module_is_caught_where_nothing_is_left_of_the_fit() -
     assert "transformer.h.2:out (blocks.2.hook_resid_post)" in refusal(found, "site")
 
 
-def test_a_transposed_encoder_is_caught_and_named() -> None:
+def test_square_matrices_the_right_way_round_fit() -> None:
+    assert not check_one("transformer.h.2", embedded.square_coder(Site("transformer.h.2"))).refusals
+
+
+@pytest.mark.parametrize(
+    ("transposed", "cause", "remedy"),
+    [
+        (("w_enc",), "with its encoder transposed", "transpose the encoder's matrix"),
+        (("w_dec",), "with its decoder transposed", "transpose the decoder's matrix"),
+        (("w_enc", "w_dec"), "with encoder and decoder transposed", "transpose both matrices"),
+    ],
+)
+def test_transposed_matrices_are_caught_and_named(transposed: tuple[str, ...], cause: str, remedy: str) -> None:
+    """Square ones: others are refused by their shapes, before they are attached."""
     right = embedded.square_coder(Site("transformer.h.2"))
-    assert not check_one("transformer.h.2", right).refusals
     weights = embedded.weights_of(right)
-    wrong = SparseCoder(replace(weights, w_enc=weights.w_enc.T.contiguous()), right.settings)
-    found = check_one("transformer.h.2", wrong)
-    assert "with its encoder transposed: FVU" in refusal(found, "reading")
+    changes = {name: getattr(weights, name).T.contiguous() for name in transposed}
+    found = check_one("transformer.h.2", SparseCoder(replace(weights, **changes), right.settings))
+    message = refusal(found, "reading")
+    assert f"{cause}: FVU" in message
+    assert message.endswith(remedy)
+
+
+@pytest.mark.parametrize("transposed", [("w_enc",), ("w_dec",), ("w_enc", "w_dec")])
+def test_transposed_matrices_that_are_not_square_are_no_coder(transposed: tuple[str, ...]) -> None:
+    right = embedded.stored_coder("sparsify")
+    weights = embedded.weights_of(right)
+    with pytest.raises(WeightsError, match="is a matrix transposed"):
+        SparseCoder(replace(weights, **{name: getattr(weights, name).T for name in transposed}), right.settings)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +116,25 @@ def test_a_scaled_dataset_is_named() -> None:
     assert "with its activations multiplied by 0." in refusal(found, "reading")
 
 
+@pytest.mark.parametrize("other", [embedded.other_training_run, embedded.untrained_model])
 @pytest.mark.parametrize("family", ["openai", "sparsify", "saelens"])
-def test_another_training_run_of_the_model_is_caught(family: str) -> None:
-    """Same form, same name, same statistics: only the activations tell."""
+def test_another_model_of_the_same_form_is_caught(family: str, other: Callable[[], nn.Module]) -> None:
+    """Same dimensions, same module paths: only the activations tell. The message says what they show, and no more."""
     place = {family: path for path, family in PLACES.items()}[family]
-    found = check_one(place, coder(family), embedded.other_training_run())
+    found = check_one(place, coder(family), other())
     assert set(codes(found)) & {"fvu", "chance"}
     assert not set(codes(found)) & {"site", "reading"}
     message = found.refusals[-1].message
     assert "none of" in message
-    assert "perhaps it was trained on another model" in message
+    assert "norm of these activations" in message or "point elsewhere" in message
+    assert "(1) it was trained on another model" in message
+
+
+def test_the_base_model_that_its_files_name_is_named_beside_this_one() -> None:
+    other = embedded.other_training_run()
+    other.config._name_or_path = "mine/renamed"  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    message = check_one("transformer.h.2", claiming("sparsify", model="theirs/tiny"), other).refusals[-1].message
+    assert "(1) it was trained on another model (its files name theirs/tiny, and this is mine/renamed)" in message
 
 
 def test_a_base_model_of_another_form_is_refused_by_name() -> None:

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from sae_auto_interp.fit_types import Alternative, AlternativeKind, FitClaims, FitFigures
+from sae_auto_interp.pipeline.preflight_causes import BaseModel, unexplained
 from sae_auto_interp.pipeline.preflight_findings import findings_of
+
+HERE = BaseModel(None, "my/model")
 
 GOOD = FitFigures(
     n_tokens=500, n_unusable_tokens=0, width=100, l0=10.0, fvu=0.2, cosine=0.9, norm_ratio=0.9, dead_fraction=0.1,
@@ -25,7 +28,7 @@ def said(
     alternatives: tuple[Alternative, ...] = (),
     allowed: tuple[str, ...] = (),
 ) -> list[tuple[str, str]]:
-    found = findings_of(figures, claims, chance, figures, alternatives, allowed)
+    found = findings_of(figures, claims, chance, figures, alternatives, HERE, allowed)
     return [(finding.code, finding.severity) for finding in found]
 
 
@@ -68,17 +71,38 @@ def test_a_lower_fvu_alone_does_not_convince() -> None:
 def test_the_first_tokens_are_a_cause_and_no_mistake() -> None:
     first = other("rows", fvu=0.1)
     assert said(alternatives=(first,)) == [("fit", "warning")]
-    found = findings_of(replace(GOOD, fvu=3.0), SILENT, 4.0, replace(GOOD, fvu=3.0), (first,), ())
+    found = findings_of(replace(GOOD, fvu=3.0), SILENT, 4.0, replace(GOOD, fvu=3.0), (first,), HERE, ())
     assert [finding.code for finding in found] == ["fvu"]
     assert "it fits better at h.2:out" in found[0].message
 
 
 def test_where_nothing_explains_it_the_message_says_so_with_the_best() -> None:
     bad = replace(GOOD, fvu=1.5)
-    (found,) = findings_of(bad, SILENT, 1.6, bad, (other(fvu=1.2), other(fvu=1.4)), ())
+    (found,) = findings_of(bad, SILENT, 1.6, bad, (other(fvu=1.2), other(fvu=1.4)), HERE, ())
     assert "none of 2 other places and readings that were tried explains it" in found.message
     assert "FVU 1.2, here 1.5" in found.message
-    assert "perhaps" in found.message
+    assert "likely causes, the likeliest first: (1) it was trained on another model than my/model" in found.message
+
+
+@pytest.mark.parametrize(
+    ("base", "first", "second"),
+    [
+        (BaseModel(None, "my/model"), "another model than my/model (its files name none)", "another checkpoint"),
+        (BaseModel("their/model", "my/model"), "(its files name their/model, and this is my/model)", "checkpoint"),
+        (BaseModel("gpt2", "gpt2", True), "another checkpoint of this model", "were not all loaded"),
+    ],
+)
+def test_what_names_say_decides_the_order_of_the_causes(base: BaseModel, first: str, second: str) -> None:
+    bad = replace(GOOD, fvu=1.5)
+    message = unexplained(bad, (other(fvu=1.2),), base)
+    assert 0 < message.index("(1) ") < message.index(first) < message.index("(2) ") < message.index(second, 200)
+
+
+def test_what_the_reconstructions_are_like_is_said() -> None:
+    bad = replace(GOOD, fvu=300.0, cosine=0.01, norm_ratio=16.8)
+    assert "have 16.8 times the norm of these activations, which are of another scale" in unexplained(bad, (), HERE)
+    assert "point elsewhere (mean cosine 0.01)" in unexplained(replace(bad, norm_ratio=0.8), (), HERE)
+    assert "reconstructions" not in unexplained(replace(bad, norm_ratio=None), (), HERE)
 
 
 def test_what_is_allowed_stays_to_be_seen() -> None:

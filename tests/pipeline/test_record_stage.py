@@ -1,5 +1,7 @@
 """Records of a run: as many as are wanted, the same whoever builds them and wherever it was interrupted."""
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.config import RunConfig, parse_config
-from sae_auto_interp.pipeline.record_stage import run_record_stage
+from sae_auto_interp.pipeline.record_stage import RecordStage, open_loader
 from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
 from sae_auto_interp.results import ResultStore
 from tests.support.records import make_rows, write_cache
@@ -26,8 +28,14 @@ class Counter:
     def start(self, stage: str, total: int, done: int, unit: str) -> None:
         self.started.append((total, done))
 
-    def advance(self, n: int = 1, failed: int = 0) -> None:
-        self.n += n
+    def advance_stage(self, stage: str, failures: Sequence[str] = ()) -> None:
+        self.n += 1
+
+    def advance(self, n: int = 1) -> None: ...
+
+    def drop(self, stage: str, n: int) -> None: ...
+
+    def finish_stage(self, stage: str) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -56,11 +64,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return made
 
 
+async def _exhaust(stage: RecordStage) -> None:
+    async for evidence in stage.features():
+        assert evidence.record.feature == evidence.feature
+
+
 def run(config: RunConfig, directory: RunDirectory, results: Path) -> tuple[Any, Counter]:
     """What the stage stored, and what it told about its progress."""
     progress = Counter()
     with ResultStore.open(results) as store:
-        run_record_stage(config, directory, store, progress)
+        stage = RecordStage(config, open_loader(config, directory), store, progress)
+        progress.start("records", sum(stage.n_expected.values()), stage.n_done, "features")
+        asyncio.run(_exhaust(stage))
         failures = [(unit, failure.kind) for unit, failure in store.failures()]
         records = [repr(store.record(feature)) for feature in store.features()]
         return (records, sorted(failures), sorted(store.finished_units("records"))), progress

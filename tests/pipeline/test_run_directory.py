@@ -1,5 +1,6 @@
 """A run directory belongs to one configuration, by content and not by path."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import CacheError, RunDirectoryError
+from sae_auto_interp.pipeline.cache_stage import load_model
 from sae_auto_interp.pipeline.run_directory import RunDirectory, path_digest
 from sae_auto_interp.types import TokenRows
 from tests.support.hub_server import COMMIT, hub_server
@@ -114,6 +116,24 @@ def test_hub_addresses_are_pinned_once(tmp_path: Path) -> None:
     directory.claim(config)
     with pytest.raises(RunDirectoryError, match=r"autoencoders\[0\] changed"):
         directory.claim(parse_config({"model": "hf:a/b@v1", "autoencoders": ["hf:a/b/sub@v2"]}))
+
+
+def test_a_model_that_is_given_by_its_plain_id_is_pinned_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "served" / "a" / "model").mkdir(parents=True)
+    config = parse_config({"model": "a/model", "autoencoders": ["hf:a/b"]})
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(config)
+    loaded: list[str] = []
+    monkeypatch.setattr("sae_auto_interp.models.subject.load_subject_model", lambda ref, *_: loaded.append(ref))
+    with hub_server(tmp_path / "served", tmp_path / "cache"):
+        load_model(config, directory.pinned)
+    load_model(config, directory.pinned)  # the hub is gone
+    assert loaded == [f"hf:a/model@{COMMIT}"] * 2
+    assert json.loads(directory.revisions.read_text()) == {"hf:a/model@main": f"hf:a/model@{COMMIT}"}
+    load_model(parse_config({"model": str(tmp_path), "autoencoders": ["hf:a/b"]}), directory.pinned)
+    assert loaded[-1] == str(tmp_path)
 
 
 @pytest.mark.parametrize(

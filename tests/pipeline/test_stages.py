@@ -1,39 +1,22 @@
 """The pieces of the stages that decide validity: partners, open failures, settings that must not mix."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sae_auto_interp.config import ComponentConfig, parse_config
-from sae_auto_interp.errors import ConfigError, RunDirectoryError, UnknownNameError
+from sae_auto_interp.errors import CacheError, ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.features import FeatureConfig
 from sae_auto_interp.pipeline.components import build_component, check_components
-from sae_auto_interp.pipeline.score_stage import shuffled_partners
 from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.pipeline.units import RETRYABLE_KINDS, claim_component, may_heal, store_open_failure
-from sae_auto_interp.pipeline.workers import for_each
+from sae_auto_interp.pipeline.workers import ahead, for_each, isolated, together
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.types import Failure, FeatureId
-
-FEATURES = [FeatureId(module, index) for module in ("h.1", "h.2") for index in (3, 5, 8, 13)]
-
-
-def test_partners_are_a_derangement_within_the_module() -> None:
-    for seed in range(50):
-        partners = shuffled_partners(FEATURES, seed)
-        assert sorted(partners) == sorted(partners.values()) == FEATURES
-        assert all(f != p and f.module_path == p.module_path for f, p in partners.items())
-
-
-def test_partners_depend_on_the_seed_and_not_on_order() -> None:
-    assert shuffled_partners(FEATURES[::-1], 0) == shuffled_partners(FEATURES, 0)
-    assert len({tuple(shuffled_partners(FEATURES, seed).items()) for seed in range(20)}) > 1
-
-
-def test_a_feature_alone_in_its_module_has_no_partner() -> None:
-    assert shuffled_partners([FeatureId("h.1", 1), FeatureId("h.2", 1)], 0) == {}
+from sae_auto_interp.types import Failure
 
 
 def test_failures_that_may_heal_stay_open(tmp_path: Path) -> None:
@@ -63,8 +46,8 @@ def test_settings_are_converted_and_checked() -> None:
 
 
 def test_collaborators_are_no_settings() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown setting of scorers\.detection 'judge'"):
-        build_component("scorers", ComponentConfig.model_validate({"name": "detection", "judge": "x"}), {})
+    with pytest.raises(UnknownNameError, match=r"unknown setting of judges\.llm 'client'"):
+        build_component("judges", ComponentConfig.model_validate({"name": "llm", "client": "x"}), {})
 
 
 def test_a_language_model_that_is_missing_is_noticed_before_any_work() -> None:
@@ -76,31 +59,105 @@ def test_a_language_model_that_is_missing_is_noticed_before_any_work() -> None:
     check_components(parse_config(base | {"explainers": ["simple"], "client": {"base_url": "http://127.0.0.1:1"}}))
 
 
-def test_workers_are_bounded_and_see_every_item() -> None:
+async def numbers(n: int) -> AsyncGenerator[int, None]:
+    for i in range(n):
+        yield i
+
+
+def test_workers_are_bounded_and_see_every_item_in_order() -> None:
     running = most = 0
-    seen: list[int] = []
+    began: list[int] = []
 
     async def work(item: int) -> None:
         nonlocal running, most
+        began.append(item)
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0)
-        seen.append(item)
+        await asyncio.sleep(0.001 * (item % 3))
         running -= 1
 
-    asyncio.run(for_each(range(400), work, n_workers=7))
-    assert sorted(seen) == list(range(400))
+    asyncio.run(for_each(numbers(200), work, lambda: 7))
+    assert began == list(range(200))
     assert most == 7
 
 
-def test_an_exception_stops_the_others_and_comes_through() -> None:
-    started: list[int] = []
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_an_exception_stops_the_others_and_comes_through(is_waiting: bool) -> None:
+    """Also while the next item is waited for."""
+    ended: list[int] = []
+
+    async def slow() -> AsyncGenerator[int, None]:
+        for i in range(5):
+            yield i
+        if is_waiting:
+            await asyncio.sleep(100)
 
     async def work(item: int) -> None:
-        started.append(item)
-        await asyncio.sleep(0 if item == 3 else 10)
-        raise KeyError(item)
+        try:
+            await asyncio.sleep(0.01 if item == 3 else 100)
+            raise KeyError(item)
+        finally:
+            ended.append(item)
 
     with pytest.raises(KeyError, match="3"):
-        asyncio.run(for_each(range(100), work, n_workers=5))
-    assert started == [0, 1, 2, 3, 4]
+        asyncio.run(for_each(slow(), work, lambda: 10))
+    assert sorted(ended) == [0, 1, 2, 3, 4]
+
+
+def test_one_that_breaks_ends_those_beside_it() -> None:
+    ended: list[int] = []
+
+    async def work(item: int) -> None:
+        try:
+            await asyncio.sleep(100 * item)
+            raise KeyError(item)
+        finally:
+            ended.append(item)
+
+    with pytest.raises(KeyError, match="0"):
+        asyncio.run(together(work(item) for item in range(3)))
+    assert sorted(ended) == [0, 1, 2]
+
+
+def test_items_are_made_ahead_but_not_without_end() -> None:
+    made: list[int] = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        async for i in numbers(20):
+            made.append(i)
+            yield i
+
+    async def consume() -> list[int]:
+        taken: list[int] = []
+        async with aclosing(ahead(items(), 3)) as source:
+            async for item in source:
+                taken.append(item)
+                await asyncio.sleep(0.001)
+                assert len(made) <= len(taken) + 4
+        return taken
+
+    assert asyncio.run(consume()) == list(range(20))
+
+
+def test_who_makes_the_items_may_break_too() -> None:
+    async def items() -> AsyncGenerator[int, None]:
+        yield 1
+        raise KeyError("no more")
+
+    async def consume() -> list[int]:
+        return [item async for item in ahead(items(), 3)]
+
+    with pytest.raises(KeyError, match="no more"):
+        asyncio.run(consume())
+
+
+def test_a_component_that_breaks_is_a_failure_and_our_errors_are_not() -> None:
+    async def raises(error: Exception) -> None:
+        raise error
+
+    outcome = asyncio.run(isolated("score", raises(ZeroDivisionError("oh"))))
+    assert isinstance(outcome, Failure)
+    assert (outcome.stage, outcome.kind) == ("score", "crashed")
+    assert "ZeroDivisionError: oh (in raises, line" in outcome.message
+    with pytest.raises(CacheError):
+        asyncio.run(isolated("score", raises(CacheError("the disk is full"))))

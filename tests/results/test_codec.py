@@ -9,6 +9,8 @@ import pytest
 
 from sae_auto_interp.results import codec
 from sae_auto_interp.types import (
+    NO_DOCUMENT,
+    ChoiceTrial,
     Example,
     Explanation,
     Failure,
@@ -154,3 +156,15 @@ def test_sameness_does_not_depend_on_the_compression() -> None:
     assert content != again
     assert codec.is_same(content, again)
     assert not codec.is_same(content, codec.encode_score(make_score(make_record(1), "fuzzing", "lexical/x:1", 0.7)))
+
+
+def test_choices_round_trip_and_are_written_only_where_there_are_some() -> None:
+    broken = Failure("score", "unparsable", "no number", "hm")
+    choices = (
+        ChoiceTrial(3, 1, 5, "random", 0, 17),
+        ChoiceTrial(0, None, 2, "neighbour", None, NO_DOCUMENT, broken),
+    )
+    score = Score(FeatureId("h.2", 3), "intruder", "e/1", "choice", (), choices=choices)
+    assert codec.decode_score(codec.encode_score(score)) == score
+    assert score.failures == (broken,)
+    assert b"choices" not in zlib.decompress(codec.encode_score(replace(score, choices=())))

@@ -97,7 +97,7 @@ def explanation_of(record: FeatureRecord, text: str = "what it fires on") -> Exp
 class PlainJudge:
     """Answers each shown example by a function of it alone, and remembers every batch."""
 
-    answer: Callable[[ShownExample], bool | Failure]
+    answer: Callable[[ShownExample], bool | float | Failure]
     name: str = "plain"
     batches: list[list[ShownExample]] = field(default_factory=list)
     tasks: set[str] = field(default_factory=set)
@@ -108,7 +108,7 @@ class PlainJudge:
         self.batches.append(list(examples))
         self.tasks.add(task)
         answers = [self.answer(example) for example in examples]
-        return [a if isinstance(a, Failure) else Verdict(a) for a in answers], Usage(n_requests=1)
+        return [a if isinstance(a, Failure) else Verdict(bool(a)) for a in answers], Usage(n_requests=1)
 
 
 def oracle(fires: Fires) -> PlainJudge:

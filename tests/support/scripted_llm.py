@@ -9,7 +9,7 @@ MODEL = "my-model"
 
 
 def explain_and_judge(received: Received) -> Reply:
-    """An explanation where text is asked for, one verdict per excerpt where verdicts are; lists one model.
+    """An explanation where text is asked for, one verdict per excerpt, or one choice, where these are; lists one model.
 
     Of all that it is asked before a run, it has schemas alone.
 
@@ -21,7 +21,9 @@ def explain_and_judge(received: Received) -> Reply:
         kind = zlib.crc32(received.raw_body)  # no two features get the same explanation
         return answer(f"[EXPLANATION]: words of kind {kind}")
     properties = received.body["response_format"]["json_schema"]["schema"]["properties"]
+    excerpts = received.body["messages"][-1]["content"].split("Excerpt ")[1:]
+    if "choice" in properties and excerpts:
+        return answer(json.dumps({"choice": zlib.crc32(received.raw_body) % len(excerpts) + 1}))
     if "verdicts" not in properties:  # it is asked what it can do: it keeps to any schema
         return answer(json.dumps({name: value["enum"][0] for name, value in properties.items()}))
-    excerpts = received.body["messages"][-1]["content"].split("\n\nExcerpt ")[1:]
     return answer(json.dumps({"verdicts": [int(any(c.isupper() for c in text)) for text in excerpts]}))

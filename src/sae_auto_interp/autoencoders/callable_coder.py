@@ -8,19 +8,20 @@
 
 The function sees positions without their order, so it is right for probes, other libraries' autoencoders and
 properties of single tokens, and not for what depends on the tokens before. What decides its result cannot be read from
-weights: the caches of two functions are told apart by their names and source, and by `version`.
+weights: the caches of two functions are told apart by their names, source and what they refer to (`callable_facts`), or
+by `version`.
 """
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sae_auto_interp.autoencoders.callable_facts import held_facts, name_of, source_digest
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoder import Scratch, SparseCode
 from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
@@ -38,8 +39,9 @@ Decode = Callable[[SparseCode, Tensor], Tensor]
 class CallableCoder(Coder):
     """`function` as a coder. Attached at `token_site(model)` it is given token ids, elsewhere float32 activations.
 
-    `decode`, if there is one, makes it reconstruct. `version` belongs to a function whose result depends on more than
-    its source; `prepend_bos` is whether its rows begin with the BOS token, None either way.
+    `decode`, if there is one, makes it reconstruct. `version` names what the function computes, in place of all that it
+    refers to: without it, caching a function that refers to what cannot be told apart raises `InputError`.
+    `prepend_bos` is whether its rows begin with the BOS token, None either way.
     """
 
     here: Tensor
@@ -58,7 +60,7 @@ class CallableCoder(Coder):
         super().__init__()
         self.settings = CoderSettings(
             activation="relu", subtract_b_dec=False, prepend_bos=prepend_bos, family="callable",
-            source=_name_of(function), reconstructs=decode is not None,
+            source=name_of(function), reconstructs=decode is not None,
         )  # fmt: skip
         self._function, self._decode, self._told_apart_by = function, decode, version
         self._d_in, self._width = d_in, width
@@ -81,8 +83,13 @@ class CallableCoder(Coder):
         return self._decode(code, x)
 
     def encoding_facts(self) -> dict[str, Any]:
-        function = {"name": self.settings.source, "source": _source_of(self._function), "version": self._told_apart_by}
-        return super().encoding_facts() | {"function": function}
+        return super().encoding_facts() | {"function": self._function_facts}
+
+    @cached_property
+    def _function_facts(self) -> dict[str, Any]:
+        """As they are when first asked for: what a function counts while it is called tells it from no other."""
+        facts = {"name": self.settings.source, "source": source_digest(self._function), "version": self._told_apart_by}
+        return facts if self._told_apart_by else facts | {"refers_to": held_facts(self._function)}
 
 
 def token_site(model: Any) -> Site:
@@ -124,17 +131,3 @@ class _CallingEncoder:
             raise InputError(f"{self.name} gave several values of one feature at one position")
         order = code.positions.argsort(stable=True)
         return SparseCode(code.positions[order], code.features[order], code.values[order].float())
-
-
-def _name_of(function: Any) -> str:
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _source_of(function: Any) -> str:
-    """Hash of the source text; empty where Python has none."""
-    try:
-        text = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(text.encode()).hexdigest()

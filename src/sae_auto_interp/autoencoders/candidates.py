@@ -1,24 +1,25 @@
-"""The few pieces of each row that may hold entries of its top k, taken out of tiles of columns as these pass.
+"""The few entries of each row that may be of its top k, taken out of tiles of columns as these pass.
 
-A piece is some neighbouring columns. The k-th largest maximum of disjoint groups of pieces is a lower bound of the
-k-th largest entry of the row. A piece whose maximum is below the bound is forgotten. The bound rises as more columns
-are known: each time that about k pieces of each row have passed it.
+A bound, at most the k-th largest entry of the row so far, decides: what is below it is forgotten. It begins with the
+k-th largest maximum of disjoint pieces of the first tile, and becomes the exact k-th largest of what was taken whenever
+about k new entries of each row have passed it: after each doubling of the columns when columns are alike. Where hot
+columns stand in one place and too many would pass at once, the k-th largest of that tile is found first.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt16
+from jaxtyping import Float32, Int, Int32, Int64
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
-GROUPS_PER_K = 4
-"""Groups of pieces for each wanted entry, at least: more would cost more, fewer bound less."""
+OCTET = 8
+"""Neighbouring columns whose eight truth values are looked at as one number."""
 KEPT_PER_K = 8
-"""Pieces for each wanted entry that there is room for. Where more reach the bound, nearly all values are equal."""
+"""Entries of a row, for each wanted one, that there is room for. More reach the bound only if nearly all are equal."""
 LEAST_ABOVE_ZERO = np.finfo(np.float32).smallest_subnormal
 
 
@@ -32,82 +33,98 @@ class Entries:
 
 
 class Candidates:
-    """Of `n_rows` rows (at most 65536), in tiles of `per_tile` pieces of `piece` columns; at least k pieces a tile."""
+    """Of `n_rows` rows, in tiles of `columns`: a multiple of `piece` (itself one of 8), with at least k pieces.
 
-    def __init__(self, n_rows: int, k: int, per_tile: int, piece: int, room: Room) -> None:
-        assert k <= per_tile, f"k={k}, {per_tile} pieces"
-        assert n_rows <= 1 << 16, f"{n_rows} rows"
-        self._k, self._per_tile, self._piece = k, per_tile, piece
-        self._capacity = KEPT_PER_K * k * n_rows
-        n_slots = -(-GROUPS_PER_K * k // per_tile)
-        self._groups = room.array("groups", (n_slots, n_rows, per_tile))
-        self._groups.fill(-np.inf)
-        self._maxima = room.array("maxima", (n_rows, per_tile))
+    Each row has a line of a table, filled from the left; the places that are still free hold minus infinity.
+    """
+
+    def __init__(self, n_rows: int, k: int, columns: int, piece: int, room: Room) -> None:
+        assert piece % OCTET == columns % piece == 0, f"{columns} columns in pieces of {piece}"
+        assert k <= columns // piece, f"k={k}, {columns // piece} pieces"
+        self._k, self._piece = k, piece
+        self._capacity = KEPT_PER_K * k + piece
+        self._values = room.array("values", (n_rows, self._capacity))
+        self._values.fill(-np.inf)
+        self._columns: Int32[Array, "n_rows capacity"] = room.array("columns", self._values.shape, np.int32)
+        self._counts = np.zeros(n_rows, np.int64)
         self._bound: Float32[Array, "n_rows 1"] = np.full((n_rows, 1), LEAST_ABOVE_ZERO, np.float32)
-        self._values = room.array("values", (self._capacity, piece))
-        self._largest = room.array("largest", (self._capacity,))
-        self._rows: UInt16[Array, " capacity"] = room.array("rows", (self._capacity,), np.uint16)
-        self._numbers: Int64[Array, " capacity"] = room.array("numbers", (self._capacity,), np.int64)
-        self._n = self._n_since = self._n_tiles = 0
+        self._marks = room.array("marks", (n_rows, columns), np.bool_)
+        self._marked = room.array("marked", (n_rows, columns // OCTET), np.bool_)
+        self._n_since = 0
+        self._is_first = True
 
-    def add(self, tile: Float32[Tensor, "n_rows columns"], first_piece: int) -> bool:
+    def add(self, tile: Float32[Tensor, "n_rows columns"], first_column: int) -> bool:
         """Take what may be needed out of the next tile, whose rows are contiguous; False when there is no room."""
-        torch.amax(tile.unflatten(1, (-1, self._piece)), 2, out=torch.from_numpy(self._maxima))
-        groups = self._groups[self._n_tiles % len(self._groups)]
-        np.maximum(groups, self._maxima, out=groups)
-        self._n_tiles += 1
-        if self._n_tiles == 1 or self._n_since > self._k * len(self._bound):
-            self._raise_bound()
-        places = np.flatnonzero(self._maxima >= self._bound)
-        if self._n + len(places) > self._capacity:
-            self._forget()
-            places = np.flatnonzero(self._maxima >= self._bound)
-            if self._n + len(places) > self._capacity:
+        if self._is_first:
+            self._begin(tile)
+        if self._n_since > self._k * len(self._counts):
+            self._tighten()
+        entries = tile.numpy()
+        found = self._reaching(entries)
+        if len(self._too_full(found)):
+            self._tighten()
+            self._tighten_within(entries, self._too_full(found))
+            found = self._reaching(entries)
+            if len(self._too_full(found)):
                 return False
-        self._keep(tile, places, first_piece)
+        self._keep(found.rows, found.columns + first_column, found.values)
         return True
 
-    def reaching(self) -> Entries:
-        """All entries that reach the bound of all columns: the top k of each row and some more. In order of row."""
-        self._raise_bound()
-        kept = self._still_reaching()
-        kept = kept[np.argsort(self._rows[kept], kind="stable")]  # 16-bit numbers: a radix sort
-        values = self._values[kept]
-        reaching = np.flatnonzero(values >= self._bound[self._rows[kept]])
-        of_piece = reaching // self._piece
-        columns = self._numbers[kept][of_piece] * self._piece
-        columns += reaching - of_piece * self._piece
-        return Entries(self._rows[kept][of_piece].astype(np.int64), columns, values.reshape(-1)[reaching])
+    def best(self) -> tuple[Entries, Int64[Array, " tied"]]:
+        """The entries of each row that reach its k-th largest, in order of row; and the rows where more than k do."""
+        rows, columns, values = self._tighten()
+        return Entries(rows, columns.astype(np.int64), values), np.flatnonzero(self._counts > self._k)
 
-    def _keep(self, tile: Float32[Tensor, "n_rows columns"], places: Int64[Array, " m"], first_piece: int) -> None:
-        """Copy the pieces at `places`, counted row by row through the tile."""
-        new = slice(self._n, self._n + len(places))
-        torch.index_select(
-            tile.view(-1, self._piece), 0, torch.from_numpy(places), out=torch.from_numpy(self._values[new])
-        )
-        np.take(self._maxima.reshape(-1), places, out=self._largest[new])
-        rows = places // self._per_tile
-        self._rows[new] = rows
-        np.subtract(places + first_piece, rows * self._per_tile, out=self._numbers[new])
-        self._n += len(places)
-        self._n_since += len(places)
+    def _begin(self, tile: Float32[Tensor, "n_rows columns"]) -> None:
+        """A first bound: the k-th largest of the pieces' maxima; never below the least number above zero."""
+        maxima = torch.amax(tile.unflatten(1, (-1, self._piece)), 2).numpy()
+        place = maxima.shape[1] - self._k
+        kth_largest = np.partition(maxima, place, axis=1)[:, place, None]
+        self._bound = np.maximum(kth_largest, LEAST_ABOVE_ZERO)
+        self._is_first = False
 
-    def _raise_bound(self) -> None:
-        """To the k-th largest of the groups' maxima so far; never below the least number above zero."""
-        n_slots = min(self._n_tiles, len(self._groups))
-        groups = self._groups[:n_slots].transpose(1, 0, 2).reshape(len(self._bound), -1)
-        place = groups.shape[1] - self._k
-        kth_largest = np.partition(groups, place, axis=1)[:, place]
-        self._bound = np.maximum(kth_largest, LEAST_ABOVE_ZERO)[:, None]
+    def _reaching(self, tile: Float32[Array, "n_rows columns"]) -> Entries:
+        """The tile's entries that reach the bound, in order of row; columns are counted from the tile's first."""
+        eights = np.greater_equal(tile, self._bound, out=self._marks).view(np.uint64)
+        octets = np.flatnonzero(np.not_equal(eights, 0, out=self._marked))
+        marked = np.flatnonzero(eights.reshape(-1)[octets].view(np.bool_))
+        places = octets[marked >> 3] * OCTET + (marked & 7)
+        rows = places // tile.shape[1]
+        return Entries(rows, places - rows * tile.shape[1], tile.reshape(-1)[places])
+
+    def _too_full(self, found: Entries) -> Int64[Array, " some"]:
+        """The rows that have no room for what was found of them."""
+        new = np.bincount(found.rows, minlength=len(self._counts))
+        return np.flatnonzero(self._counts + new > self._capacity)
+
+    def _tighten_within(self, tile: Float32[Array, "n_rows columns"], rows: Int64[Array, " some"]) -> None:
+        """Of rows whose hot columns stand in this tile: the tile's own k-th largest entry bounds them as well."""
+        place = tile.shape[1] - self._k
+        kth_largest = np.partition(tile[rows], place, axis=1)[:, place, None]
+        self._bound[rows] = np.maximum(self._bound[rows], kth_largest)
+
+    def _keep(self, rows: Int64[Array, " n"], columns: Int[Array, " n"], values: Float32[Array, " n"]) -> None:
+        """Put entries, which are in order of row, behind those that their rows' lines hold already."""
+        new = np.bincount(rows, minlength=len(self._counts))
+        lines = np.arange(len(new)) * self._capacity + self._counts - (np.cumsum(new) - new)
+        places = np.repeat(lines, new) + np.arange(len(rows))
+        self._values.reshape(-1)[places] = values
+        self._columns.reshape(-1)[places] = columns
+        self._counts += new
+        self._n_since += len(rows)
+
+    def _tighten(self) -> "tuple[Int64[Array, ' n'], Int32[Array, ' n'], Float32[Array, ' n']]":
+        """Make the bound the exact k-th largest so far, and drop what no longer reaches it; returns what is left."""
+        n_used = max(self._k, int(self._counts.max()))
+        used = self._values[:, :n_used]
+        kth_largest = np.partition(used, n_used - self._k, axis=1)[:, n_used - self._k, None]
+        self._bound = np.maximum(self._bound, kth_largest)
+        kept = np.flatnonzero(used >= self._bound)
+        rows = kept // n_used
+        places = kept + rows * (self._capacity - n_used)
+        columns, values = self._columns.reshape(-1)[places], self._values.reshape(-1)[places]
+        used.fill(-np.inf)
+        self._counts[:] = 0
+        self._keep(rows, columns, values)
         self._n_since = 0
-
-    def _forget(self) -> None:
-        """Raise the bound and drop the pieces that no longer reach it."""
-        self._raise_bound()
-        kept = self._still_reaching()
-        self._n = len(kept)
-        for column in (self._values, self._largest, self._rows, self._numbers):
-            column[: self._n] = column[kept]
-
-    def _still_reaching(self) -> Int64[Array, " kept"]:
-        return np.flatnonzero(self._largest[: self._n] >= self._bound[self._rows[: self._n], 0])
+        return rows, columns, values

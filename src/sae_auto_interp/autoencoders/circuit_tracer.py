@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
@@ -24,6 +23,7 @@ from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, names_of
 from sae_auto_interp.autoencoders.files import (
     matrix_of,
     read_safetensors,
+    read_yaml,
     required_file,
     safetensors_shapes,
     sum_over_middle,
@@ -129,11 +129,4 @@ def _files(root: Path) -> dict[int, Path]:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    path = required_file(file.parent / "config.yaml", "circuit-tracer transcoder")
-    try:
-        config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(config, dict):
-        raise WeightsError(f"{path}: expected settings by name")
-    return config
+    return read_yaml(required_file(file.parent / "config.yaml", "circuit-tracer transcoder"))

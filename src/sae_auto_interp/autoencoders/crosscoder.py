@@ -11,6 +11,7 @@ trained on two models have a single `hook_point` and are refused: what fires in 
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from sae_auto_interp.autoencoders.files import (
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
-from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.hook_names import sites_in_order
+from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.models.site_names import resolve_site
 
 _WEIGHTS = "cc_weights.pt"
@@ -96,7 +98,24 @@ def placement(model: Any, directory: Path, hooks: Sequence[str] | None = None) -
         )
     if len(hooks) != n:
         raise InputError(f"{directory} reads {n} places, but {len(hooks)} are named: {', '.join(hooks)}")
-    return Placement(tuple(resolve_site(model, hook) for hook in hooks))
+    sites = [resolve_site(model, hook) for hook in hooks]
+    _check_order(model, sites, hooks, directory)
+    return Placement(tuple(sites))
+
+
+def _check_order(model: Any, sites: Sequence[Site], hooks: Sequence[str], directory: Path) -> None:
+    """Raise `InputError` where a place is named behind one that the forward pass reaches later: the weights are in the
+    order of the names, and the coder is computed at the last."""
+    ranks = {site: place for place, site in enumerate(sites_in_order(model))}
+    known = [(ranks[site], hook) for site, hook in zip(sites, hooks, strict=True) if site in ranks]
+    for (earlier, before), (later, after) in pairwise(known):
+        if earlier >= later:
+            raise InputError(
+                f"{directory}: its places are named as {', '.join(hooks)}, but the forward pass reaches {after} "
+                f"{'no later than' if earlier == later else 'before'} {before}; they must be in its order, each once. "
+                "If the config lists them otherwise than the weights have them, name them: "
+                "load_crosscoder(model, [...], directory)"
+            )
 
 
 def _hooks(directory: Path) -> list[str]:

@@ -26,18 +26,11 @@ from sae_auto_interp.autoencoders.folding import decoder_norms, with_unit_decode
 from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from sae_auto_interp.models.hook_names import EMBEDDING_HOOK
 from sae_auto_interp.models.module_paths import resolve_module_path
+from sae_auto_interp.models.published_sites import DICTIONARY_HOOKS
 from sae_auto_interp.models.site import Placement, Site
 from sae_auto_interp.models.site_names import resolve_site
-
-_HOOKS = {
-    "resid": "blocks.{}.hook_resid_post", "resid_post": "blocks.{}.hook_resid_post",
-    "resid_out": "blocks.{}.hook_resid_post", "resid_pre": "blocks.{}.hook_resid_pre",
-    "mlp": "blocks.{}.mlp.hook_out", "mlp_out": "blocks.{}.mlp.hook_out",
-    "attn": "blocks.{}.attn.hook_out", "attn_out": "blocks.{}.attn.hook_out", "attention": "blocks.{}.attn.hook_out",
-    "embed": "hook_embed",
-}  # fmt: skip
-"""The part of a `submodule_name` before the layer -> where the submodule's output is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +146,15 @@ def _name(root: Path, file: Path) -> str:
 def _output_site(model: Any, trainer: dict[str, Any], where: Path) -> Site:
     name, layer = trainer.get("submodule_name"), trainer.get("layer")
     match = re.fullmatch(r"(embed|[a-z_]*?)_?(?:layer_?)?(\d*)", str(name or "resid_post"))
-    hook = _HOOKS.get(match[1]) if match else None
-    if hook is None:
+    if match and match[1] == "embed":
+        return resolve_site(model, EMBEDDING_HOOK)
+    hook = DICTIONARY_HOOKS.get(match[1]) if match else None
+    if match is None or hook is None:
         return resolve_site(model, str(name))
-    number = match[2] if match and match[2] else layer
-    if number is None and "{}" in hook:
+    number = match[2] or layer
+    if number is None:
         raise WeightsError(f"{where}: its config says neither a layer nor a submodule_name with one")
-    return resolve_site(model, hook.format(number))
+    return resolve_site(model, f"blocks.{number}.{hook}")
 
 
 def _config_of(file: Path) -> Path | None:

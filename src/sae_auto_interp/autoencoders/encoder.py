@@ -85,7 +85,8 @@ class Products:
         return len(self.x), len(self.w_enc)
 
     def compute(self, first: int, last: int, out: Float32[Tensor, "n some"]) -> None:
-        torch.addmm(self.b_enc[first:last], self.x, self.w_enc[first:last].t(), out=out)
+        torch.mm(self.x, self.w_enc[first:last].t(), out=out)
+        out.add_(self.b_enc[first:last])  # the same bits as addmm, which first fills `out` and is slower
         if self.scale is not None:
             out.mul_(self.scale[first:last])
 

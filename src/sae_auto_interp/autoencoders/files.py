@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -125,6 +126,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: is not valid JSON ({_first_line(error)})") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings by name, as a configuration in YAML is."""
+    try:
+        value: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: is not valid YAML ({_first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path}: expected settings by name, found {type(value).__name__}")
     return value
 
 

@@ -25,17 +25,13 @@ from sae_auto_interp.autoencoders.folding import with_scaled_activations
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
+from sae_auto_interp.models.hook_names import EMBEDDING_HOOK
+from sae_auto_interp.models.published_sites import gemma_scope_site
 from sae_auto_interp.models.site import Placement
 from sae_auto_interp.models.site_names import resolve_site
 
 _ARRAYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
-_READ = {
-    "res": "blocks.{}.hook_resid_post",
-    "mlp": "blocks.{}.hook_mlp_out",
-    "att": "blocks.{}.attn.hook_z",
-    "transcoders": "blocks.{}.ln2.hook_normalized",
-}
-"""Kind -> the hook that is read. Transcoders reconstruct hook_mlp_out."""
+_KINDS = ("res", "mlp", "att", "transcoders")
 _EMBEDDING = "embedding"
 
 
@@ -89,13 +85,14 @@ def read(directory: Path) -> SparseCoder:
 def placement(model: Any, directory: Path, kind: str | None = None) -> Placement:
     """Where the coder of a directory belongs."""
     kind, layer = kind or _kind(directory), _layer(directory)
-    if kind not in _READ:
-        raise UnknownNameError("kind of Gemma Scope coder", kind, _READ)
+    if kind not in _KINDS:
+        raise UnknownNameError("kind of Gemma Scope coder", kind, _KINDS)
     if layer == _EMBEDDING:
-        return Placement((resolve_site(model, "hook_embed"),))
-    site = resolve_site(model, _READ[kind].format(layer))
-    target = resolve_site(model, f"blocks.{layer}.hook_mlp_out") if kind == "transcoders" else None
-    return Placement((site,), target)
+        return Placement((resolve_site(model, EMBEDDING_HOOK),))
+    if kind != "transcoders":
+        return Placement((gemma_scope_site(model, kind, int(layer)),))
+    read_at, written_at = (gemma_scope_site(model, f"transcoder_{side}", int(layer)) for side in ("in", "out"))
+    return Placement((read_at,), written_at)
 
 
 def _coders(model: Any, root: Path, chosen: Sequence[str] | None, kind: str | None) -> dict[Placement, Coder]:

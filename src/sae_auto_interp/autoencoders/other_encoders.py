@@ -1,6 +1,6 @@
 """Encoders that are no plain top k and no plain threshold: gated, groupmax, and the top k by absolute value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -51,8 +51,7 @@ class GroupMaxEncoder:
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
-        parts = [self._encode_block(first, block) for first, block in blocks_of_pre_activations(self.plain, x)]
-        return joined(parts, x.device)
+        return encoded_in_blocks(self.plain, x, self._encode_block)
 
     def _encode_block(self, first: int, pre: Float32[Tensor, "n width"]) -> SparseCode:
         values, within = pre.relu_().unflatten(1, (self.k, -1)).max(dim=2)
@@ -69,8 +68,7 @@ class AbsTopKEncoder:
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
-        parts = [self._encode_block(first, block) for first, block in blocks_of_pre_activations(self.plain, x)]
-        return joined(parts, x.device)
+        return encoded_in_blocks(self.plain, x, self._encode_block)
 
     def _encode_block(self, first: int, pre: Float32[Tensor, "n width"]) -> SparseCode:
         features = pre.abs().topk(self.k, dim=1).indices
@@ -87,6 +85,13 @@ def blocks_of_pre_activations(
     for first in range(0, len(prepared), rows):
         pre = torch.addmm(plain.b_enc, prepared[first : first + rows], plain.w_enc.t())
         yield first, pre if plain.scale is None else pre.mul_(plain.scale)
+
+
+def encoded_in_blocks(
+    plain: Encoder, x: Float[Tensor, "n d_in"], encode: Callable[[int, Float32[Tensor, "rows width"]], SparseCode]
+) -> SparseCode:
+    """The code of `x`, of which `encode` gives that of each block, from (first position, pre-activations)."""
+    return joined([encode(first, block) for first, block in blocks_of_pre_activations(plain, x)], x.device)
 
 
 def entries(

@@ -46,6 +46,7 @@ def save_autoencoder(coder: Coder, directory: str | Path) -> None:
         "version": FORMAT_VERSION,
         "settings": asdict(coder.settings),
         "placement": None if coder.placement is None else asdict(coder.placement),
+        "holds_value_bias": coder.holds_value_bias,
     }
     (folder / SETTINGS_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -102,6 +103,7 @@ def read(directory: Path) -> SparseCoder:
     except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{file}: is damaged ({error}); save the autoencoder again") from error
     coder.placement = placement
+    coder.holds_value_bias = content.get("holds_value_bias") is True  # not in files of before it was written
     return coder
 
 

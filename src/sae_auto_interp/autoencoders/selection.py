@@ -18,15 +18,12 @@ from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
 PIECE = 32
-"""Neighbouring columns that share one maximum: two cache lines."""
-WIDE_PIECE = 64
-"""The same where there are WIDE_PIECES_PER_K of them for each wanted entry and more: half as many maxima."""
-WIDE_PIECES_PER_K = 8
-TILE_COLUMNS = 4160
+"""Neighbouring columns that share one maximum, from which the first bound is found."""
+TILE_COLUMNS = 2080
 """Columns of a tile, about; many more where k is large, for a tile has at least two pieces for each wanted entry."""
 TILE_ENTRIES = 9 << 17
 """Pre-activations of a tile, at most: 4.5 MiB; but it has no fewer than LEAST_ROWS."""
-MOST_ROWS, LEAST_ROWS = 256, 16
+MOST_ROWS, LEAST_ROWS = 512, 16
 WHOLE_ENTRIES = 1 << 23
 """Pre-activations of rows that are sorted whole, at a time: 32 MiB."""
 
@@ -65,9 +62,8 @@ def tiles_for(width: int, k: int | None) -> Tiles:
         return _tiles(min(width, TILE_COLUMNS), 1)
     if _is_sorted_whole(width, k):
         return Tiles(max(1, WHOLE_ENTRIES // width), width)
-    piece = WIDE_PIECE if width // WIDE_PIECE >= WIDE_PIECES_PER_K * k else PIECE
-    n_pieces = min(max(2 * k, TILE_COLUMNS // piece) | 1, -(-width // piece))
-    return _tiles(n_pieces * piece, piece)
+    n_pieces = min(max(2 * k, TILE_COLUMNS // PIECE) | 1, -(-width // PIECE))
+    return _tiles(n_pieces * PIECE, PIECE)
 
 
 def _tiles(columns: int, piece: int) -> Tiles:
@@ -102,15 +98,15 @@ def select_topk(pre: PreActivations, k: int, tiles: Tiles, room: Room, relu_firs
     n, width = pre.shape
     if _is_sorted_whole(width, k):
         return _topk_of_whole_rows(pre, k, room, relu_first)
-    candidates = Candidates(n, k, tiles.columns // tiles.piece, tiles.piece, room)
+    candidates = Candidates(n, k, tiles.columns, tiles.piece, room)
     tile = torch.from_numpy(room.array("tile", (n, tiles.columns)))
     for first in range(0, width, tiles.columns):
         columns = min(tiles.columns, width - first)
         pre.compute(first, first + columns, tile[:, :columns])
         tile[:, columns:] = -torch.inf
-        if not candidates.add(tile, first // tiles.piece):
+        if not candidates.add(tile, first):
             return _topk_of_whole_rows(pre, k, room, relu_first)
-    best, tied = _best(candidates.reaching(), n, k)
+    best, tied = candidates.best()
     if len(tied) == 0:
         return best
     whole = _topk_of_whole_rows(pre.of_rows(tied), k, room, relu_first)
@@ -142,16 +138,3 @@ def _top_of(pre: PreActivations, first_row: int, k: int, room: Room, relu_first:
     values, columns = (found.numpy() for found in block.topk(k, dim=1))
     fires = values > 0
     return Entries(np.nonzero(fires)[0] + first_row, columns[fires], values[fires])
-
-
-def _best(found: Entries, n: int, k: int) -> tuple[Entries, Int64[Array, " tied"]]:
-    """The entries of each row that reach its k-th largest; and the rows in which more than k do."""
-    counts = np.bincount(found.rows, minlength=n)
-    width = max(k + 1, int(counts.max()))
-    table = np.full(n * width, -np.inf, np.float32)
-    first_places = np.arange(n) * width - (np.cumsum(counts) - counts)
-    table[np.arange(len(found.rows)) + first_places[found.rows]] = found.values
-    next_largest, kth_largest = np.partition(table.reshape(n, width), (-k - 1, -k), axis=1)[:, -k - 1 : width - k + 1].T
-    is_kept = found.values >= kth_largest[found.rows]
-    best = Entries(found.rows[is_kept], found.columns[is_kept], found.values[is_kept])
-    return best, np.flatnonzero((next_largest == kth_largest) & (kth_largest > 0))

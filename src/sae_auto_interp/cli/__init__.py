@@ -1,7 +1,7 @@
 """The command line: parse, build the configuration, call the pipeline, print. No logic of its own.
 
 Every mistake of a user ends in one line on standard error and exit status 2; an interruption says how to resume and
-ends with 130.
+ends with 130 (ctrl-C) or 143 (SIGTERM).
 """
 
 import errno
@@ -10,14 +10,16 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from sae_auto_interp.cli import caches, measures, runs
+from sae_auto_interp.cli import caches, measures, run_files, runs
 from sae_auto_interp.cli.app import app
-from sae_auto_interp.errors import PreflightError, SaeAutoInterpError
+from sae_auto_interp.errors import PreflightError, RunInterruptedError, SaeAutoInterpError
 
-__all__ = ["app", "caches", "main", "measures", "runs"]
+__all__ = ["app", "caches", "main", "measures", "run_files", "runs"]
 
-INTERRUPTED = 130
-"""Exit status after ctrl-C, as shells count it."""
+SIGNALLED = 128
+"""Added to a signal's number: the exit status of what it ended, as shells count it."""
+INTERRUPTED = SIGNALLED + 2
+"""After ctrl-C."""
 DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 """Full, over quota, or not ours to write: a user's to mend, unlike other trouble with files."""
 
@@ -28,6 +30,9 @@ def main() -> None:
         status = app(standalone_mode=False)
     except PreflightError as error:
         status = max(_fail(message) for message in error.messages)
+    except RunInterruptedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(SIGNALLED + error.signal)
     except SaeAutoInterpError as error:
         status = _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):

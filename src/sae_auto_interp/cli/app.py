@@ -39,6 +39,12 @@ Allow = Annotated[
     typer.Option("--allow", help="Let the autoencoders' check pass what it refuses by this name: fvu, l0, model, ..."),
 ]
 SkipCheck = Annotated[bool, typer.Option("--skip-check", help="Cache without checking the autoencoders first.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try again what failed for good, e.g. after a bug or a key is mended.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print events as JSON lines, for machines, instead of progress and tables.")
+]
 Concurrency = Annotated[int, typer.Option("--max-concurrency", min=1, help="Requests in flight at most.")]
 
 

@@ -1,6 +1,7 @@
-"""Commands that make a run, or go on with one: demo, run, cache, explain, score, report."""
+"""Commands that make a run, or go on with one: demo, run, cache, explain, score, status, report."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,11 +9,13 @@ import typer
 
 from sae_auto_interp.cli.app import (
     Allow,
+    AsJson,
     BaseUrl,
     Concurrency,
     ConfigFile,
     Model,
     OutDir,
+    RetryFailed,
     RunDir,
     SkipCheck,
     app,
@@ -34,6 +37,8 @@ def demo(
     model: Model = None,
     max_concurrency: Concurrency = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the whole job on the embedded language model and its autoencoders.
 
@@ -42,7 +47,8 @@ def demo(
     """
     from sae_auto_interp.pipeline.demo import demo_config
 
-    _run_all(demo_config(features, _client(base_url, model, max_concurrency), seed), out)
+    config = demo_config(features, _client(base_url, model, max_concurrency), seed)
+    _run_all(config, out, retry_failed=retry_failed, as_json=as_json)
 
 
 @app.command()
@@ -51,9 +57,11 @@ def run(
     out: OutDir = Path("run"),
     allow: Allow = None,
     skip_check: SkipCheck = False,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run all stages of a run file: check, cache, explain, score, report."""
-    _run_all(_with_check(config, allow, skip_check), out)
+    _run_all(_with_check(config, allow, skip_check), out, retry_failed=retry_failed, as_json=as_json)
 
 
 @app.command()
@@ -62,24 +70,56 @@ def cache(
     out: OutDir = Path("run"),
     allow: Allow = None,
     skip_check: SkipCheck = False,
+    as_json: AsJson = False,
 ) -> None:
     """Cache the autoencoders' activations into a run directory; `explain` and `score` go on from there."""
-    _run(_with_check(config, allow, skip_check), out, "cache")
-    typer.echo(f"activations are in {out / 'features'}; next: sae-auto-interp explain {out}")
+    _run(_with_check(config, allow, skip_check), out, "cache", as_json=as_json)
+    if not as_json:
+        typer.echo(f"activations are in {out / 'features'}; next: sae-auto-interp explain {out}")
 
 
 @app.command()
-def explain(run_dir: RunDir, base_url: BaseUrl = None, model: Model = None, max_concurrency: Concurrency = 16) -> None:
+def explain(
+    run_dir: RunDir,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = 16,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
     """Explain the features of a run directory. With --base-url a language model explains too."""
-    _run(_stored(run_dir, base_url, model, max_concurrency), run_dir, "explain")
-    typer.echo(f"next: sae-auto-interp score {run_dir}")
+    config = _stored(run_dir, base_url, model, max_concurrency)
+    _run(config, run_dir, "explain", retry_failed=retry_failed, as_json=as_json)
+    if not as_json:
+        typer.echo(f"next: sae-auto-interp score {run_dir}")
 
 
 @app.command()
-def score(run_dir: RunDir, base_url: BaseUrl = None, model: Model = None, max_concurrency: Concurrency = 16) -> None:
+def score(
+    run_dir: RunDir,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = 16,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
     """Score the explanations of a run directory, and their shuffled controls (explains first what is not explained)."""
-    _run(_stored(run_dir, base_url, model, max_concurrency), run_dir, "score")
-    _print_summary(run_dir)
+    config = _stored(run_dir, base_url, model, max_concurrency)
+    _run(config, run_dir, "score", retry_failed=retry_failed, as_json=as_json)
+    if not as_json:
+        _print_summary(run_dir)
+
+
+@app.command()
+def status(
+    run_dir: RunDir,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show how far a run is, what failed and why, while it runs or afterwards. Calls no model."""
+    from sae_auto_interp.pipeline.status import read_status, status_lines
+
+    found = read_status(run_dir)
+    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(status_lines(found)))
 
 
 @app.command()
@@ -128,18 +168,28 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
     return config.model_copy(update={"client": client, "explainers": explainers})
 
 
-def _run_all(config: "RunConfig", out: Path) -> None:
-    _run(config, out, "score")
-    _print_summary(out)
-    _write_report(out)
+def _run_all(config: "RunConfig", out: Path, *, retry_failed: bool, as_json: bool) -> None:
+    _run(config, out, "score", retry_failed=retry_failed, as_json=as_json)
+    if not as_json:
+        _print_summary(out)
+    _write_report(out, quiet=as_json)
 
 
-def _run(config: "RunConfig", out: Path, until: Literal["cache", "explain", "score"]) -> None:
+def _run(
+    config: "RunConfig",
+    out: Path,
+    until: Literal["cache", "explain", "score"],
+    *,
+    retry_failed: bool = False,
+    as_json: bool = False,
+) -> None:
+    from sae_auto_interp.pipeline.log_file import logged_to
     from sae_auto_interp.pipeline.progress import make_progress
     from sae_auto_interp.pipeline.run import run_pipeline
+    from sae_auto_interp.pipeline.run_directory import RunDirectory
 
-    with make_progress() as progress:
-        asyncio.run(run_pipeline(config, out, progress, until))
+    with logged_to(RunDirectory(out).log), make_progress(events=as_json) as progress:
+        asyncio.run(run_pipeline(config, out, progress, until, retry_failed=retry_failed))
 
 
 def _print_summary(run_dir: Path) -> None:
@@ -148,7 +198,9 @@ def _print_summary(run_dir: Path) -> None:
     console().print(run_table(summarise(run_dir)))
 
 
-def _write_report(run_dir: Path) -> None:
+def _write_report(run_dir: Path, *, quiet: bool = False) -> None:
     from sae_auto_interp.report import write_report
 
-    typer.echo(f"report: {write_report(run_dir)}")
+    path = write_report(run_dir)
+    if not quiet:
+        typer.echo(f"report: {path}")

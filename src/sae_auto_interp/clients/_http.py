@@ -8,11 +8,12 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import httpx2
 
 from sae_auto_interp.clients._api_key import ApiKey
+from sae_auto_interp.clients._connections import Connections
 from sae_auto_interp.clients._http_failures import error_for_status
 from sae_auto_interp.clients._json_values import JsonObject, as_object
 from sae_auto_interp.errors import (
@@ -80,8 +81,8 @@ class HttpEndpoint:
             await http.aclose()
 
     @cached_property
-    def _http(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(headers=dict(self.headers), timeout=None, limits=httpx2.Limits())
+    def _http(self) -> Connections:
+        return Connections(self.headers)
 
     def _advice(self, status: int) -> str:
         if status in (401, 403) and not self.key:
@@ -103,6 +104,7 @@ def _require_usable_url(base_url: str) -> None:
         raise InputError(f"base_url {base_url!r} is not an http or https address; {example}")
 
 
+@lru_cache(maxsize=64)
 def _endpoint(base_url: str, path: str) -> httpx2.URL:
     """`base_url` with the path appended; a query, as in ?api-version=..., stays."""
     url = httpx2.URL(base_url)

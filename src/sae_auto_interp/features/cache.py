@@ -42,6 +42,7 @@ from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
     model_settings,
+    model_source,
     sampled_sha256,
     weights_sha256,
 )
@@ -235,6 +236,7 @@ class FeatureCache:
             rows=work.rows_digest,
             norm_mask=None if work.limits is None else work.limits.mask(path),
             autoencoder_source=coder.settings.hub_source,
+            model_source=model_source(self._torch_model),
         )
         masked = None if work.limits is None or path not in work.limits else work.spool.locations(_masked(path), 0)
         return merge_into_cache(work.spool.sources(path), directory, ranges, description, masked)

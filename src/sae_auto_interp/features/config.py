@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from sae_auto_interp.errors import ConfigError, InputError
+from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 
-Sampling = Literal["top", "random", "quantile", "mix"]
+Sampling = Literal["top", "random", "quantile", "mix", "interval", "importance"]
 Windows = Literal["grid", "centred"]
+NonActivatingKind = Literal["random", "neighbour", "similar", "token"]
+NonActivatingCounts = int | Mapping[NonActivatingKind, int]
+"""Silent windows of each kind; a number alone means random ones."""
+NeighbourKind = Literal["decoder", "encoder", "jaccard", "pmi"]
 ACTIVATION_DTYPES = ("float16", "bfloat16", "float32")
 BACKENDS = ("hooks", "nnsight")
 MOST_BUFFER_MIB = 16_384
@@ -64,12 +68,27 @@ class FeatureConfig:
     n_quantiles: int = 10
     """Equal-count bins of the activating windows, sorted by maximum."""
     sampling: Sampling = "mix"
-    """How the explainer's examples are chosen: top, random, quantile, or mix (a fifth top, the rest quantile)."""
+    """How the explainer's examples are chosen: top, random, quantile, mix (a fifth top, the rest quantile), interval
+    (of activation, equally wide) or importance (in proportion to the squared maximum)."""
+    test_sampling: Sampling = "quantile"
+    """The same of the examples for scoring, and for development."""
     n_dev: int = 0
     """Activating examples by which explainers that try several explanations choose; never in a reported score."""
-    n_non_activating_train: int = 40
-    n_non_activating_test: int = 50
-    n_non_activating_dev: int = 0
+    n_non_activating_train: NonActivatingCounts = 40
+    """Silent windows for the explainer: so many random ones, or {kind: number}."""
+    n_non_activating_test: NonActivatingCounts = 50
+    """The same for scoring."""
+    n_non_activating_dev: NonActivatingCounts = 0
+    """The same for choosing among explanations."""
+    neighbours: NeighbourKind = "jaccard"
+    """Who are the neighbours in whose windows those of kind `neighbour` are sought."""
+    n_neighbours: int = 10
+    """How many of them, at most."""
+    similar_pool: int = 10_000
+    """Windows of the corpus, drawn at random, among which those of kind `similar` are sought: each must be embedded."""
+    near_duplicate_tokens: int | None = None
+    """Tokens in a row that two examples may not share: `window` leaves out equal texts alone, None is half a window,
+    but at least 12."""
     train_fraction: float = 0.5
     """Fraction of documents whose windows may be shown to the explainer; the others are for scoring."""
     dev_fraction: float = 0.4
@@ -79,17 +98,25 @@ class FeatureConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("window", "n_train", "n_test", "n_quantiles", "min_examples"):
+        for name in ("window", "n_train", "n_test", "n_quantiles", "min_examples", "n_neighbours", "similar_pool"):
             self._at_least(1, name)
-        for name in ("n_dev", "n_non_activating_train", "n_non_activating_test", "n_non_activating_dev", "seed"):
+        for name in ("n_dev", "seed"):
             self._at_least(0, name)
+        for name in ("n_non_activating_train", "n_non_activating_test", "n_non_activating_dev"):
+            self._counts_kinds(name)
         self._one_of(get_args(Sampling), "sampling")
+        self._one_of(get_args(Sampling), "test_sampling")
         self._one_of(get_args(Windows), "windows")
-        self._covers_quantiles("n_test")
+        self._one_of(get_args(NeighbourKind), "neighbours")
+        run = self.near_duplicate_tokens
+        if run is not None and not 1 <= run <= self.window:
+            raise ConfigError(f"features.near_duplicate_tokens={run}; give 1 to {self.window}, the window")
         if self.sampling == "quantile":
             self._covers_quantiles("n_train")
-        if self.n_dev:
-            self._covers_quantiles("n_dev")
+        if self.test_sampling == "quantile":
+            self._covers_quantiles("n_test")
+            if self.n_dev:
+                self._covers_quantiles("n_dev")
         for name in ("train_fraction", "dev_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"features.{name}={getattr(self, name)}; give a fraction between 0 and 1")
@@ -97,11 +124,30 @@ class FeatureConfig:
     @property
     def has_development(self) -> bool:
         """Whether some documents are set apart for development."""
-        return self.n_dev > 0 or self.n_non_activating_dev > 0
+        return self.n_dev > 0 or any(self.silent_counts[2].values())
+
+    @property
+    def silent_counts(self) -> tuple[Mapping[NonActivatingKind, int], ...]:
+        """How many silent windows of which kind: for explaining, for scoring, for development."""
+        given = (self.n_non_activating_train, self.n_non_activating_test, self.n_non_activating_dev)
+        return tuple({"random": counts} if isinstance(counts, int) else counts for counts in given)
+
+    def asks_for(self, kind: NonActivatingKind) -> bool:
+        """Whether silent windows of a kind are wanted for anything."""
+        return any(counts.get(kind, 0) for counts in self.silent_counts)
 
     def _at_least(self, least: int, name: str) -> None:
         if getattr(self, name) < least:
             raise ConfigError(f"features.{name}={getattr(self, name)}; give at least {least}")
+
+    def _counts_kinds(self, name: str) -> None:
+        counts = getattr(self, name)
+        for kind, n in ({"random": counts} if isinstance(counts, int) else counts).items():
+            if kind not in get_args(NonActivatingKind):
+                raise UnknownNameError(f"kind of windows in features.{name}", str(kind), get_args(NonActivatingKind))
+            if n < 0:
+                where = f"features.{name}" if isinstance(counts, int) else f"features.{name}.{kind}"
+                raise ConfigError(f"{where}={n}; give at least 0")
 
     def _one_of(self, choices: tuple[str, ...], name: str) -> None:
         if getattr(self, name) not in choices:

@@ -2,7 +2,7 @@
 
 `max_activation_pooling_sampler` takes the windows of the grid, in which an activation may be anywhere;
 `pool_centred_activation_windows` takes windows around peaks, which then all lie at the same place. Both order the
-windows by their maximum, and both leave out windows whose tokens repeat an earlier window's exactly: the same
+windows by their maximum, and of near-duplicates (`texts`) both keep the window with the highest maximum alone: the same
 boilerplate in train and test would be a leak.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.features.texts import first_with_same_tokens
+from sae_auto_interp.features.texts import without_near_duplicates
 from sae_auto_interp.types import NO_DOCUMENT, Array, FeatureEntries
 
 
@@ -25,7 +25,9 @@ class ActiveWindows:
     maxima: Float32[Array, " n"]
     documents: Int32[Array, " n"]
     n_on_grid: int
-    """Windows of the grid in which the feature fires, repeated texts included."""
+    """Windows of the grid in which the feature fires, near-duplicates included."""
+    n_near_duplicates: int
+    """Windows left out because a stronger one has nearly the same text."""
     touched: Int64[Array, " m"]
     """Windows of the grid that have a token on which the feature fires, or which one of these windows shows; sorted."""
 
@@ -44,10 +46,16 @@ def max_activation_pooling_sampler(entries: FeatureEntries, grid: WindowGrid) ->
     usable = np.flatnonzero((ids >= 0) & (grid.documents[ids] != NO_DOCUMENT))
     maxima = np.maximum.reduceat(entries.activations, first)[usable] if len(first) else np.empty(0, np.float32)
     active = ids[usable]
-    kept = _first_of_each_text(active, grid)
-    by_maximum = kept[np.argsort(-maxima[kept], kind="stable")]
-    chosen = active[by_maximum]
-    return ActiveWindows(grid.starts_of(chosen), maxima[by_maximum], grid.documents[chosen], len(active), active)
+    by_maximum = np.argsort(-maxima, kind="stable")
+    ordered = active[by_maximum]
+    suspects = np.flatnonzero(grid.is_repetitive[ordered])
+    if len(suspects):
+        is_kept = np.ones(len(ordered), dtype=np.bool_)
+        is_kept[suspects] = without_near_duplicates(grid.runs_at(grid.starts_of(ordered[suspects])))
+        ordered, by_maximum = ordered[is_kept], by_maximum[is_kept]
+    n_left_out = len(active) - len(ordered)
+    starts, documents = grid.starts_of(ordered), grid.documents[ordered]
+    return ActiveWindows(starts, maxima[by_maximum], documents, len(active), n_left_out, active)
 
 
 def pool_centred_activation_windows(entries: FeatureEntries, grid: WindowGrid) -> ActiveWindows:
@@ -66,14 +74,15 @@ def pool_centred_activation_windows(entries: FeatureEntries, grid: WindowGrid) -
     starts = np.clip(entries.locations[fits] - n_before, begins[fits], ends[fits] - grid.window)
     spacing = max(1, grid.window - grid.window // 4)
     taken = np.sort(_strongest_apart(run[fits], starts, entries.activations[fits], spacing))
-    is_first = first_with_same_tokens(grid.tokens_at(starts[taken])) == np.arange(len(taken))
-    starts, documents = starts[taken[is_first]], grid.runs.documents[run[fits[taken[is_first]]]]
+    starts, documents = starts[taken], grid.runs.documents[run[fits[taken]]]
     maxima = _maxima(entries, starts, grid.window)
     order = np.argsort(-maxima, kind="stable")
+    order = order[without_near_duplicates(grid.runs_at(starts[order]))]
     active = grid.usable(_distinct(grid.windows_of(entries.locations)))
-    shown = np.concatenate([grid.windows_of(starts), grid.windows_of(starts + grid.window - 1)])
+    shown = np.concatenate([grid.windows_of(starts[order]), grid.windows_of(starts[order] + grid.window - 1)])
     touched = np.union1d(active, shown[shown >= 0])
-    return ActiveWindows(starts[order], maxima[order], documents[order], len(active), touched)
+    n_left_out = len(taken) - len(order)
+    return ActiveWindows(starts[order], maxima[order], documents[order], len(active), n_left_out, touched)
 
 
 def activations_of(entries: FeatureEntries, starts: Int64[Array, " n"], window: int) -> Float32[Array, "n window"]:
@@ -85,14 +94,6 @@ def activations_of(entries: FeatureEntries, starts: Int64[Array, " n"], window: 
     dense = np.zeros((len(starts), window), dtype=np.float32)
     dense[owner, entries.locations[places] - starts[owner]] = entries.activations[places]
     return dense
-
-
-def _first_of_each_text(windows: Int64[Array, " n"], grid: WindowGrid) -> Int64[Array, " m"]:
-    """Indices of those of some windows of the grid, in order, whose tokens none before has."""
-    texts = grid.text_ids[windows]
-    if np.array_equal(texts, windows):
-        return np.arange(len(windows))
-    return np.sort(np.unique(texts, return_index=True)[1])
 
 
 def _first_of_each_value(values: Int64[Array, " n"]) -> Int64[Array, " m"]:

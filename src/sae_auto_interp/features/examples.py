@@ -6,7 +6,7 @@ from itertools import accumulate, chain, pairwise, repeat
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.selection import Selection
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.types import Example, ExampleSource, FeatureRecord, NonActivating
+from sae_auto_interp.types import Example, FeatureRecord, NonActivating
 
 
 def record_of(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) -> FeatureRecord:
@@ -15,22 +15,25 @@ def record_of(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) ->
     pools = (every[begin:end] for begin, end in pairwise(accumulate(selection.sizes, initial=0)))
     train, test, dev, explain, silent, silent_dev = pools
     non_activating = NonActivating(explain, silent, silent_dev)
-    return FeatureRecord(selection.feature, selection.stats, train, test, non_activating, dev)
+    return FeatureRecord(
+        selection.feature, selection.stats, train, test, non_activating, dev, shortages=selection.shortages
+    )
 
 
 def _examples(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) -> Iterator[Example]:
-    tokens = grid.tokens_at(selection.starts)
-    rows = selection.starts // grid.rows.ctx_len
-    n_activating = len(selection.quantiles)
-    sources: tuple[ExampleSource, ExampleSource] = ("activating", "random")
+    windows = selection.windows
+    tokens = grid.tokens_at(windows.starts)
+    rows = windows.starts // grid.rows.ctx_len
     return map(
         Example,
         tokens,
         vocabulary.windows(tokens),
         selection.activations,
         rows.tolist(),
-        (selection.starts - rows * grid.rows.ctx_len).tolist(),
-        selection.documents.tolist(),
-        chain(repeat(sources[0], n_activating), repeat(sources[1])),
-        chain(selection.quantiles.tolist(), repeat(None)),
+        (windows.starts - rows * grid.rows.ctx_len).tolist(),
+        windows.documents.tolist(),
+        windows.sources,
+        chain(windows.quantiles.tolist(), repeat(None)),
+        windows.neighbours,
+        windows.distances,
     )

@@ -2,7 +2,8 @@
 
 Each row is cut into windows of `window` tokens from its first text position; a window counts only if every one of its
 positions is text of one document, so no example ever shows padding, BOS or two documents. What holds for all features
-(which windows repeat a text, where each run of text begins and ends) is computed once, when it is first asked for.
+(which runs of tokens occur elsewhere too, where each stretch of text begins and ends, which windows hold a token) is
+computed once, when it is first asked for.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.texts import first_with_same_tokens
+from sae_auto_interp.features.texts import FOUND_ONCE, default_run, repeated_runs
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 
 
@@ -41,10 +42,15 @@ class WindowGrid:
     """Where windows begin within a row: 1 when every row starts with BOS."""
     per_row: int
     documents: Int32[Array, " n_windows"]
+    run: int
+    """Tokens in a row that make near-duplicates of two windows that share them."""
 
     @classmethod
-    def over(cls, rows: TokenRows, window: int) -> "WindowGrid":
-        """The grid of all rows; raises `InputError` when a row is shorter than one window."""
+    def over(cls, rows: TokenRows, window: int, run: int | None = None) -> "WindowGrid":
+        """The grid of all rows; `run` None takes `texts.default_run`.
+
+        Raises `InputError` when a row is shorter than one window.
+        """
         first = int(bool((rows.documents[:, 0] == NO_DOCUMENT).all()))
         per_row = (rows.ctx_len - first) // window
         if per_row == 0:
@@ -52,7 +58,7 @@ class WindowGrid:
             raise InputError(f"a window of {window} tokens does not fit rows of {room}; set features.window lower")
         cut = rows.documents[:, first : first + per_row * window].reshape(-1, window)
         owner = np.where((cut == cut[:, :1]).all(axis=1), cut[:, 0], NO_DOCUMENT)
-        return cls(rows, window, first, per_row, owner.astype(np.int32))
+        return cls(rows, window, first, per_row, owner.astype(np.int32), default_run(window) if run is None else run)
 
     @cached_property
     def n_usable(self) -> int:
@@ -65,10 +71,17 @@ class WindowGrid:
         return self.rows.n_text_tokens
 
     @cached_property
-    def text_ids(self) -> Int64[Array, " n_windows"]:
-        """For each window the first window with the same tokens: itself, where no window before it has them."""
-        first, end = self.first_position, self.first_position + self.per_row * self.window
-        return first_with_same_tokens(self.rows.tokens[:, first:end].reshape(-1, self.window))
+    def is_repetitive(self) -> Bool[Array, " n_windows"]:
+        """Whether a window has a run of tokens that occurs elsewhere in the rows: only such may be near-duplicates."""
+        found = np.zeros(len(self.documents), dtype=np.bool_)
+        starts = self.starts_of(np.arange(len(found)))
+        for offset in range(self.window - self.run + 1):
+            found |= self._runs[starts + offset] != FOUND_ONCE
+        return found
+
+    def runs_at(self, starts: Int64[Array, " n"]) -> Int32[Array, "n k"]:
+        """Numbers of the runs of tokens in the windows that begin at some flat token indices, as in `texts`."""
+        return self._runs_of_every_window[starts]
 
     @cached_property
     def runs(self) -> TextRuns:
@@ -101,6 +114,33 @@ class WindowGrid:
     def tokens_at(self, starts: Int64[Array, " n"]) -> Int32[Array, "n window"]:
         """Token ids of the windows, on the grid or not, that begin at some flat token indices."""
         return self._every_window[starts]
+
+    def windows_with(self, token: int) -> Int64[Array, " n"]:
+        """The windows that count and hold a token, in order."""
+        windows, begins = self._windows_by_token
+        return windows[begins[token] : begins[token + 1]] if 0 <= token < len(begins) - 1 else windows[:0]
+
+    @cached_property
+    def _windows_by_token(self) -> tuple[Int64[Array, " n"], Int64[Array, " n_tokens_plus_1"]]:
+        """Windows, token by token, and where those of each token begin."""
+        usable = np.flatnonzero(self.documents != NO_DOCUMENT)
+        tokens = np.sort(self.tokens_at(self.starts_of(usable)), axis=1)
+        is_new = np.ones(tokens.shape, dtype=np.bool_)
+        np.not_equal(tokens[:, 1:], tokens[:, :-1], out=is_new[:, 1:])
+        is_new &= tokens >= 0
+        window, place = np.nonzero(is_new)
+        held = tokens[window, place]
+        begins = np.append(0, np.cumsum(np.bincount(held)))
+        return usable[window[np.argsort(held, kind="stable")]], begins
+
+    @cached_property
+    def _runs_of_every_window(self) -> Int32[Array, "n_starts k"]:
+        """As `_every_window`."""
+        return np.lib.stride_tricks.sliding_window_view(self._runs, self.window - self.run + 1)
+
+    @cached_property
+    def _runs(self) -> Int32[Array, " n_starts"]:
+        return repeated_runs(np.ascontiguousarray(self.rows.tokens).reshape(-1), self.run)
 
     @cached_property
     def _every_window(self) -> Int32[Array, "n_starts window"]:

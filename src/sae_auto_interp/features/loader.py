@@ -8,7 +8,10 @@ A record is made in two steps: its windows are selected (`selection`), then thei
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
+
+from jaxtyping import Int64
 
 from sae_auto_interp.cache.opening import check_tokens
 from sae_auto_interp.errors import ConfigError
@@ -21,11 +24,13 @@ from sae_auto_interp.features.constructors import (
 from sae_auto_interp.features.dataset import FeatureDataset
 from sae_auto_interp.features.examples import record_of
 from sae_auto_interp.features.grid import WindowGrid
+from sae_auto_interp.features.hard_negatives import NearFeature
+from sae_auto_interp.features.neighbours import Neighbours
 from sae_auto_interp.features.prefetch import selected_ahead
 from sae_auto_interp.features.selection import Selection, select_windows
 from sae_auto_interp.features.token_input import cached_rows, token_rows, without_positions
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.types import Failure, FeatureEntries, FeatureId, FeatureRecord
+from sae_auto_interp.types import Array, Failure, FeatureEntries, FeatureId, FeatureRecord, TokenRows
 
 Constructor = Callable[[FeatureEntries, WindowGrid], ActiveWindows]
 
@@ -41,8 +46,9 @@ class FeatureLoader:
     `tokens` are the rows that were cached (`TokenRows`, or an array of ids); rows beyond those, which `n_tokens` left
     out of the cache, are ignored. `constructor` turns a feature's activations into active windows; None takes the one
     that `cfg.windows` names. Strings come from `vocabulary`, else from the one saved with the cache; without either
-    they are "<token 17>". Raises `InputError` for tokens that cannot be those of the cache, and `ConfigError` when
-    `constructor` contradicts `cfg.windows`.
+    they are "<token 17>". `neighbours` (of each module) are those in whose windows non-activating examples of kind
+    `neighbour` are sought. Raises `InputError` for tokens that cannot be those of the cache, and `ConfigError` when
+    `constructor` contradicts `cfg.windows`, or neighbours are needed and not given.
     """
 
     def __init__(
@@ -52,16 +58,33 @@ class FeatureLoader:
         constructor: Constructor | None = None,
         *,
         vocabulary: Vocabulary | None = None,
+        neighbours: Iterable[Neighbours] | None = None,
     ) -> None:
         self.dataset = dataset
         self.cfg = dataset.cfg
+        if neighbours is None and self.cfg.asks_for("neighbour"):
+            raise ConfigError(
+                "windows of kind `neighbour` are asked for, but FeatureLoader was not given neighbours; pass "
+                "neighbours=[...], e.g. what `load_neighbours` reads, or []"
+            )
+        self.distances: dict[FeatureId, list[tuple[FeatureId, float]]] = {}
+        self.add_neighbours(neighbours or ())
         rows = cached_rows(token_rows(tokens), {path: reader.manifest for path, reader in dataset.readers.items()})
         check_tokens(dataset.readers, rows)
-        self.grid = WindowGrid.over(rows, self.cfg.window)
+        self.grid = self._grid_over(rows)
         self._grids: dict[str, WindowGrid] = {}
         self.failures: dict[FeatureId, Failure] = {}
         self.constructor = _constructor(constructor, self.cfg.windows)
         self._vocabulary = vocabulary or dataset.vocabulary or Vocabulary(())
+
+    def add_neighbours(self, neighbours: Iterable[Neighbours]) -> None:
+        """More neighbours, in whose windows non-activating examples of kind `neighbour` are sought."""
+        for found in neighbours:
+            self.distances |= found.distances()
+
+    def texts_at(self, starts: Int64[Array, " n"]) -> list[str]:
+        """The text of the windows that begin at some flat token indices."""
+        return ["".join(strings) for strings in self._vocabulary.windows(self.grid.tokens_at(starts))]
 
     def __len__(self) -> int:
         """Features to try; some may turn out to have no record."""
@@ -86,35 +109,53 @@ class FeatureLoader:
         it. Raises `InputError` for impossible numbers, or a constructor that is not a function of a module;
         `WorkerError` when a process is lost.
         """
-        wanted = self.dataset.features if features is None else features
-        return self._finished_each(selected_ahead(self, wanted, workers, ahead))
+        return self._finished_each(self.selections(features, workers=workers, ahead=ahead))
+
+    def selections(
+        self, features: Iterable[FeatureId] | None = None, *, workers: int, ahead: int | None = None
+    ) -> Generator[Selection | Failure, None, None]:
+        """As `prefetch`, but windows without their text; `finished` makes the record of each."""
+        return selected_ahead(self, self.dataset.features if features is None else features, workers, ahead)
 
     def build(self, feature: FeatureId) -> FeatureRecord | Failure:
         """The record of one feature, or the reason why there is none. Depends on nothing but the settings."""
-        return self._finished(self.select(feature))
+        return self.finished(self.select(feature))
 
     def select(self, feature: FeatureId) -> Selection | Failure:
         """The windows of one feature's record, without their text."""
         entries = self.dataset.entries(feature)
         grid = self.grid_of(feature.module_path)
-        return select_windows(entries, self.constructor(entries, grid), grid, self.cfg)
+        return select_windows(entries, self.constructor(entries, grid), grid, self.cfg, partial(self._near, feature))
 
     def grid_of(self, module_path: str) -> WindowGrid:
         """The windows of a module: those of all, but for positions that its norm mask left unread."""
         if module_path not in self._grids:
             masked = self.dataset.masked_positions(module_path)
             rows = without_positions(self.grid.rows, masked)
-            self._grids[module_path] = WindowGrid.over(rows, self.cfg.window) if len(masked) else self.grid
+            self._grids[module_path] = self._grid_over(rows) if len(masked) else self.grid
         return self._grids[module_path]
+
+    def _grid_over(self, rows: TokenRows) -> WindowGrid:
+        return WindowGrid.over(rows, self.cfg.window, self.cfg.near_duplicate_tokens)
+
+    def _near(self, feature: FeatureId) -> list[NearFeature]:
+        """A feature's neighbours, and the windows in which they fire."""
+        grid = self.grid_of(feature.module_path)
+        near: list[NearFeature] = []
+        for other, distance in self.distances.get(feature, [])[: self.cfg.n_neighbours]:
+            windows = max_activation_pooling_sampler(self.dataset.entries(other), grid)
+            near.append(NearFeature(other, distance, grid.windows_of(windows.starts)))
+        return near
 
     def _finished_each(
         self, selections: Generator[Selection | Failure, None, None]
     ) -> Generator[FeatureRecord | Failure, None, None]:
         with closing(selections):
             for selected in selections:
-                yield self._finished(selected)
+                yield self.finished(selected)
 
-    def _finished(self, selected: Selection | Failure) -> FeatureRecord | Failure:
+    def finished(self, selected: Selection | Failure) -> FeatureRecord | Failure:
+        """The record of selected windows; a failure as it is."""
         return selected if isinstance(selected, Failure) else record_of(selected, self.grid, self._vocabulary)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import index as index_of
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -17,9 +17,9 @@ from safetensors.numpy import save  # pyright: ignore[reportUnknownVariableType]
 
 from sae_auto_interp.cache.files import DurableFile
 from sae_auto_interp.errors import CacheError, InputError
+from sae_auto_interp.features.config import NeighbourKind as NeighbourKind
 from sae_auto_interp.types import Array, CacheManifest, FeatureId
 
-NeighbourKind = Literal["decoder", "encoder", "jaccard", "pmi"]
 FORMAT_VERSION = 1
 _METADATA = "neighbours"
 
@@ -52,6 +52,13 @@ class Neighbours:
                 if index >= 0
             ]
             for feature, indices, values in zip(self.features, self.indices, self.values, strict=True)
+        }
+
+    def distances(self) -> dict[FeatureId, list[tuple[FeatureId, float]]]:
+        """{feature: its neighbours with their distances, nearest first}: 1 - cosine, 1 - Jaccard index, or -PMI."""
+        largest = 0.0 if self.kind == "pmi" else 1.0
+        return {
+            feature: [(other, largest - value) for other, value in near] for feature, near in self.by_feature().items()
         }
 
     def save(self, directory: Path) -> Path:

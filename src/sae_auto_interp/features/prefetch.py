@@ -45,6 +45,8 @@ class _Job:
     n_documents: int
     cfg: FeatureConfig
     constructor: "Constructor"
+    distances: dict[FeatureId, list[tuple[FeatureId, float]]]
+    """Of neighbours, where they are asked for."""
 
 
 def selected_ahead(
@@ -79,7 +81,8 @@ def _selected_by_processes(
 def _processes(loader: "FeatureLoader", rows: Path, workers: int) -> Generator[ProcessPoolExecutor, None, None]:
     _save_rows(loader.grid.rows, rows)
     n_documents = len(loader.grid.rows.document_names)
-    job = _Job(loader.dataset.raw_dir.resolve(), rows, n_documents, loader.cfg, loader.constructor)
+    cache = loader.dataset.raw_dir.resolve()
+    job = _Job(cache, rows, n_documents, loader.cfg, loader.constructor, loader.distances)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job,))
     try:
@@ -176,7 +179,8 @@ def _select(feature: FeatureId) -> Selection | Failure | None:
             job = _Worker.job
             rows = _load_rows(job.rows, job.n_documents)
             dataset = FeatureDataset(job.cache, job.cfg, features={}, ctx_len=rows.ctx_len)
-            _Worker.loader = FeatureLoader(rows, dataset, job.constructor)
+            _Worker.loader = FeatureLoader(rows, dataset, job.constructor, neighbours=())
+            _Worker.loader.distances = job.distances
         return _Worker.loader.select(feature)
     except SaeAutoInterpError:
         return None

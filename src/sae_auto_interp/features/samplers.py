@@ -1,13 +1,16 @@
 """Which of a feature's active windows become examples.
 
-Windows come sorted by maximum, highest first. A quantile is an equal-count bin of them (0 is the highest), as in
-delphi; Neuronpedia's equal-width activation intervals are something else.
+Windows come as their maxima, highest first. A quantile is an equal-count bin of them (0 is the highest), as in delphi.
+An interval is one of equally wide ranges of activation between zero and the highest maximum, as in Bricken et al. 2023
+and on Neuronpedia: the upper ones hold few windows, so all strengths are seen. Importance sampling draws with
+probability proportional to the squared maximum, as SAEBench does. Whatever the sampling, an example is labelled with
+its quantile.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Float64, Int64
 
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features.config import Sampling
@@ -25,52 +28,92 @@ class Sample:
     quantiles: Int64[Array, " n"]
 
 
-def sample_windows(n_windows: int, n: int, n_quantiles: int, sampling: Sampling, rng: np.random.Generator) -> Sample:
-    """Choose `n` of `n_windows` sorted windows (all of them when there are fewer).
+def sample_windows(
+    maxima: Float32[Array, " n_windows"], n: int, n_quantiles: int, sampling: Sampling, rng: np.random.Generator
+) -> Sample:
+    """Choose `n` windows, given their maxima, which are sorted (all of them when there are fewer).
 
     `top` takes the first; `random` takes any; `quantile` takes equally many of each quantile, and raises `ConfigError`
-    when `n` is less than their number; `mix` takes a fifth from the top and spreads the rest over the others.
+    when `n` is less than their number; `mix` takes a fifth from the top and spreads the rest over the others;
+    `interval` takes equally many of each of `n_quantiles` equally wide intervals, and where one has too few the others
+    make up for it; `importance` draws without replacement, each time in proportion to the squared maximum.
     """
     if sampling == "quantile" and n < n_quantiles:
         message = f"{n} examples cannot cover {n_quantiles} quantiles; ask for more examples or fewer quantiles"
         raise ConfigError(message)
-    if n_windows <= n:
-        chosen = np.arange(n_windows)
-    elif sampling == "top":
-        chosen = np.arange(n)
-    elif sampling == "random":
-        chosen = rng.choice(n_windows, n, replace=False)
-    elif sampling == "quantile":
-        chosen = _spread(np.arange(n_windows), n, n_quantiles, rng)
-    else:
-        n_top = n // TOP_FRACTION
-        rest = _spread(np.arange(n_top, n_windows), n - n_top, n_quantiles, rng)
-        chosen = np.concatenate([np.arange(n_top), rest])
+    n_windows = len(maxima)
+    chosen = np.arange(n_windows) if n_windows <= n else _chosen(maxima, n, n_quantiles, sampling, rng)
     chosen = np.sort(chosen).astype(np.int64)
     return Sample(chosen, quantile_of(chosen, n_windows, n_quantiles))
 
 
 def quantile_of(indices: Int64[Array, " n"], n_windows: int, n_quantiles: int) -> Int64[Array, " n"]:
     """The equal-count bin that each of the sorted windows lies in; sizes differ by at most one."""
-    return np.searchsorted(_bin_ends(n_windows, n_quantiles), indices, side="right").astype(np.int64)
+    ends = _even_sizes(n_windows, n_quantiles).cumsum()
+    return ends.searchsorted(indices, side="right")
 
 
-def _spread(candidates: Int64[Array, " m"], n: int, n_quantiles: int, rng: np.random.Generator) -> Int64[Array, " n"]:
-    """`n` of the candidates, equally many from each of `n_quantiles` bins (of `n` bins when that is fewer)."""
-    n_bins = min(n_quantiles, n)
-    ends = _bin_ends(len(candidates), n_bins)
-    sizes = np.diff(ends, prepend=0)
-    shuffled = candidates[np.argsort(np.repeat(np.arange(n_bins), sizes) + rng.random(len(candidates)))]  # in each bin
-    quotas = np.minimum(np.diff(_bin_ends(n, n_bins), prepend=0), sizes)
-    chosen = shuffled[np.repeat(ends - sizes - np.cumsum(quotas) + quotas, quotas) + np.arange(quotas.sum())]
-    missing = n - len(chosen)
-    if missing > 0:  # a bin smaller than its quota: the others make up for it
-        chosen = np.concatenate([chosen, rng.choice(np.setdiff1d(candidates, chosen), missing, replace=False)])
-    return chosen
+def quantile_edges(maxima: Float32[Array, " n_windows"], n_quantiles: int) -> tuple[float, ...]:
+    """The highest of the sorted maxima, that with which each further quantile begins, and the lowest."""
+    ends = _even_sizes(len(maxima), n_quantiles).cumsum()
+    last = len(maxima) - 1
+    return tuple(maxima[[0, *ends[:-1].clip(max=last).tolist(), last]].tolist())
 
 
-def _bin_ends(n: int, n_bins: int) -> Int64[Array, " n_bins"]:
-    """Where each of the bins of n things ends; the first ones take the remainder."""
+def interval_sizes(maxima: Float32[Array, " n_windows"], n_intervals: int) -> Int64[Array, " n_intervals"]:
+    """How many of the sorted windows lie in each of the equally wide intervals of activation, the highest first.
+
+    Of m intervals up to the maximum A, the i-th holds the windows above A (1 - i / m) and not above A (1 - (i - 1) /
+    m).
+    """
+    lower: Float64[Array, " n_intervals"] = maxima[0] * (1 - np.arange(1, n_intervals + 1) / n_intervals)
+    ends: Int64[Array, " n_intervals"] = np.searchsorted(-maxima.astype(np.float64), -lower, side="left")
+    return np.diff(ends, prepend=0)
+
+
+def _chosen(
+    maxima: Float32[Array, " n_windows"], n: int, n_quantiles: int, sampling: Sampling, rng: np.random.Generator
+) -> Int64[Array, " n"]:
+    """`n` of more windows than that."""
+    n_windows = len(maxima)
+    if sampling == "top":
+        return np.arange(n)
+    if sampling == "random":
+        return rng.choice(n_windows, n, replace=False)
+    if sampling == "importance":
+        waiting = rng.exponential(size=n_windows) / maxima.astype(np.float64) ** 2  # Efraimidis and Spirakis 2006
+        return np.argsort(waiting, kind="stable")[:n]
+    if sampling == "quantile":
+        return _spread(_even_sizes(n_windows, n_quantiles), n, rng)
+    if sampling == "interval":
+        return _spread(interval_sizes(maxima, min(n_quantiles, n)), n, rng)
+    n_top = n // TOP_FRACTION
+    n_rest = n - n_top
+    rest = _spread(_even_sizes(n_windows - n_top, min(n_quantiles, n_rest)), n_rest, rng)
+    return np.concatenate([np.arange(n_top), n_top + rest])
+
+
+def _spread(sizes: Int64[Array, " n_bins"], n: int, rng: np.random.Generator) -> Int64[Array, " n"]:
+    """`n` indices, equally many from each of some bins, which follow each other."""
+    in_bins = np.repeat(np.arange(len(sizes)), sizes)
+    shuffled = np.argsort(in_bins + rng.random(len(in_bins)))  # within each bin
+    quotas = _quotas(sizes, n)
+    skipped = sizes.cumsum() - sizes - quotas.cumsum() + quotas
+    return shuffled[np.repeat(skipped, quotas) + np.arange(n)]
+
+
+def _quotas(sizes: Int64[Array, " n_bins"], n: int) -> Int64[Array, " n_bins"]:
+    """How many of each bin, `n` in all and as even as their sizes allow; the first ones take the remainder."""
+    quotas = np.minimum(_even_sizes(n, len(sizes)), sizes)
+    while (missing := n - int(quotas.sum())) > 0:
+        room = np.flatnonzero(quotas < sizes)
+        quotas[room] = np.minimum(quotas[room] + _even_sizes(missing, len(room)), sizes[room])
+    return quotas
+
+
+def _even_sizes(n: int, n_bins: int) -> Int64[Array, " n_bins"]:
+    """Sizes of the bins of n things; the first ones take the remainder."""
     size, remainder = divmod(n, n_bins)
-    bins = np.arange(1, n_bins + 1)
-    return bins * size + np.minimum(bins, remainder)
+    sizes = np.full(n_bins, size, dtype=np.int64)
+    sizes[:remainder] += 1
+    return sizes

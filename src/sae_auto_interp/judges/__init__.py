@@ -6,12 +6,21 @@ A judge sees tokens and marks, never an activation and never which examples are 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sae_auto_interp.judges.embedding import EmbeddingJudge
+    from sae_auto_interp.judges.function import FunctionJudge
+    from sae_auto_interp.judges.hidden import HiddenJudge
     from sae_auto_interp.judges.lexical import LexicalJudge
     from sae_auto_interp.judges.llm import LlmJudge
 
-__all__ = ["LexicalJudge", "LlmJudge"]
+__all__ = ["EmbeddingJudge", "FunctionJudge", "HiddenJudge", "LexicalJudge", "LlmJudge"]
 
-_HOMES = {"LexicalJudge": "lexical", "LlmJudge": "llm"}
+_HOMES = {
+    "EmbeddingJudge": "embedding",
+    "FunctionJudge": "function",
+    "HiddenJudge": "hidden",
+    "LexicalJudge": "lexical",
+    "LlmJudge": "llm",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sae_auto_interp.metrics.agreement import cohen_kappa, retest_kappa
     from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate, bootstrap_mean
+    from sae_auto_interp.metrics.choice import (
+        choice_accuracy,
+        choice_accuracy_by_quantile,
+        choice_chance,
+        choice_skill,
+        choice_test,
+    )
     from sae_auto_interp.metrics.classification import (
         ClassificationMetrics,
         Confusion,
+        accuracy,
         balanced_accuracy,
         classification_metrics,
         confusion,
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     )
     from sae_auto_interp.metrics.losses import LossEstimates, loss_estimates, loss_recovered, mean_loss
     from sae_auto_interp.metrics.multiple import benjamini_hochberg, holm
+    from sae_auto_interp.metrics.near_negatives import balanced_accuracy_by_source, discrimination
     from sae_auto_interp.metrics.noise import balanced_accuracy_variance, disattenuated_correlation, reliability
     from sae_auto_interp.metrics.power import (
         features_for_half_width,
@@ -71,10 +80,12 @@ _HOME_OF = {
     "RunMetric": "run_level",
     "Significance": "significance",
     "SimulationMetrics": "simulation",
+    "accuracy": "classification",
     "auroc": "ranking",
     "average_precision": "document_bootstrap",
     "average_precision_at_density": "prevalence",
     "balanced_accuracy": "classification",
+    "balanced_accuracy_by_source": "near_negatives",
     "balanced_accuracy_variance": "noise",
     "benjamini_hochberg": "multiple",
     "best_of_k_null": "selection",
@@ -82,12 +93,18 @@ _HOME_OF = {
     "bootstrap_mean": "bootstrap",
     "by_document": "document_bootstrap",
     "chance_test": "significance",
+    "choice_accuracy": "choice",
+    "choice_accuracy_by_quantile": "choice",
+    "choice_chance": "choice",
+    "choice_skill": "choice",
+    "choice_test": "choice",
     "classification_metrics": "classification",
     "clopper_pearson": "intervals",
     "cohen_kappa": "agreement",
     "compare_paired": "comparison",
     "confusion": "classification",
     "disattenuated_correlation": "noise",
+    "discrimination": "near_negatives",
     "f1": "classification",
     "f1_at_density": "prevalence",
     "failure_bounds": "sensitivity",
@@ -135,10 +152,12 @@ __all__ = [
     "RunMetric",
     "Significance",
     "SimulationMetrics",
+    "accuracy",
     "auroc",
     "average_precision",
     "average_precision_at_density",
     "balanced_accuracy",
+    "balanced_accuracy_by_source",
     "balanced_accuracy_variance",
     "benjamini_hochberg",
     "best_of_k_null",
@@ -146,12 +165,18 @@ __all__ = [
     "bootstrap_mean",
     "by_document",
     "chance_test",
+    "choice_accuracy",
+    "choice_accuracy_by_quantile",
+    "choice_chance",
+    "choice_skill",
+    "choice_test",
     "classification_metrics",
     "clopper_pearson",
     "cohen_kappa",
     "compare_paired",
     "confusion",
     "disattenuated_correlation",
+    "discrimination",
     "f1",
     "f1_at_density",
     "failure_bounds",

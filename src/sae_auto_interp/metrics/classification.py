@@ -119,6 +119,15 @@ def tnr(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     return _tnr(confusion(score), level)
 
 
+def accuracy(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
+    """Share of right verdicts. Not comparable between tests: a constant verdict has the share of the larger class.
+
+    For protocols that are published by it, such as SAEBench's, where the verdict "none" alone has 10 / 14.
+    """
+    counts = confusion(score)
+    return _proportion(counts.tp + counts.tn, counts.n, counts.n_failed, "no trial was judged", level)
+
+
 def balanced_accuracy(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """(TPR + TNR) / 2: 0.5 for any judge that ignores the explanation, whatever the share of positives."""
     counts = confusion(score)

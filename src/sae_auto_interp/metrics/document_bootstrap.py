@@ -11,7 +11,14 @@ import numpy as np
 
 from sae_auto_interp.metrics.bootstrap import BootstrapMethod, Resampling, Statistic, bootstrap_estimate
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.metrics.judged import NEVER_YES, NO_NEGATIVES, NO_POSITIVES, JudgedTrials, judged_trials
+from sae_auto_interp.metrics.judged import (
+    NEVER_YES,
+    NO_NEGATIVES,
+    NO_POSITIVES,
+    JudgedTrials,
+    judged_trials,
+    ranked_trials,
+)
 from sae_auto_interp.metrics.rates import balanced_accuracy_of_rates, f1_of_rates, mcc_of_rates, precision_of_rates
 from sae_auto_interp.metrics.weighted import auroc_statistic, average_precision_statistic, mean_statistic, of_rates
 from sae_auto_interp.types import Array, Estimate, Score
@@ -41,7 +48,8 @@ def by_document(
 ) -> Estimate:
     """The metric with a cluster-bootstrap interval over documents; for TPR and TNR only their own class counts."""
     own = _OWN_CLASS.get(metric)
-    trials = judged_trials(score, None if own is None else lambda trial: trial.target == own)
+    take = ranked_trials if metric in _OF_CONFIDENCES else judged_trials
+    trials = take(score, None if own is None else lambda trial: trial.target == own)
     resampling = Resampling(
         n_units=trials.n_clusters, unit="documents", level=level, n_resamples=n_resamples, method=method
     )

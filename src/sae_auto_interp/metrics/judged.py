@@ -52,8 +52,19 @@ class JudgedTrials:
 def judged_trials(score: Score, keep: Callable[[Trial], bool] | None = None) -> JudgedTrials:
     """The judged trials, or those that `keep` keeps; raises InputError for a score of another kind."""
     check_classification(score)
+    return _arrays(score, keep, lambda trial: trial.failure is None and trial.prediction is not None)
+
+
+def ranked_trials(score: Score, keep: Callable[[Trial], bool] | None = None) -> JudgedTrials:
+    """`judged_trials` for metrics of confidences, which rankings have too: their `predictions` mean nothing."""
+    if score.kind != "ranking":
+        return judged_trials(score, keep)
+    return _arrays(score, keep, lambda trial: trial.failure is None)
+
+
+def _arrays(score: Score, keep: Callable[[Trial], bool] | None, is_judged: Callable[[Trial], bool]) -> JudgedTrials:
     kept = [trial for trial in score.trials if keep is None or keep(trial)]
-    judged = [trial for trial in kept if trial.failure is None and trial.prediction is not None]
+    judged = [trial for trial in kept if is_judged(trial)]
     return JudgedTrials(
         targets=np.array([t.target for t in judged], dtype=np.bool_),
         predictions=np.array([bool(t.prediction) for t in judged], dtype=np.bool_),

@@ -24,7 +24,7 @@ from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate
 from sae_auto_interp.metrics.document_bootstrap import DOCUMENT_RESAMPLES, by_cluster
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, clopper_pearson, square_and_add
-from sae_auto_interp.metrics.judged import NEVER_YES, NO_NEGATIVES, JudgedTrials, judged_trials
+from sae_auto_interp.metrics.judged import NEVER_YES, NO_NEGATIVES, JudgedTrials, judged_trials, ranked_trials
 from sae_auto_interp.metrics.rates import f1_of_rates, mcc_of_rates, precision_of_rates
 from sae_auto_interp.metrics.weighted import average_precision_statistic
 from sae_auto_interp.types import Array, Estimate, Score, Trial
@@ -59,7 +59,7 @@ def average_precision_at_density(
 
     A threshold beyond all sampled negatives has precision 1 here, so with few negatives this is optimistic.
     """
-    trials = _in_text(score)
+    trials = ranked_trials(score, _is_from_text)
     resampling = Resampling(n_units=trials.n_clusters, unit="documents", level=level, n_resamples=n_resamples)
     reason = _why_undefined(trials, density, score) or trials.missing_confidence
     if reason is not None:
@@ -69,7 +69,7 @@ def average_precision_at_density(
 
 
 def _of_rates(score: Score, combine: Callable[[Array, Array, float], Array], density: float, level: float) -> Estimate:
-    trials = _in_text(score)
+    trials = judged_trials(score, _is_from_text)
     reason = _why_undefined(trials, density, score)
     if reason is not None:
         return Estimate(None, None, None, level, _METHOD, trials.n, trials.n_failed, reason)
@@ -89,10 +89,6 @@ def _of_rates(score: Score, combine: Callable[[Array, Array, float], Array], den
 def _rate(is_right: Bool[Array, " n"], level: float) -> tuple[float, Interval]:
     n_right, n = int(is_right.sum()), len(is_right)
     return n_right / n, clopper_pearson(n_right, n, level)
-
-
-def _in_text(score: Score) -> JudgedTrials:
-    return judged_trials(score, _is_from_text)
 
 
 def _is_from_text(trial: Trial) -> bool:

@@ -1,9 +1,9 @@
 """AUROC: how well a judge's probabilities separate the windows that fire from those that do not.
 
-In: a score whose every judged trial has a confidence. Out: an Estimate. Value: Mann-Whitney, a tie counts one
-half. Interval: the score form of the Hanley-McNeil variance, method 5 of R. G. Newcombe, Statistics in Medicine
-25 (2006) 559. It is closed, needs no random numbers, stays within [0, 1] and keeps a width at AUROC 1, where the
-plain Hanley-McNeil or DeLong interval is a point. It treats trials as independent.
+In: a score, of verdicts or a ranking, whose every judged trial has a confidence. Out: an Estimate. Value:
+Mann-Whitney, a tie counts one half. Interval: the score form of the Hanley-McNeil variance, method 5 of R. G. Newcombe,
+Statistics in Medicine 25 (2006) 559. It is closed, needs no random numbers, stays within [0, 1] and keeps a width at
+AUROC 1, where the plain Hanley-McNeil or DeLong interval is a point. It treats trials as independent.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, normal_quantile
-from sae_auto_interp.metrics.judged import judged_trials
+from sae_auto_interp.metrics.judged import ranked_trials
 from sae_auto_interp.types import Array, Estimate, Score
 
 _METHOD = "Newcombe's score interval for the Mann-Whitney statistic"
@@ -21,7 +21,7 @@ _N_HALVINGS = 40
 
 def auroc(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """Area under the ROC curve of the confidences; undefined unless every judged trial has one."""
-    trials = judged_trials(score)
+    trials = ranked_trials(score)
     reason = trials.missing_class or trials.missing_confidence
     if reason is not None:
         return Estimate(None, None, None, level, _METHOD, trials.n, trials.n_failed, reason)

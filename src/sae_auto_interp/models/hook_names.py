@@ -60,6 +60,14 @@ def sites_of_layer(model: Any, layer: int) -> dict[str, Site]:
     }
 
 
+def sites_in_order(model: Any) -> list[Site]:
+    """Every named site of the blocks in the order of the forward pass, each once; none for an architecture without a
+    table."""
+    stack = text_stack(model)
+    layers = range(0 if stack is None else stack.n_layers)
+    return list(dict.fromkeys(site for layer in layers for site in sites_of_layer(model, layer).values()))
+
+
 def hook_names(model: Any) -> list[str]:
     """Every hook name that has a site in the model; none for an architecture without a table."""
     stack = text_stack(model)

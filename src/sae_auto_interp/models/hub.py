@@ -1,11 +1,13 @@
 """Addresses on the Hugging Face hub, `hf:owner/repo[/path][@revision]`, and the commit that one means.
 
-In: such an address. Out: the same address with the branch or tag replaced by its commit, so that what is noted beside
-results can be fetched again. Everything goes through huggingface_hub, which takes the server from HF_ENDPOINT and a
-token, for private and gated repositories, from HF_TOKEN or its own login; neither is read or noted here. With
-HF_HUB_OFFLINE set, the local cache is asked instead. Loads no torch.
+In: such an address, or a subject model's plain hub id. Out: the same address with the branch or tag replaced by its
+commit, so that what is noted beside results can be fetched again. Everything goes through huggingface_hub, which takes
+the server from HF_ENDPOINT and a token, for private and gated repositories, from HF_TOKEN or its own login; neither is
+read or noted here. With HF_HUB_OFFLINE set, the local cache is asked instead, and so it is, with a warning, when the
+hub gives no answer. Loads no torch.
 """
 
+import logging
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,7 +19,14 @@ from sae_auto_interp.errors import InputError
 PREFIX = "hf:"
 DEFAULT_REVISION = "main"
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_MODEL_ID = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
+"""Old models have no owner, as `gpt2`."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LOG = logging.getLogger(__name__)
+
+
+class _NoAnswerError(InputError):
+    """The hub could not be asked; what it would have said is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,7 @@ class HubRef:
     """A repository of the hub, or a file or directory in it."""
 
     repo: str
-    """`owner/name`"""
+    """`owner/name`; of old models the name alone."""
     path: str = ""
     """Within the repository; empty for all of it."""
     revision: str = DEFAULT_REVISION
@@ -46,27 +55,47 @@ def parse_hub_ref(ref: str) -> HubRef | None:
     address, at, revision = ref.removeprefix(PREFIX).partition("@")
     parts = address.strip("/").split("/")
     repo = "/".join(parts[:2])
-    if not _REPO.fullmatch(repo) or ".." in parts or "" in parts or (at and not revision):
+    is_named = _REPO.fullmatch(repo) or (at and _MODEL_ID.fullmatch(repo))
+    if not is_named or ".." in parts or "" in parts or (at and not revision):
         raise InputError(f"{ref!r} is no hub address; write hf:owner/repo[/path][@revision]")
     return HubRef(repo, "/".join(parts[2:]), revision or DEFAULT_REVISION)
+
+
+def model_address(ref: str) -> str:
+    """A subject model's reference, as an address if it is a plain hub id (`owner/name`, `gpt2`); else as it is."""
+    is_id = _MODEL_ID.fullmatch(ref) is not None and not Path(ref).exists()
+    return f"{PREFIX}{ref}@{DEFAULT_REVISION}" if is_id else ref
 
 
 def pinned(ref: HubRef) -> HubRef:
     """`ref` with its revision replaced by the commit that it means now; one with a commit needs no connection.
 
-    Raises `InputError` when the hub cannot be reached or has no such repository or revision.
+    Raises `InputError` when the hub has no such repository or revision, or cannot be reached and nothing of it was ever
+    fetched.
     """
     if ref.is_pinned:
         return ref
     if is_offline():
         return replace(ref, revision=_cached_commit(ref))
+    try:
+        return replace(ref, revision=_commit_on_hub(ref))
+    except _NoAnswerError as error:
+        file = _cached_revision(ref)
+        if not file.is_file():
+            raise
+        commit = file.read_text().strip()
+        _LOG.warning("%s; going on with commit %s, which it was when it was last fetched", error, commit)
+        return replace(ref, revision=commit)
+
+
+def _commit_on_hub(ref: HubRef) -> str:
     from huggingface_hub import HfApi
 
     with hub_errors(ref):
         commit = HfApi().repo_info(ref.repo, revision=ref.revision).sha
     if not commit:
         raise InputError(f"{ref}: the hub gives no commit for this revision; name a commit after the @")
-    return replace(ref, revision=commit)
+    return commit
 
 
 def is_offline() -> bool:
@@ -104,7 +133,8 @@ def hub_errors(ref: HubRef) -> Generator[None]:
         raise InputError(f"{ref}: {ref.repo} has no {ref.path!r} at this revision") from error
     except (errors.HTTPError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise InputError(
+        kind = InputError if isinstance(error, errors.HfHubHTTPError) else _NoAnswerError
+        raise kind(
             f"{ref}: the hub at {shown_endpoint(constants.ENDPOINT)} gave no answer ({shown_endpoint(reason)}); "
             "check the connection, or download the files elsewhere and give their directory"
         ) from error
@@ -117,8 +147,7 @@ def shown_endpoint(text: str) -> str:
 
 def _cached_commit(ref: HubRef) -> str:
     """The commit that a branch or tag meant when it was last fetched under that name."""
-    folder = _cache_folder(ref)
-    file = folder / "refs" / ref.revision
+    folder, file = _cache_folder(ref), _cached_revision(ref)
     if file.is_file():
         return file.read_text().strip()
     commits = ", ".join(sorted(p.name for p in (folder / "snapshots").glob("*"))) or "none"
@@ -126,6 +155,11 @@ def _cached_commit(ref: HubRef) -> str:
         f"{ref}: HF_HUB_OFFLINE is set, and what commit {ref.revision!r} is, is not known in {folder.parent}; "
         f"unset it, or name one of the commits that were fetched ({commits}) after the @"
     )
+
+
+def _cached_revision(ref: HubRef) -> Path:
+    """Where huggingface_hub notes the commit that a branch or tag meant when it was last fetched."""
+    return _cache_folder(ref) / "refs" / ref.revision
 
 
 def _cache_folder(ref: HubRef) -> Path:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.models.hub import PREFIX as HUB_PREFIX
 from sae_auto_interp.models.placement import stored_value
 from sae_auto_interp.types import Array
 
@@ -18,6 +19,12 @@ SAMPLED_ENTRIES = 4096
 def model_name(model: nn.Module) -> str:
     """Where the model was loaded from; the name of its class when it was made in place."""
     return str(getattr(_config_of(model), "_name_or_path", "") or type(model).__name__)
+
+
+def model_source(model: nn.Module) -> str:
+    """Address on the hub, with the commit, that the model was loaded from; empty for what did not come from there."""
+    commit = getattr(_config_of(model), "_commit_hash", None)
+    return f"{HUB_PREFIX}{model_name(model)}@{commit}" if commit else ""
 
 
 def model_settings(model: nn.Module) -> dict[str, Any]:

@@ -21,12 +21,13 @@ _SOURCE_ID = re.compile(r"(?:[\w.-]+/)?(?P<layer>\d+|e)-(?P<set>[A-Za-z][\w.-]*?
 _DICTIONARY_NAME = re.compile(
     r"(?P<place>resid_(?:pre|mid|post|out)|attn_out|attention_out|mlp_out)_layer_?(?P<layer>\d+)"
 )
-_DICTIONARY_HOOKS = {
+DICTIONARY_HOOKS = {
     "resid_pre": "hook_resid_pre", "resid_mid": "hook_resid_mid", "resid_post": "hook_resid_post",
-    "resid_out": "hook_resid_post", "attn_out": "attn.hook_out", "attention_out": "attn.hook_out",
-    "mlp_out": "mlp.hook_out",
+    "resid_out": "hook_resid_post", "resid": "hook_resid_post", "attn": "attn.hook_out", "attn_out": "attn.hook_out",
+    "attention": "attn.hook_out", "attention_out": "attn.hook_out", "mlp": "mlp.hook_out", "mlp_out": "mlp.hook_out",
 }  # fmt: skip
-"""What `attn_out` and `mlp_out` are: dictionary_learning reads the modules, not what is added to the stream."""
+"""The part of a `submodule_name` before the layer -> hook of the layer. Of attention and MLP dictionary_learning reads
+the modules, not what is added to the stream."""
 
 GEMMA_SCOPE_SITES = {
     "res": "hook_resid_post", "resid_post": "hook_resid_post", "crosscoder": "hook_resid_post",
@@ -85,7 +86,7 @@ def dictionary_site(model: Any, name: str) -> Site:
     match = _DICTIONARY_NAME.fullmatch(name)
     if match is None:
         raise InputError(f"{name!r} is no name of dictionary_learning's; they are such as 'resid_post_layer_3'")
-    return hook_site(model, _DICTIONARY_HOOKS[match["place"]], int(match["layer"]))
+    return hook_site(model, DICTIONARY_HOOKS[match["place"]], int(match["layer"]))
 
 
 def gemma_scope_site(model: Any, site: str, layer: int) -> Site:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.hub import parse_hub_ref, pinned
+from sae_auto_interp.models.hub import model_address, parse_hub_ref, pinned
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -26,7 +26,8 @@ Device = str | Mapping[str, str | int]
 def load_subject_model(ref: str, device: Device = "auto", dtype: str = "auto") -> Any:
     """A causal language model and its tokenizer as `nnsight.TransformersModel`, weights loaded.
 
-    `ref` is a local directory in Hugging Face format, a hub id, or `hf:owner/repo@revision`. `device` is "auto" (a GPU
+    `ref` is a local directory in Hugging Face format, a hub id, or `hf:owner/repo@revision`; what is on the hub is
+    loaded at one commit, which the model's configuration keeps. `device` is "auto" (a GPU
     if there is one), another of `DEVICE_MAPS`, a torch device such as "cuda:1", or a mapping of module paths to
     devices, "cpu" or "disk". `dtype` is one of `DTYPES`; "auto" is what the checkpoint says. Raises `InputError` when
     there is no such model, device or dtype, or the model's files cannot be read.
@@ -44,6 +45,7 @@ def load_subject_model(ref: str, device: Device = "auto", dtype: str = "auto") -
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"subject model {ref!r} cannot be loaded: {_reason(error)}") from error
     _check_dtype(model._module, ref, dtype)
+    model._module.config._commit_hash = revision.get("revision")  # where transformers keeps it, if it does
     model._module.eval()
     return model
 
@@ -114,20 +116,19 @@ def _no_loading_bar() -> Generator[None, None, None]:
 
 def _place_and_revision(ref: str) -> tuple[str, dict[str, str]]:
     """Where the model is, and the revision as a keyword, if one is named."""
-    address = parse_hub_ref(ref)
+    address = parse_hub_ref(model_address(ref))
     if address is None:
-        return _place(ref), {}
+        return _directory(ref), {}
     if address.path:
         raise InputError(f"subject model: {ref} names a directory within a repository; give hf:owner/repo@revision")
     return address.repo, {"revision": pinned(address).revision}
 
 
-def _place(ref: str) -> str:
-    """The directory meant, or the hub id; a path that is not there would be looked up on the hub and mislead."""
+def _directory(ref: str) -> str:
+    """The directory meant; a path that is not there would be looked up on the hub and mislead."""
     path = Path(ref).expanduser()
-    looks_local = path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1
-    if looks_local and not path.is_dir():
+    if not path.is_dir():
         raise InputError(f"subject model: there is no directory {ref}")
-    if path.is_dir() and not (path / "config.json").is_file():
+    if not (path / "config.json").is_file():
         raise InputError(f"subject model: {ref} holds no config.json; give a directory in Hugging Face format")
-    return str(path) if path.is_dir() else ref
+    return str(path)

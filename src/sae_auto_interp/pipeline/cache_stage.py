@@ -56,10 +56,11 @@ def load_inputs(
 
 
 def load_model(config: RunConfig, pin: Pin = str) -> Any:
-    """The run's subject model; `pin` gives the commit of an address on the hub."""
+    """The run's subject model; `pin` gives the commit of an address on the hub, which a plain hub id is too."""
+    from sae_auto_interp.models.hub import model_address
     from sae_auto_interp.models.subject import load_subject_model
 
-    return load_subject_model(pin(resolve_path(config.model)), config.device, config.dtype)
+    return load_subject_model(pin(model_address(resolve_path(config.model))), config.device, config.dtype)
 
 
 def add_attached(

@@ -1,50 +1,71 @@
 """Stage 3: every explainer on every record."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from sae_auto_interp.config import ComponentConfig, ExplainerConfig, RunConfig
+from sae_auto_interp.config import ExplainerConfig, RunConfig
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
+from sae_auto_interp.pipeline.evidence import Evidence
+from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
+from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open_failure
-from sae_auto_interp.pipeline.workers import for_each
+from sae_auto_interp.pipeline.workers import isolated
 from sae_auto_interp.prompts import prompts_digest
-from sae_auto_interp.protocols import Client, Explainer, Judge, Progress
+from sae_auto_interp.protocols import Client, Embedder, Explainer, Judge
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.types import Failure, FeatureId
+from sae_auto_interp.types import Explanation, Failure, FeatureId
 
 STAGE = "explain"
 
 
-async def run_explain_stage(
-    config: RunConfig, store: ResultStore, client: Client | None, features: list[FeatureId], progress: Progress
-) -> None:
-    """Explain what is not explained yet."""
-    explainers = [(e, _built(e, client, config.seed)) for e in config.explainers]
-    finished = store.finished_units(STAGE)
-    work = [
-        (component, feature)
-        for _, component in explainers
-        for feature in features
-        if explanation_id(component.name, feature) not in finished
-    ]
-    for explainer, component in explainers:
-        claim_component(store, f"explainer {component.name}", _identity(explainer, component, client))
-    total = len(explainers) * len(features)
-    progress.start(STAGE, total, total - len(work), "explanations")
+class ExplainStage:
+    """The explainers of a run, and which explanations there are already."""
 
-    async def explain(item: tuple[Explainer, FeatureId]) -> None:
-        component, feature = item
-        progress.advance(failed=int(await _explain(component, feature, store)))
+    def __init__(self, config: RunConfig, store: ResultStore, client: Client | None, progress: RunProgress) -> None:
+        """Raises `RunDirectoryError` where the run holds explanations made with other settings."""
+        self._store = store
+        self._progress = progress
+        self._explainers: Mapping[str, Explainer] = {
+            explainer.name: explainer for explainer in (_claimed(e, config, store, client) for e in config.explainers)
+        }
+        self._finished = store.finished_units(STAGE)
 
-    await for_each(work, explain, n_workers=config.client.max_concurrency if config.client else 1)
-    progress.finish()
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What explanations are filed under."""
+        return tuple(self._explainers)
 
+    @property
+    def n_done(self) -> int:
+        return sum(unit.partition("/")[0] in self._explainers for unit in self._finished)
 
-def _built(explainer: ExplainerConfig, client: Client | None, seed: int) -> Explainer:
-    """The explainer; one that chooses among explanations gets the judge that also scores them."""
-    judge = None
-    if Judge in collaborators_of("explainers", explainer):
-        judge = build_component("judges", ComponentConfig(name=explainer.judge_name), {Client: client})
-    return build_component("explainers", seeded("explainers", explainer, seed), {Client: client, Judge: judge})
+    def is_done(self, name: str, feature: FeatureId) -> bool:
+        return explanation_id(name, feature) in self._finished
+
+    async def explain(self, name: str, evidence: Evidence) -> Explanation | None:
+        """What one explainer says of one feature, stored before it is returned; None where it failed."""
+        unit = explanation_id(name, evidence.feature)
+        if unit in self._finished:
+            return self._store.explanation(unit)
+        outcome = await isolated(STAGE, self._explainers[name].explain(evidence.record))
+        if isinstance(outcome, Failure):
+            self._keep_failure(unit, outcome)
+            return None
+        with self._store.unit(STAGE, unit):
+            self._store.clear_failures(unit)
+            self._store.add_explanation(outcome, unit)
+        self._progress.advance_stage(STAGE)
+        return outcome
+
+    def _keep_failure(self, unit: str, failure: Failure) -> None:
+        """One that may heal leaves the unit open."""
+        if may_heal(failure):
+            store_open_failure(self._store, unit, failure)
+        else:
+            with self._store.unit(STAGE, unit):
+                self._store.clear_failures(unit)
+                self._store.add_failure(failure, unit)
+        self._progress.advance_stage(STAGE, [failure.kind])
 
 
 def explanation_id(explainer: str, feature: FeatureId) -> str:
@@ -52,22 +73,18 @@ def explanation_id(explainer: str, feature: FeatureId) -> str:
     return f"{explainer}/{feature}"
 
 
-async def _explain(explainer: Explainer, feature: FeatureId, store: ResultStore) -> bool:
-    """Explain one feature and store the outcome; true when it failed."""
-    record = store.record(feature)
-    assert record is not None, f"{feature} has no record"
-    outcome = await explainer.explain(record)
-    unit = explanation_id(explainer.name, feature)
-    if isinstance(outcome, Failure) and may_heal(outcome):
-        store_open_failure(store, unit, outcome)
-        return True
-    with store.unit(STAGE, unit):
-        store.clear_failures(unit)
-        if isinstance(outcome, Failure):
-            store.add_failure(outcome, unit)
-        else:
-            store.add_explanation(outcome, unit)
-    return isinstance(outcome, Failure)
+def _claimed(explainer: ExplainerConfig, config: RunConfig, store: ResultStore, client: Client | None) -> Explainer:
+    built = _built(explainer, client, config.seed)
+    claim_component(store, f"explainer {built.name}", _identity(explainer, built, client))
+    return built
+
+
+def _built(explainer: ExplainerConfig, client: Client | None, seed: int) -> Explainer:
+    """The explainer; one that chooses among explanations gets the judge that also scores them."""
+    judge = None
+    if Judge in collaborators_of("explainers", explainer):
+        judge = build_component("judges", explainer.judge_config, {Client: client, Embedder: OpenEmbedders()})
+    return build_component("explainers", seeded("explainers", explainer, seed), {Client: client, Judge: judge})
 
 
 def _identity(explainer: ExplainerConfig, component: Explainer, client: Client | None) -> dict[str, Any]:
@@ -83,6 +100,8 @@ def _identity(explainer: ExplainerConfig, component: Explainer, client: Client |
     }
     if Judge in wanted:
         identity |= {"judge": explainer.judge_name, "judge_prompts": prompts_digest("judges", "detection")}
+        if explainer.judge_config.settings:
+            identity["judge_settings"] = explainer.judge_config.settings
     content: str | None = getattr(component, "content_sha256", None)
     if content is not None:
         identity["content"] = content

@@ -80,12 +80,18 @@ def run_neighbours(
         reader = dataset.readers[module]
         chosen = chosen_features(indices, reader.manifest.width)
         progress.note(f"{module}: {options.kind} neighbours of {len(chosen)} of {reader.manifest.width} features")
-        if options.is_direction:
-            found = _by_direction(reader.manifest, indices, options, run)
-        else:
-            found = _by_firing(reader, indices, options, dataset)
+        found = _found(reader, indices, options, dataset, run)
         written.append(found.save(out if out is not None else root / FOLDER))
     return written
+
+
+def neighbours_of(features: Sequence[FeatureId], dataset: FeatureDataset, run: RunDirectory) -> list[Neighbours]:
+    """The neighbours that a run's records are to know of some features, by module; raises as `run_neighbours` does."""
+    options = NeighbourOptions(kind=dataset.cfg.neighbours, n=dataset.cfg.n_neighbours)
+    return [
+        _found(dataset.readers[module], indices, options, dataset, run)
+        for module, indices in _by_module(features, dataset).items()
+    ]
 
 
 def parse_features(text: str) -> list[FeatureId]:
@@ -106,6 +112,14 @@ def _by_module(features: Sequence[FeatureId] | None, dataset: FeatureDataset) ->
             raise UnknownNameError("module path", module, dataset.readers)
         chosen[module] = [feature.index for feature in features if feature.module_path == module]
     return chosen
+
+
+def _found(
+    reader: Reader, indices: list[int] | None, options: NeighbourOptions, dataset: FeatureDataset, run: RunDirectory
+) -> Neighbours:
+    if options.is_direction:
+        return _by_direction(reader.manifest, indices, options, run)
+    return _by_firing(reader, indices, options, dataset)
 
 
 def _by_direction(

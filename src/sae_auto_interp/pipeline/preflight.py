@@ -13,6 +13,7 @@ import numpy as np
 from sae_auto_interp.config import PreflightConfig
 from sae_auto_interp.errors import InputError, SaeAutoInterpError, WeightsError
 from sae_auto_interp.fit_types import SIGNED, WEIGHTS, Finding, FitClaims, FitFigures, Preflight
+from sae_auto_interp.pipeline.preflight_causes import BaseModel
 from sae_auto_interp.pipeline.preflight_findings import finding, findings_of
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 
@@ -91,7 +92,7 @@ def _check(
         alternatives=tuple(alternatives[:KEPT_ALTERNATIVES]),
         findings=(
             *_model_findings(model, claims, allowed),
-            *findings_of(figures, claims, chance_fvu, searched, alternatives, allowed),
+            *findings_of(figures, claims, chance_fvu, searched, alternatives, _base_model(model, claims), allowed),
             *_warnings(model, place, claims, searching.rows.ctx_len),
             *([Finding("signed", "warning", SIGNED)] if settings.is_signed else []),
         ),
@@ -109,6 +110,16 @@ def _model_findings(model: Any, claims: FitClaims, allowed: Collection[str]) -> 
     if mismatch.certainty == "other_name":
         return [Finding("model", "warning", mismatch.message)]
     return [finding("model", mismatch.message, allowed)]
+
+
+def _base_model(model: Any, claims: FitClaims) -> BaseModel:
+    from sae_auto_interp.models.identity import model_name
+    from sae_auto_interp.models.known_models import normalised_name
+    from sae_auto_interp.models.placement import torch_model
+
+    here = model_name(torch_model(model))
+    is_same = claims.model is not None and normalised_name(claims.model) == normalised_name(here)
+    return BaseModel(claims.model, here, is_same)
 
 
 def _warnings(model: Any, place: Any, claims: FitClaims, ctx_len: int) -> list[Finding]:

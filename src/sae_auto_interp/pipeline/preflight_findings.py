@@ -2,12 +2,13 @@
 
 A message says what was measured, and names as the cause only what explains the activations much better when it is
 changed (FVU at most LEAST_GAIN of what it is now, and no lower cosine, on the same tokens). Where nothing that was
-tried does, it says so.
+tried does, it says so, and what the likely causes are (`preflight_causes`).
 """
 
 from collections.abc import Collection, Sequence
 
 from sae_auto_interp.fit_types import OVERRIDABLE, WEIGHTS, Alternative, Finding, FitClaims, FitFigures, Severity
+from sae_auto_interp.pipeline.preflight_causes import BaseModel, short, unexplained
 
 FVU_LIMIT = 1.0
 L0_FACTOR = 3.0
@@ -26,10 +27,11 @@ def findings_of(
     chance_fvu: float | None,
     searched: FitFigures,
     alternatives: Sequence[Alternative],
+    base: BaseModel,
     allowed: Collection[str],
 ) -> tuple[Finding, ...]:
     """What is refused, or was allowed by name. `searched` are the present wiring's figures on the tokens on which the
-    `alternatives` (best first) were tried."""
+    `alternatives` (best first) were tried; `base` is named where none of them explains anything."""
     found = _numbers(figures) + _reconstruction(figures, chance_fvu) + _l0(figures, claims)
     better = best_explanation(searched, alternatives, claims, LEAST_GAIN)
     misfits = [code for code, _ in found if code != "numbers"]
@@ -37,7 +39,7 @@ def findings_of(
         found.append((CODES[better.kind], _better(searched, better)))
     elif misfits:
         code, message = found[-1]
-        cause = _nothing_explains(searched, alternatives) if better is None else _better(searched, better)
+        cause = unexplained(searched, alternatives, base) if better is None else _better(searched, better)
         found[-1] = (code, f"{message}; {cause}")
     refused = tuple(finding(code, message, allowed) for code, message in found)
     little = better or best_explanation(searched, alternatives, claims, WORTH_A_WORD)
@@ -68,11 +70,6 @@ def best_explanation(
 def _is_closer(present: FitFigures, other: FitFigures) -> bool:
     """By direction too: a few enormous vectors decide the FVU, and not the mean cosine."""
     return present.cosine is None or (other.cosine is not None and other.cosine >= present.cosine)
-
-
-def short(value: float | None) -> str:
-    """Three digits; a dash for what is undefined."""
-    return "–" if value is None else f"{value:.3g}"
 
 
 def _numbers(figures: FitFigures) -> list[tuple[str, str]]:
@@ -123,16 +120,4 @@ def _better(present: FitFigures, other: Alternative) -> str:
     return (
         f"it fits better {other.what}: FVU {short(other.figures.fvu)} instead of {short(present.fvu)}, L0 "
         f"{short(other.figures.l0)} instead of {short(present.l0)} (on {present.n_tokens:,} tokens); {other.remedy}"
-    )
-
-
-def _nothing_explains(present: FitFigures, alternatives: Sequence[Alternative]) -> str:
-    tried = f"none of {len(alternatives)} other places and readings that were tried explains it"
-    if not alternatives or alternatives[0].figures.fvu is None:
-        return f"{tried}; perhaps it was trained on another model"
-    best = alternatives[0]
-    return (
-        f"{tried} (the best, {best.what}: FVU {short(best.figures.fvu)}, here {short(present.fvu)} on "
-        f"the same {present.n_tokens:,} tokens); perhaps it was trained on another model or another checkpoint of this "
-        "one"
     )

@@ -1,7 +1,7 @@
-"""How far a stage is: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+"""How far a run is: bars on a terminal, plain lines now and then elsewhere, JSON events for machines."""
 
+import json
 import sys
-import time
 from io import TextIOBase
 from types import TracebackType
 from typing import IO, TypeAlias, cast
@@ -18,21 +18,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )  # fmt: skip
 
+from sae_auto_interp.pipeline.progress_state import ProgressState, StageState, duration, traffic_in_short
+from sae_auto_interp.pipeline.traffic import Traffic
+
 LINE_EVERY_SECONDS = 5.0
+EVENT_EVERY_SECONDS = 1.0
 
 
-class BarProgress:
-    """One bar per stage."""
+class BarProgress(ProgressState):
+    """One bar per stage, and one line about requests."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
         self._bars = Progress(
             SpinnerColumn(), TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[unit]} {task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-            TextColumn("[red]{task.fields[failed]}"), console=console,
+            TextColumn("[red]{task.fields[failed]}[/red]{task.fields[traffic]}"), console=console,
         )  # fmt: skip
-        self._task: TaskID | None = None
-        self._failed = 0
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "BarProgress":
         self._bars.start()
@@ -46,33 +50,32 @@ class BarProgress:
     def note(self, text: str) -> None:
         self._console.print(text, style="dim", markup=False, highlight=False)
 
-    def start(self, stage: str, total: int, done: int, unit: str) -> None:
-        self._failed = 0
-        self._task = self._bars.add_task(stage, total=total, completed=done, unit=unit, rate="", failed="")
+    def shown_start(self, state: StageState) -> None:
+        self._tasks[state.name] = self._bars.add_task(
+            state.name, total=state.total, completed=state.done, unit=state.unit, rate="", failed="", traffic=""
+        )
 
-    def advance(self, n: int = 1, failed: int = 0) -> None:
-        assert self._task is not None, "advance() before start()"
-        self._failed += failed
-        self._bars.advance(self._task, n)
-        speed = self._bars.tasks[self._task].speed
-        rate = f"({speed:,.0f}/s)" if speed else ""
-        self._bars.update(self._task, rate=rate, failed=f"{self._failed} failed" if self._failed else "")
+    def shown_move(self, state: StageState) -> None:
+        task = self._tasks[state.name]
+        rate = state.rate(self.clock())
+        is_last = state.name == next(reversed(self.stages))
+        self._bars.update(
+            task, completed=state.done, total=state.total, rate=f"({rate:,.1f}/s)" if rate else "",
+            failed=state.failed, traffic=f" {traffic_in_short(self.traffic)}" if is_last else "",
+        )  # fmt: skip
 
-    def finish(self) -> None:
-        if self._task is not None:
-            self._bars.stop_task(self._task)
-            self._task = None
+    def shown_finish(self, state: StageState) -> None:
+        self._bars.stop_task(self._tasks[state.name])
 
 
-class LineProgress:
+class LineProgress(ProgressState):
     """A line when a stage begins and ends, and every few seconds between."""
 
     def __init__(self, stream: TextIOBase, interval_seconds: float = LINE_EVERY_SECONDS) -> None:
+        super().__init__()
         self._stream = stream
         self._interval = interval_seconds
-        self._stage, self._unit = "", ""
-        self._total = self._done = self._done_before = self._failed = 0
-        self._began = self._last_line = 0.0
+        self._last_lines: dict[str, float] = {}
 
     def __enter__(self) -> "LineProgress":
         return self
@@ -86,38 +89,104 @@ class LineProgress:
         self._stream.write(text + "\n")
         self._stream.flush()
 
-    def start(self, stage: str, total: int, done: int, unit: str) -> None:
-        self._stage, self._unit, self._total = stage, unit, total
-        self._done = self._done_before = done
-        self._failed = 0
-        self._began = self._last_line = time.monotonic()
-        already = f", {done:,} already done" if done else ""
-        self.note(f"{stage}: {total:,} {unit}{already}")
+    def shown_start(self, state: StageState) -> None:
+        self._last_lines[state.name] = self.clock()
+        already = f", {state.done:,} already done" if state.done else ""
+        self.note(f"{state.name}: {state.total:,} {state.unit}{already}")
 
-    def advance(self, n: int = 1, failed: int = 0) -> None:
-        self._done += n
-        self._failed += failed
-        if time.monotonic() - self._last_line >= self._interval:
-            self._line()
+    def shown_move(self, state: StageState) -> None:
+        if self.clock() - self._last_lines[state.name] >= self._interval:
+            self._line(state)
 
-    def finish(self) -> None:
-        if self._done > self._done_before:
-            self._line()
+    def shown_finish(self, state: StageState) -> None:
+        if state.done > state.done_before:
+            self._line(state)
 
-    def _line(self) -> None:
-        now = time.monotonic()
-        self._last_line = now
-        rate = (self._done - self._done_before) / max(now - self._began, 1e-9)
-        left = f", {(self._total - self._done) / rate:,.0f} s left" if rate and self._done < self._total else ""
-        failed = f", {self._failed:,} failed" if self._failed else ""
-        self.note(f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.1f}/s{left}{failed}")
-
-
-StageProgress: TypeAlias = BarProgress | LineProgress
-"""What the driver opens around a run; each is a `protocols.Progress`."""
+    def _line(self, state: StageState) -> None:
+        now = self.clock()
+        self._last_lines[state.name] = now
+        left = state.seconds_left(now)
+        is_last = state.name == next(reversed(self.stages))
+        parts = [
+            f"{state.name}: {state.done:,} of {state.total:,} {state.unit}", f"{state.rate(now):,.1f}/s",
+            "" if left is None else f"{duration(left)} left", state.failed,
+            traffic_in_short(self.traffic) if is_last else "",
+        ]  # fmt: skip
+        self.note(", ".join(part for part in parts if part))
 
 
-def make_progress(stream: TextIOBase | None = None) -> StageProgress:
-    """A bar when `stream` (default: standard error) is a terminal, lines otherwise."""
+class EventProgress(ProgressState):
+    """One JSON object per line: `note`, `start`, `progress` (at most one per stage and second), `finish`."""
+
+    def __init__(self, stream: TextIOBase, interval_seconds: float = EVENT_EVERY_SECONDS) -> None:
+        super().__init__()
+        self._stream = stream
+        self._interval = interval_seconds
+        self._last_events: dict[str, float] = {}
+
+    def __enter__(self) -> "EventProgress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "finished" if error is None else type(error).__name__
+        self._write("end", {"status": status, "message": "" if error is None else str(error)})
+
+    def note(self, text: str) -> None:
+        self._write("note", {"text": text})
+
+    def shown_start(self, state: StageState) -> None:
+        self._event("start", state)
+
+    def shown_move(self, state: StageState) -> None:
+        if self.clock() - self._last_events[state.name] >= self._interval:
+            self._event("progress", state)
+
+    def shown_finish(self, state: StageState) -> None:
+        self._event("finish", state)
+
+    def _event(self, event: str, state: StageState) -> None:
+        now = self.clock()
+        self._last_events[state.name] = now
+        self._write(event, stage_as_json(state, now) | requests_as_json(self.traffic))
+
+    def _write(self, event: str, fields: dict[str, object]) -> None:
+        self._stream.write(json.dumps({"event": event} | fields) + "\n")
+        self._stream.flush()
+
+
+def stage_as_json(state: StageState, now: float) -> dict[str, object]:
+    """The numbers of one stage; rates are per second, `seconds_left` is null where it is not known."""
+    left = state.seconds_left(now)
+    return {
+        "stage": state.name,
+        "unit": state.unit,
+        "total": state.total,
+        "done": state.done,
+        "rate": round(state.rate(now), 3),
+        "seconds_left": None if left is None else round(left, 1),
+        "failures": dict(sorted(state.failures.items())),
+    }
+
+
+def requests_as_json(traffic: Traffic | None) -> dict[str, object]:
+    """Requests and tokens of this process; nothing where no language model is asked."""
+    if traffic is None:
+        return {}
+    counts = {"open": traffic.n_open, "answered": traffic.n_answered, "failed": traffic.n_failed}
+    usage = traffic.usage
+    tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return {"requests": counts | tokens}
+
+
+StageProgress: TypeAlias = BarProgress | LineProgress | EventProgress
+"""What the driver opens around a run; each is a `run_progress.RunProgress`."""
+
+
+def make_progress(stream: TextIOBase | None = None, *, events: bool = False) -> StageProgress:
+    """A bar when `stream` (default: standard error) is a terminal, lines otherwise; `events` go to standard output."""
+    if events:
+        return EventProgress(stream or cast(TextIOBase, sys.stdout))
     stream = stream or cast(TextIOBase, sys.stderr)
     return BarProgress(Console(file=cast(IO[str], stream))) if stream.isatty() else LineProgress(stream)

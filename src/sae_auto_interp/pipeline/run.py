@@ -1,33 +1,63 @@
-"""The driver: the stages in order, on one run directory, under one writer."""
+"""The driver: the stages in order, on one run directory, under one writer.
+
+Caching comes first and by itself. Records, explanations and scores then flow through together (`flow`).
+"""
 
 import platform
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sae_auto_interp import __version__
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
+from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import check_components, explainer_name, open_client
-from sae_auto_interp.pipeline.explain_stage import run_explain_stage
-from sae_auto_interp.pipeline.interrupts import immediate_interrupts
+from sae_auto_interp.pipeline.components import (
+    asks_language_model,
+    build_component,
+    check_components,
+    explainer_name,
+    open_client,
+)
+from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
+from sae_auto_interp.pipeline.explain_stage import ExplainStage
+from sae_auto_interp.pipeline.feature_window import FeatureWindow
+from sae_auto_interp.pipeline.flow import FeatureFlow
+from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
+from sae_auto_interp.pipeline.model_readers import Readers, model_readers
+from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
-from sae_auto_interp.pipeline.record_stage import feature_config, run_record_stage
+from sae_auto_interp.pipeline.record_maker import RecordMaker
+from sae_auto_interp.pipeline.record_stage import STAGE as RECORDS
+from sae_auto_interp.pipeline.record_stage import RecordStage, feature_config, open_loader
+from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.score_stage import run_score_stage
+from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
+from sae_auto_interp.pipeline.score_stage import ScoreStage
+from sae_auto_interp.pipeline.status import kept_status
+from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
+from sae_auto_interp.pipeline.units import claim_component
+from sae_auto_interp.pipeline.workers import ahead
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
 
 Stage = Literal["cache", "explain", "score"]
+RECORDS_AHEAD = 4
+"""Records that may be ready before there is room for their feature."""
 
 
-async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score") -> None:
-    """Do what is not done yet, up to and including `until`.
+async def run_pipeline(
+    config: RunConfig, root: Path, progress: StageProgress, until: Stage = "score", *, retry_failed: bool = False
+) -> None:
+    """Do what is not done yet, up to and including `until`; with `retry_failed` what failed for good counts as that.
 
     Killed or interrupted at any point, the same call goes on where it stopped and ends with the same results. Raises
     our errors for a wrong configuration, a run directory of another one, or an endpoint that cannot be reached,
-    all before any work is done.
+    all before any work is done; `RunInterruptedError` after ctrl-C or SIGTERM.
     """
     feature_config(config)
     check_components(config)
@@ -36,46 +66,132 @@ async def run_pipeline(config: RunConfig, root: Path, progress: StageProgress, u
     with ResultStore.open(directory.results) as store:
         client = await _client(config, directory, store, progress, until)
         try:
-            directory.save_config(config)
-            await _stages(config, directory, store, client, progress, until)
+            async with model_readers(config, directory, client, is_scoring=until == "score") as readers:
+                directory.save_config(config)
+                _describe(config, directory, store, client)
+                if retry_failed:
+                    progress.note(f"{reopen_failed(store):,} failed units are tried again")
+                with immediate_interrupts():
+                    _cache(config, directory, store, progress)
+                    loader = None if until == "cache" else open_loader(config, directory)
+                if loader is not None:
+                    async with (
+                        kept_status(directory.progress, progress),
+                        _record_maker(config, loader, directory, store) as maker,
+                    ):
+                        await explain_and_score(config, loader, store, client, readers, progress, until, maker)
         finally:
             if client is not None:
                 await client.close()
 
 
-async def _stages(
+async def explain_and_score(
     config: RunConfig,
-    directory: RunDirectory,
+    loader: FeatureLoader,
     store: ResultStore,
     client: Client | None,
+    readers: Readers,
     progress: StageProgress,
-    until: Stage,
+    until: Stage = "score",
+    maker: RecordMaker | None = None,
 ) -> None:
-    _describe(config, directory, store, client)
-    with immediate_interrupts():
-        run_cache_stage(config, directory, progress)
-        checked = stored_summary(directory)
-        if checked is not None:
-            store.set_info("autoencoder_check", checked)
-        if until == "cache":
-            return
-        run_record_stage(config, directory, store, progress)
-    features = store.features()
-    if not features:
+    """Records, explanations and, `until` "score", scores: all three at once, feature after feature.
+
+    `maker` makes the records; None makes those that need nothing but the cache.
+    Raises `RunDirectoryError` when no feature has enough examples, `RunInterruptedError` after ctrl-C or SIGTERM.
+    """
+    with draining_interrupts(progress.note) as stop:
+        records = RecordStage(config, loader, store, progress, maker)
+        run = _Run.of(config, records, store, client, readers, progress, until)
+        flow = FeatureFlow(
+            run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled
+        )  # fmt: skip
+        _start(run, flow, progress)
+        try:
+            async with aclosing(ahead(run.records.features(), RECORDS_AHEAD)) as features:
+                await flow.run(features)
+        finally:
+            if run.score is not None:
+                await run.score.close()
+        stop.raise_if_requested()
+    if not flow.n_features:
         raise RunDirectoryError(
             "no feature has enough examples; cache more text (data.n_tokens) or lower features.min_examples"
         )
-    await run_explain_stage(config, store, client, features, progress)
-    if until == "score":
-        await run_score_stage(config, store, client, features, progress)
+    for stage in (RECORDS, EXPLAIN, *([SCORE] if run.score else [])):
+        progress.finish_stage(stage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The stages of one run, made from its configuration."""
+
+    records: RecordStage
+    explain: ExplainStage
+    score: ScoreStage | None
+    window: FeatureWindow
+    traffic: Traffic
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, records: RecordStage, store: ResultStore, client: Client | None, readers: Readers,
+        progress: StageProgress, until: Stage,
+    ) -> "_Run":  # fmt: skip
+        traffic = Traffic()
+        metered = None if client is None else MeteredClient(client, traffic=traffic)
+        if metered is not None:
+            progress.watch(traffic)
+        limit = config.client.max_concurrency if config.client is not None and client is not None else 1
+        return cls(
+            records,
+            ExplainStage(config, store, metered, progress),
+            ScoreStage(config, store, metered, readers, progress) if until == "score" else None,
+            FeatureWindow(limit, traffic),
+            traffic,
+        )
+
+
+@asynccontextmanager
+async def _record_maker(
+    config: RunConfig, loader: FeatureLoader, directory: RunDirectory, store: ResultStore
+) -> AsyncGenerator[RecordMaker, None]:
+    """What makes the run's records, with the embedding model that they need."""
+    embedders = OpenEmbedders()
+    chosen = config.features.embedder
+    if chosen is not None:
+        claim_component(store, f"embedder of records {chosen.name}", chosen.settings)
+    try:
+        embedder = None if chosen is None else embedders.opened(chosen, build_component)
+        yield RecordMaker(loader, directory, workers=config.features.workers, embedder=embedder)
+    finally:
+        await embedders.close()
+
+
+def _start(run: _Run, flow: FeatureFlow, progress: StageProgress) -> None:
+    """Say how much there is to do: all of it, as long as nothing fails."""
+    expected = run.records.n_expected
+    n_features = sum(expected.values())
+    progress.start(RECORDS, n_features, run.records.n_done, "features")
+    progress.start(EXPLAIN, n_features * len(run.explain.names), run.explain.n_done, "explanations")
+    if run.score is not None:
+        n_controls = sum(flow.n_controls(n) for n in expected.values())
+        n_scores = n_features * sum(run.score.n_scores(name) for name in run.explain.names)
+        n_scores += n_controls * sum(run.score.n_scores(name, is_control=True) for name in run.explain.names)
+        progress.start(SCORE, n_scores, run.score.n_done, "scores")
+
+
+def _cache(config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress) -> None:
+    run_cache_stage(config, directory, progress)
+    checked = stored_summary(directory)
+    if checked is not None:
+        store.set_info("autoencoder_check", checked)
 
 
 async def _client(
     config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress, until: Stage
 ) -> Client | None:
     """The run's client, when something is to be asked; what it can do is said and kept."""
-    needed = any(explainer.name != "lexical" or explainer.judge_name != "lexical" for explainer in config.explainers)
-    if config.client is None or not needed or until == "cache":
+    if config.client is None or until == "cache" or not asks_language_model(config):
         return None
     client, abilities = await open_client(config.client, directory.clients)
     progress.note(f"{client.model}: {abilities}")

@@ -1,7 +1,7 @@
 """The run directory: where each file lies, and the refusal to mix two configurations in one.
 
     config.yaml  manifest.json  revisions.json  tokens.safetensors  data.json  preflight.json
-    clients/...  features/<module>/...  results.sqlite  report/
+    clients/...  features/<module>/...  results.sqlite  progress.json  log.jsonl  report/
 
 The manifest carries the fingerprint of everything that decides which tokens, activations and records there are.
 Explainers and scorers may be added later; each one's own fingerprint is kept with the results.
@@ -79,6 +79,16 @@ class RunDirectory:
     @property
     def features(self) -> Path:
         return self.root / "features"
+
+    @property
+    def progress(self) -> Path:
+        """How far the process is that is working on it, or was last."""
+        return self.root / "progress.json"
+
+    @property
+    def log(self) -> Path:
+        """What the library logged while runs wrote here, one JSON object per line."""
+        return self.root / "log.jsonl"
 
     @property
     def unfinished(self) -> Path:
@@ -197,7 +207,18 @@ class RunDirectory:
 def evidence_settings(config: RunConfig) -> dict[str, Any]:
     """What decides tokens, activations and records: settings, and the files they name with digests of their content."""
     settings = config.model_dump(
-        mode="json", exclude={"explainers", "scorers", "client", "device", "model", "autoencoders", "preflight"}
+        mode="json",
+        exclude={
+            "explainers",
+            "scorers",
+            "n_shuffled",
+            "client",
+            "prompt_reader",
+            "device",
+            "model",
+            "autoencoders",
+            "preflight",
+        },
     )
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
     if config.cache.max_norm_multiple is not None:
@@ -214,6 +235,8 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
+    if config.features.embedder is None:  # as it was before there was one
+        del settings["features"]["embedder"]
     sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
     if any(sites):
         settings["sites"] = sites

@@ -1,117 +1,110 @@
 """Stage 4: every scorer on every explanation, and on the same explanations shuffled over features.
 
-The shuffled control gives each feature the explanation of another one of its module (a derangement that depends on the
-seed alone, so that it is the same after any resume). What an explanation scores above it is what it says about
-its own feature.
+The shuffled control gives a feature the explanation of another one of its module. What an explanation scores above it
+is what it says about its own feature. Which other one: see `flow`.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from sae_auto_interp.config import ComponentConfig, RunConfig
-from sae_auto_interp.pipeline.components import build_component, explainer_name, seeded
+from sae_auto_interp.config import RunConfig
+from sae_auto_interp.pipeline.components import explainer_name
+from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import explanation_id
-from sae_auto_interp.pipeline.units import claim_component, open_failure, store_open_failure
-from sae_auto_interp.pipeline.workers import for_each
-from sae_auto_interp.prompts import prompts_digest
-from sae_auto_interp.protocols import Client, Judge, Progress, Scorer
+from sae_auto_interp.pipeline.measures import Measure, measures_of
+from sae_auto_interp.pipeline.model_readers import Readers
+from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
+from sae_auto_interp.pipeline.run_progress import RunProgress
+from sae_auto_interp.pipeline.units import open_failure, store_open_failure
+from sae_auto_interp.pipeline.workers import isolated, together
+from sae_auto_interp.protocols import Client, Embedder
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import Explanation, FeatureId, Usage
+from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, Usage
 
 STAGE = "score"
 CONTROL_PREFIX = "shuffled:"
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One explanation under one scorer and judge."""
+class ScoreStage:
+    """The scorers of a run, and which scores there are already."""
 
-    scorer: Scorer
-    judge: Judge
-    explanation: Explanation
+    def __init__(
+        self, config: RunConfig, store: ResultStore, client: Client | None, readers: Readers, progress: RunProgress
+    ) -> None:
+        """Raises `RunDirectoryError` where the run holds scores made with other settings."""
+        self._store = store
+        self._progress = progress
+        self._embedders = OpenEmbedders()
+        collaborators = {**readers, Client: client, Embedder: self._embedders}
+        self._measures: Mapping[str, Sequence[Measure]] = {
+            explainer_name(explainer): measures_of(explainer, config, store, collaborators)
+            for explainer in config.explainers
+        }
+        self._finished = store.finished_units(STAGE)
+
+    def n_scores(self, explainer: str, *, is_control: bool = False) -> int:
+        """Scores of each of its explanations, or of each shuffled control."""
+        return len(self._of(explainer, is_control))
 
     @property
-    def explanation_id(self) -> str:
-        return explanation_id(self.explanation.explainer, self.explanation.feature)
+    def n_done(self) -> int:
+        """Finished scores of this run's explainers, controls among them."""
+        wanted = {
+            measure.unit(prefix + explainer)
+            for explainer, measures in self._measures.items()
+            for measure in measures
+            for prefix in ("", CONTROL_PREFIX)
+        }
+        return sum(unit.rpartition("/")[0] in wanted for unit in self._finished)
 
-    @property
-    def unit(self) -> str:
-        return f"{self.scorer.name}/{self.judge.name}/{self.explanation_id}"
+    def is_done(self, explainer: str, feature: FeatureId, *, is_control: bool = False) -> bool:
+        """Whether nothing is left to do for an explanation, or for its shuffled control."""
+        named = explanation_id(CONTROL_PREFIX + explainer if is_control else explainer, feature)
+        return all(measure.unit(named) in self._finished for measure in self._of(explainer, is_control))
 
+    async def score(self, explainer: str, explanation: Explanation, evidence: Evidence) -> None:
+        """Every score of one explanation that is not there yet, each stored when it is complete."""
+        named = explanation_id(explanation.explainer, explanation.feature)
+        is_control = explanation.explainer.startswith(CONTROL_PREFIX)
+        waiting = [m for m in self._of(explainer, is_control) if m.unit(named) not in self._finished]
+        await together(self._score(measure, explanation, named, evidence) for measure in waiting)
 
-async def run_score_stage(
-    config: RunConfig, store: ResultStore, client: Client | None, features: Sequence[FeatureId], progress: Progress
-) -> None:
-    """Score what is not scored yet; explanations that failed are not scored."""
-    jobs = _jobs(config, store, client, features)
-    finished = store.finished_units(STAGE)
-    open_jobs = [job for job in jobs if job.unit not in finished]
-    progress.start(STAGE, len(jobs), len(jobs) - len(open_jobs), "scores")
+    async def close(self) -> None:
+        """Let go of the embedding models."""
+        await self._embedders.close()
 
-    async def score(job: _Job) -> None:
-        progress.advance(failed=int(await _score(job, store)))
+    def _of(self, explainer: str, is_control: bool) -> Sequence[Measure]:
+        """What scores its explanations, or the shuffled controls."""
+        return [m for m in self._measures[explainer] if m.reads_explanation or not is_control]
 
-    await for_each(open_jobs, score, n_workers=config.client.max_concurrency if config.client else 1)
-    progress.finish()
+    async def _score(self, measure: Measure, explanation: Explanation, named: str, evidence: Evidence) -> None:
+        score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
+        unit = measure.unit(named)
+        failure = score if isinstance(score, Failure) else open_failure(score)
+        if isinstance(score, Failure):
+            with self._store.unit(STAGE, unit):
+                self._store.clear_failures(unit)
+                self._store.add_failure(score, unit)
+        elif failure is not None:
+            store_open_failure(self._store, unit, failure)
+        else:
+            self._keep(measure, unit, explanation, score)
+        kinds = _failure_kinds(score) if failure is None else [failure.kind]
+        self._progress.advance_stage(STAGE, kinds)
 
-
-def shuffled_partners(features: Sequence[FeatureId], seed: int) -> dict[FeatureId, FeatureId]:
-    """For each feature another one of its module; a feature alone in its module has no partner."""
-    partners: dict[FeatureId, FeatureId] = {}
-    for module in sorted({feature.module_path for feature in features}):
-        own = sorted(feature for feature in features if feature.module_path == module)
-        order = derived_rng(seed, "shuffled", FeatureId(module, 0)).permutation(len(own))
-        if len(own) > 1:
-            partners |= {own[i]: own[j] for i, j in zip(order, np.roll(order, 1), strict=True)}
-    return partners
-
-
-def _jobs(config: RunConfig, store: ResultStore, client: Client | None, features: Sequence[FeatureId]) -> list[_Job]:
-    partners = shuffled_partners(features, config.seed)
-    by_explainer: dict[str, dict[FeatureId, Explanation]] = {explainer_name(e): {} for e in config.explainers}
-    for _, explanation in store.explanations():
-        if explanation.explainer in by_explainer:
-            by_explainer[explanation.explainer][explanation.feature] = explanation
-    jobs: list[_Job] = []
-    for explainer in config.explainers:
-        own = by_explainer[explainer_name(explainer)]
-        judge: Judge = build_component("judges", ComponentConfig(name=explainer.judge_name), {Client: client})
-        for scorer in config.scorers:
-            built = _scorer(scorer, judge, config, store)
-            jobs += [_Job(built, judge, explanation) for explanation in (*own.values(), *_controls(own, partners))]
-    return jobs
-
-
-def _controls(own: dict[FeatureId, Explanation], partners: dict[FeatureId, FeatureId]) -> Iterable[Explanation]:
-    """Each explained feature with its partner's explanation, where the partner has one."""
-    for feature, explanation in own.items():
-        partner = own.get(partners.get(feature, feature))
-        if partner is not None and partner.feature != feature:
-            name = CONTROL_PREFIX + explanation.explainer
-            yield replace(partner, feature=feature, explainer=name, usage=Usage())
+    def _keep(self, measure: Measure, unit: str, explanation: Explanation, score: Score) -> None:
+        with self._store.unit(STAGE, unit):
+            self._store.clear_failures(unit)
+            if explanation.explainer.startswith(CONTROL_PREFIX):
+                self._store.add_explanation(explanation, score.explanation_id)
+            self._store.add_score(score, measure.judge_name)
 
 
-def _scorer(scorer: ComponentConfig, judge: Judge, config: RunConfig, store: ResultStore) -> Scorer:
-    prompts = prompts_digest("judges", scorer.name)
-    claim_component(store, f"scorer {scorer.name} with judge {judge.name}", [scorer.settings, prompts])
-    return build_component("scorers", seeded("scorers", scorer, config.seed), {Judge: judge})
+def shuffled(explanation: Explanation, feature: FeatureId) -> Explanation:
+    """Another feature's explanation, as the control of `feature`; it cost nothing."""
+    return replace(explanation, feature=feature, explainer=CONTROL_PREFIX + explanation.explainer, usage=Usage())
 
 
-async def _score(job: _Job, store: ResultStore) -> bool:
-    """Score one explanation and store the outcome; true when something failed."""
-    record = store.record(job.explanation.feature)
-    assert record is not None, f"{job.explanation.feature} has no record"
-    score = await job.scorer.score(record, job.explanation, job.explanation_id)
-    failure = open_failure(score)
-    if failure is not None:
-        store_open_failure(store, job.unit, failure)
-        return True
-    with store.unit(STAGE, job.unit):
-        store.clear_failures(job.unit)
-        if job.explanation.explainer.startswith(CONTROL_PREFIX):
-            store.add_explanation(job.explanation, job.explanation_id)
-        store.add_score(score, job.judge.name)
-    return any(trial.failure is not None for trial in score.trials)
+def _failure_kinds(score: Score | Failure) -> list[str]:
+    """The kinds of failure among the trials of a score."""
+    return [] if isinstance(score, Failure) else sorted({failure.kind for failure in score.failures})

@@ -57,7 +57,7 @@ def token_rows(
     if directory.tokens.is_file():
         return directory.load_tokens()
     progress.note(f"reading text from {config.data.source}")
-    source, layout = sources.pinned(_source(config)), _layout(config, policy)
+    source, layout = sources.pinned(_source(config)), row_layout(config, policy)
     rows = rows_from(source, layout, tokenizer)
     write_text(directory.data, json.dumps(_manifest(source, layout, policy, tokenizer, rows), indent=2) + "\n")
     directory.save_tokens(rows)
@@ -71,7 +71,7 @@ def token_rows(
 def first_rows(config: RunConfig, tokenizer: Any, policies: Mapping[str, bool], n_tokens: int) -> TokenRows:
     """The rows with which a run of this configuration would begin: at least `n_tokens` text tokens; kept nowhere."""
     config = config.model_copy(update={"data": config.data.model_copy(update={"n_tokens": n_tokens})})
-    return rows_from(sources.pinned(_source(config)), _layout(config, bos_policy(config, policies)), tokenizer)
+    return rows_from(sources.pinned(_source(config)), row_layout(config, bos_policy(config, policies)), tokenizer)
 
 
 def bos_policy(config: RunConfig, policies: Mapping[str, bool]) -> BosPolicy:
@@ -127,7 +127,8 @@ def _source(config: RunConfig) -> TextSource:
     )  # fmt: skip
 
 
-def _layout(config: RunConfig, policy: BosPolicy) -> RowLayout:
+def row_layout(config: RunConfig, policy: BosPolicy) -> RowLayout:
+    """How the run's texts are laid out in rows."""
     data = config.data
     return RowLayout(
         ctx_len=data.ctx_len, n_tokens=data.n_tokens, prepend_bos=policy.prepend_bos, packing=data.packing,

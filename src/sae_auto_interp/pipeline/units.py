@@ -17,7 +17,7 @@ def may_heal(failure: Failure) -> bool:
 
 def open_failure(score: Score) -> Failure | None:
     """The first failed trial that may succeed another time; a score that has one is not stored."""
-    return next((t.failure for t in score.trials if t.failure is not None and may_heal(t.failure)), None)
+    return next((failure for failure in score.failures if may_heal(failure)), None)
 
 
 def store_open_failure(store: ResultStore, unit: str, failure: Failure) -> None:

@@ -18,7 +18,7 @@ from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics import PairedComparison, compare_paired, holm
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.report.compared_metrics import IN_TEXT_METRICS, estimate_of, is_for, kind_of
+from sae_auto_interp.report.compared_metrics import IN_TEXT_METRICS, estimate_of, is_for, kinds_of
 from sae_auto_interp.report.display import interval, number, percent, visible
 from sae_auto_interp.report.summary import (
     is_control,
@@ -96,10 +96,10 @@ def compare_runs(
 
 
 def _read(run_dir: Path, metric: str, level: float) -> _Run:
-    kind = kind_of(metric)
+    kinds = kinds_of(metric)
     with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
         explainers = {name: explanation.explainer for name, explanation in store.explanations()}
-        scores, info = scores_by_variant(store.scores(), explainers, kind), store.info()
+        scores, info = scores_by_variant(store.scores(), explainers, kinds), store.info()
         densities = _densities(store) if metric in IN_TEXT_METRICS else {}
     own = {v: of for v, of in scores.items() if not is_control(v.explainer) and is_for(metric, v.scorer)}
     estimates = {

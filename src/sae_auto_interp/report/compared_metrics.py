@@ -9,10 +9,14 @@ import numpy as np
 
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.metrics import (
+    accuracy,
     auroc,
     average_precision,
     average_precision_at_density,
     balanced_accuracy,
+    choice_accuracy,
+    choice_skill,
+    discrimination,
     f1,
     f1_at_density,
     mcc,
@@ -47,6 +51,8 @@ CLASSIFICATION_METRICS: dict[str, Callable[[Score, float], Estimate]] = {
     "mcc": mcc,
     "auroc": auroc,
     "average_precision": _average_precision,
+    "accuracy": accuracy,
+    "discrimination": discrimination,
 }
 IN_TEXT_METRICS: dict[str, Callable[[Score, float, float], Estimate]] = {
     "precision_at_density": precision_at_density,
@@ -55,16 +61,27 @@ IN_TEXT_METRICS: dict[str, Callable[[Score, float, float], Estimate]] = {
     "average_precision_at_density": _average_precision_at_density,
 }
 """At the feature's window density; of scorers that ask about windows."""
+OF_CONFIDENCES = ("auroc", "average_precision")
+"""Of verdicts with probabilities, and of rankings."""
+CHOICE_METRICS: dict[str, Callable[[Score, float], Estimate]] = {
+    "choice_accuracy": choice_accuracy,
+    "choice_skill": choice_skill,
+}
 SIMULATION_METRICS = ("ev_correlation", "rsquared", "absolute_dev_explained")
 
 
-def kind_of(metric: str) -> ScoreKind:
+def kinds_of(metric: str) -> tuple[ScoreKind, ...]:
     """Which scores it is computed from. Raises `UnknownNameError`."""
+    if metric in OF_CONFIDENCES:
+        return "classification", "ranking"
     if metric in CLASSIFICATION_METRICS or metric in IN_TEXT_METRICS:
-        return "classification"
+        return ("classification",)
+    if metric in CHOICE_METRICS:
+        return ("choice",)
     if metric in SIMULATION_METRICS:
-        return "simulation"
-    raise UnknownNameError("metric", metric, [*CLASSIFICATION_METRICS, *IN_TEXT_METRICS, *SIMULATION_METRICS])
+        return ("simulation",)
+    known = [*CLASSIFICATION_METRICS, *IN_TEXT_METRICS, *CHOICE_METRICS, *SIMULATION_METRICS]
+    raise UnknownNameError("metric", metric, known)
 
 
 def is_for(metric: str, scorer: str) -> bool:
@@ -76,6 +93,8 @@ def estimate_of(metric: str, score: Score, density: float | None, level: float) 
     """`density` is the share of windows in which the feature fires, None where that was not counted."""
     if metric in CLASSIFICATION_METRICS:
         return CLASSIFICATION_METRICS[metric](score, level)
+    if metric in CHOICE_METRICS:
+        return CHOICE_METRICS[metric](score, level)
     if metric in SIMULATION_METRICS:
         return getattr(simulation_metrics(score, np.random.default_rng(0), level, N_RESAMPLES), metric)
     if density is None:

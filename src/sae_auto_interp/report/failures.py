@@ -25,9 +25,8 @@ def group_failures(failures: Iterable[tuple[str, Failure]], scores: Iterable[Sco
     for _, failure in failures:
         found[failure.stage, failure.kind].append(failure)
     for score in scores:
-        for trial in score.trials:
-            if trial.failure is not None:
-                found[trial.failure.stage, trial.failure.kind].append(trial.failure)
+        for failure in score.failures:
+            found[failure.stage, failure.kind].append(failure)
     groups = [FailureGroup(stage, kind, len(of), _samples(of)) for (stage, kind), of in found.items()]
     return tuple(sorted(groups, key=lambda group: (-group.count, group.stage, group.kind)))
 

@@ -31,10 +31,12 @@ from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
 from sae_auto_interp.report.further import FURTHER_RESAMPLES, WINDOW_SCORERS, further_metrics
+from sae_auto_interp.report.other_scores import HEADLINES, other_scores
 from sae_auto_interp.report.values import (
     ExplainerSummary,
     FeatureScore,
     FeatureSummary,
+    OtherScores,
     RunSummary,
     Variant,
     VariantSummary,
@@ -44,6 +46,8 @@ from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, Fea
 
 CONTROL_PREFIX = "shuffled:"
 LEXICAL = "lexical"
+HIDDEN_PREFIX = "hidden:"
+"""Of judges that are not told the explanation."""
 BASELINES = (LEXICAL, "no_op")
 HEADLINE_SCORERS = ("detection", "fuzzing")
 
@@ -79,7 +83,9 @@ def summarise_store(
     """Summarise an open store."""
     stored, failures, info = store.explanations(), store.failures(), store.info()
     explanations = [explanation for _, explanation in stored]
-    scores = scores_by_variant(store.scores(), {name: e.explainer for name, e in stored})
+    explainer_of = {name: e.explainer for name, e in stored}
+    every_score = list(store.scores())
+    scores = scores_by_variant(every_score, explainer_of)
     accuracies = {v: {f: balanced_accuracy(s, level) for f, s in of.items()} for v, of in scores.items()}
     stats = {record.feature: record.stats for record in store.records()}
     densities = {f: s.n_active_windows / s.n_windows for f, s in stats.items() if s.n_windows > 0}
@@ -92,8 +98,9 @@ def summarise_store(
         variants=tuple(_variant_summary(v, judged, run_seed(info), n_resamples) for v in judged.matched),
         explainers=_explainers(explanations, failures, primary),
         features=_features(explanations, failures, judged, primary),
-        failures=group_failures(failures, (s for of in scores.values() for s in of.values())),
-        usage=_total_usage([e.usage for e in explanations], scores),
+        failures=group_failures(failures, (score for _, score in every_score)),
+        usage=sum((*(e.usage for e in explanations), *(score.usage for _, score in every_score)), Usage()),
+        others=_other_scores(every_score, explainer_of, run_seed(info), level, n_resamples),
     )
 
 
@@ -103,12 +110,14 @@ def is_control(explainer: str) -> bool:
 
 
 def scores_by_variant(
-    scores: Iterable[tuple[str, Score]], explainer_of: Mapping[str, str], kind: ScoreKind = "classification"
+    scores: Iterable[tuple[str, Score]],
+    explainer_of: Mapping[str, str],
+    kinds: Sequence[ScoreKind] = ("classification",),
 ) -> ScoresByVariant:
-    """Scores of one kind by variant and feature; an unknown explanation is attributed by the form of its id."""
+    """Scores of some kinds by variant and feature; an unknown explanation is attributed by the form of its id."""
     found: dict[Variant, dict[FeatureId, Score]] = defaultdict(dict)
     for judge, score in scores:
-        if score.kind == kind:
+        if score.kind in kinds:
             by_form = score.explanation_id.removesuffix(f"/{score.feature}")
             explainer = explainer_of.get(score.explanation_id, by_form)
             found[Variant(explainer, score.scorer, judge)][score.feature] = score
@@ -134,8 +143,14 @@ def primary_variant(matched: list[Variant], explainers: list[str], order: Sequen
     own = [v for v in matched if v.explainer == explainer]
     if not own:
         return Variant(explainer, "", "")
-    judge = min({v.judge for v in own}, key=lambda name: (name == LEXICAL, name))
+    judge = min({v.judge for v in own}, key=_judge_order)
     return next(v for v in own if v.judge == judge)
+
+
+def _judge_order(judge: str) -> tuple[bool, bool, str]:
+    """Sort key: language models first, then other models, then what only guards against mistakes."""
+    is_baseline = judge == LEXICAL or judge.startswith(HIDDEN_PREFIX)
+    return is_baseline, not judge.startswith("llm:"), judge
 
 
 def run_order(info: Mapping[str, str]) -> list[str]:
@@ -180,6 +195,23 @@ def _variant_summary(variant: Variant, judged: _Judged, seed: int, n_resamples: 
             min(n_resamples, FURTHER_RESAMPLES),
         ),
     )
+
+
+def _other_scores(
+    scores: Sequence[tuple[str, Score]], explainer_of: Mapping[str, str], seed: int, level: float, n_resamples: int
+) -> tuple[OtherScores, ...]:
+    """One row per variant, kind by kind."""
+
+    def generator(what: str, variant: Variant) -> np.random.Generator:
+        return report_generator(seed, what, variant)
+
+    rows: list[OtherScores] = []
+    for kind in HEADLINES:
+        found = scores_by_variant(scores, explainer_of, (kind,))
+        for variant in sorted((v for v in found if not is_control(v.explainer)), key=reading_order):
+            controls = found.get(_control_of(variant), {})
+            rows.append(other_scores(variant, found[variant], controls, generator, level, n_resamples))
+    return tuple(rows)
 
 
 def _control_of(variant: Variant) -> Variant:
@@ -271,8 +303,3 @@ def _sort_value(feature: FeatureId, judged: _Judged, primary: Variant | None) ->
     found = [judged.accuracies[v][feature].value for v in headline if feature in judged.accuracies[v]]
     values = [value for value in found if value is not None]
     return sum(values) / len(values) if values and len(values) == len(headline) else None
-
-
-def _total_usage(explaining: Iterable[Usage], scores: ScoresByVariant) -> Usage:
-    judging = (score.usage for of in scores.values() for score in of.values())
-    return sum((*explaining, *judging), Usage())

@@ -28,7 +28,10 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
     n_hidden = len(summary.features) - len(summary.features[:max_features])
     if n_hidden:
         parts.append(Text(f"... and {n_hidden} more; the report has all {len(summary.features)}.", style="dim"))
-    parts += [Text(), totals_table(summary), *_notes(summary)]
+    parts += [Text(), totals_table(summary)]
+    if summary.others:
+        parts += [Text(), other_table(summary)]
+    parts += _notes(summary)
     return Group(*parts)
 
 
@@ -65,6 +68,30 @@ def totals_table(summary: RunSummary) -> Table:
             _two_lines(row.difference, signed=True),
             _features_used(row.balanced_accuracy.estimate.n, row.n_features),
             f"{row.balanced_accuracy.estimate.n_failed} of {row.n_trials}",
+        )
+    return table
+
+
+def other_table(summary: RunSummary) -> Table:
+    """One row per ranking, forced choice or simulation: as `totals_table`, with its metric and its chance level."""
+    title = Text("Other scores, mean over features")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Explainer", "Test", "Judge", "Metric"):
+        table.add_column(heading, no_wrap=heading != "Judge", overflow="fold")
+    for heading in ("Own explanation", "Shuffled", "Difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("Chance", "Features", "Failed trials"):
+        table.add_column(heading, justify="right")
+    for row in summary.others:
+        table.add_row(
+            *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
+            row.metric,
+            _two_lines(row.own.estimate),
+            number(None) if row.shuffled is None else _two_lines(row.shuffled.estimate),
+            number(None) if row.difference is None else _two_lines(row.difference, signed=True),
+            number(row.chance),
+            _features_used(row.own.estimate.n, row.n_features),
+            f"{row.own.estimate.n_failed} of {row.n_trials}",
         )
     return table
 
@@ -110,7 +137,9 @@ def _features_used(n_used: int, n_scored: int) -> str:
 
 
 def _notes(summary: RunSummary) -> Iterable[Text]:
-    yield Text("Chance is 0.5. Shuffled: the same test with another feature's explanation.", style="dim")
+    yield Text(
+        "Chance is 0.5 for balanced accuracy. Shuffled: the same test with another feature's explanation.", style="dim"
+    )
     for explainer in summary.explainers:
         if explainer.failed:
             yield Text(f"Explanations that failed, {visible(explainer.name)}: {kinds_text(explainer.failed)}")

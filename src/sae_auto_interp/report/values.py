@@ -52,6 +52,25 @@ class VariantSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherScores:
+    """A variant whose scores have no balanced accuracy, by the metric of its kind."""
+
+    variant: Variant
+    metric: str
+    """As shown: AUROC (rankings), accuracy (choices), correlation (simulations)."""
+    own: RunMetric
+    shuffled: RunMetric | None
+    """None where there is no control: nothing was shuffled, or the scorer reads no explanation."""
+    difference: Estimate | None
+    """Paired over features."""
+    chance: float | None
+    """What guessing has."""
+    n_features: int
+    n_trials: int
+    failed_trials: KindCounts
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainerSummary:
     """How often an explainer gave an explanation, and why not otherwise."""
 
@@ -117,6 +136,8 @@ class RunSummary:
     failures: tuple[FailureGroup, ...]
     """Most frequent first."""
     usage: Usage
+    others: tuple[OtherScores, ...] = ()
+    """Rankings, forced choices and simulations."""
 
     @property
     def primary_scorers(self) -> tuple[str, ...]:

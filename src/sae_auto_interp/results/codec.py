@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sae_auto_interp.types import (
+    ChoiceTrial,
     Example,
     Explanation,
     Failure,
@@ -23,6 +24,7 @@ from sae_auto_interp.types import (
     FeatureStats,
     NonActivating,
     Score,
+    Shortage,
     SimulationTrial,
     TokenLogits,
     Trial,
@@ -46,6 +48,7 @@ def encode_record(record: FeatureRecord) -> bytes:
             "dev": [_example_to_json(e) for e in record.dev],
             "dev_negatives": [_example_to_json(e) for e in record.non_activating.dev],
             "logits": None if record.logits is None else asdict(record.logits),
+            "shortages": [asdict(shortage) for shortage in record.shortages],
         }
     )
 
@@ -55,7 +58,7 @@ def decode_record(content: bytes) -> FeatureRecord:
     fields = _decompressed(content)
     return FeatureRecord(
         feature=FeatureId.parse(fields["feature"]),
-        stats=FeatureStats(**fields["stats"]),
+        stats=_stats(fields["stats"]),
         train=_examples(fields, "train"),
         test=_examples(fields, "test"),
         non_activating=NonActivating(
@@ -65,15 +68,17 @@ def decode_record(content: bytes) -> FeatureRecord:
         ),
         dev=_examples(fields, "dev"),
         logits=_logits(fields.get("logits")),
+        shortages=tuple(Shortage(**shortage) for shortage in fields.get("shortages", ())),
     )
 
 
 def encode_score(score: Score) -> bytes:
-    """A score with all its trials as compressed JSON. Simulations are written only where there are some.
+    """A score with all its trials as compressed JSON. Simulations and choices are written only where there are some.
 
     So a score without them has the bytes that it had before they existed.
     """
     simulations = [_simulation_to_json(s) for s in score.simulations]
+    choices = [_choice_to_json(c) for c in score.choices]
     return _compressed(
         {
             "feature": str(score.feature),
@@ -84,6 +89,7 @@ def encode_score(score: Score) -> bytes:
             "usage": asdict(score.usage),
         }
         | ({"simulations": simulations} if simulations else {})
+        | ({"choices": choices} if choices else {})
     )
 
 
@@ -98,6 +104,7 @@ def decode_score(content: bytes) -> Score:
         trials=tuple(_trial_from_json(t) for t in fields["trials"]),
         usage=Usage(**fields["usage"]),
         simulations=tuple(_simulation_from_json(s) for s in fields.get("simulations", [])),
+        choices=tuple(_choice_from_json(c) for c in fields.get("choices", [])),
     )
 
 
@@ -129,14 +136,34 @@ def is_same(first: bytes, second: bytes) -> bool:
 
 
 def rounded(example: Example) -> Example:
-    """The example as it comes back from the store."""
+    """The example as it comes back from the store; one that never fires is already so."""
+    if not example.activations.any():
+        return example
     values = [_round(value) for value in example.activations.tolist()]
     return replace(example, activations=np.array(values, dtype=np.float32))
+
+
+def rounded_record(record: FeatureRecord) -> FeatureRecord:
+    """The record as it comes back from the store."""
+    pools = record.non_activating
+    return replace(
+        record,
+        train=tuple(map(rounded, record.train)),
+        test=tuple(map(rounded, record.test)),
+        dev=tuple(map(rounded, record.dev)),
+        non_activating=NonActivating(*(tuple(map(rounded, pool)) for pool in (pools.explain, pools.test, pools.dev))),
+    )
 
 
 def _examples(fields: Json, pool: str) -> tuple[Example, ...]:
     """A pool of examples; records written before there were development pools have none."""
     return tuple(_example_from_json(e) for e in fields.get(pool, ()))
+
+
+def _stats(fields: Json) -> FeatureStats:
+    """Older records know of no near-duplicates and edges."""
+    edges: tuple[float, ...] = tuple(fields.pop("quantile_edges", ()))
+    return FeatureStats(**fields, quantile_edges=edges)
 
 
 def _logits(fields: Json | None) -> TokenLogits | None:
@@ -194,6 +221,25 @@ def _trial_to_json(trial: Trial) -> list[Any]:
 def _trial_from_json(fields: list[Any]) -> Trial:
     *values, failure = fields
     return Trial(*values, failure=None if failure is None else Failure(**failure))
+
+
+def _choice_to_json(choice: ChoiceTrial) -> list[Any]:
+    """In the order of the fields."""
+    failure = None if choice.failure is None else asdict(choice.failure)
+    return [
+        choice.target,
+        choice.chosen,
+        choice.n_choices,
+        choice.source,
+        choice.quantile,
+        choice.document,
+        failure,
+    ]
+
+
+def _choice_from_json(fields: list[Any]) -> ChoiceTrial:
+    *values, failure = fields
+    return ChoiceTrial(*values, failure=None if failure is None else Failure(**failure))
 
 
 def _simulation_to_json(simulation: SimulationTrial) -> list[Any]:

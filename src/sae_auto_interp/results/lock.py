@@ -44,3 +44,14 @@ class WriterLock:
     def release(self) -> None:
         """Closing the file releases the lock."""
         os.close(self._descriptor)
+
+
+def is_being_written(target: Path) -> bool:
+    """Whether a process holds the lock of a results file just now."""
+    if not target.with_name(target.name + ".lock").is_file():
+        return False
+    try:
+        WriterLock(target).release()
+    except RunDirectoryError:
+        return True
+    return False

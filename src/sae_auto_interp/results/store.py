@@ -85,6 +85,19 @@ class ResultStore:
         with self._transaction():
             self._connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?)", (stage, unit))
 
+    def reopen(self, stage: str, unit: str) -> None:
+        """Take the mark of `unit` away, and how it failed: it is to be done again."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM finished WHERE stage = ? AND unit = ?", (stage, unit))
+            self.clear_failures(unit)
+
+    def remove_score(self, score: Score, judge: str) -> None:
+        """The one way in which a result goes: to make room for a new try of the same."""
+        key = (str(score.feature), score.scorer, score.explanation_id, judge)
+        where = "feature = ? AND scorer = ? AND explanation_id = ? AND judge = ?"
+        with self._transaction():
+            self._connection.execute(f"DELETE FROM scores WHERE {where}", key)
+
     def finished_units(self, stage: str) -> set[str]:
         """The units of `stage` that need not be done again."""
         return {str(unit) for (unit,) in self._query("SELECT unit FROM finished WHERE stage = ?", stage)}
@@ -131,6 +144,11 @@ class ResultStore:
         with self._transaction():
             self._connection.execute("DELETE FROM failures WHERE unit = ?", (unit,))
 
+    def counts(self) -> dict[str, int]:
+        """{table: rows}, without reading what is in them."""
+        tables = ("records", "explanations", "scores", "failures")
+        return {table: int(str(self._query(f"SELECT count(*) FROM {table}")[0][0])) for table in tables}
+
     def features(self) -> list[FeatureId]:
         """The features that have a record, by module path and index."""
         rows = self._query("SELECT module_path, feature_index FROM records ORDER BY module_path, feature_index")
@@ -148,6 +166,11 @@ class ResultStore:
         query = "SELECT content FROM records WHERE module_path = ? AND feature_index = ?"
         rows = self._query(query, feature.module_path, feature.index)
         return self._decode(codec.decode_record, rows[0][0]) if rows else None
+
+    def explanation(self, explanation_id: str) -> Explanation | None:
+        """One explanation, where there is one."""
+        rows = self._query("SELECT content FROM explanations WHERE explanation_id = ?", explanation_id)
+        return self._decode(codec.decode_explanation, rows[0][0]) if rows else None
 
     def explanations(self) -> list[tuple[str, Explanation]]:
         """(explanation id, explanation), ordered by id."""

@@ -26,6 +26,12 @@ class Question:
     shown: ShownExample
     target: bool
     example: Example
+    unaskable: Failure | None = None
+    """Why no judge is asked: the trial is this failure."""
+
+    @property
+    def failure(self) -> Failure | None:
+        return self.unaskable or (None if self.shown.str_tokens else NO_TEXT)
 
 
 async def ask(
@@ -33,13 +39,13 @@ async def ask(
 ) -> tuple[tuple[Trial, ...], Usage]:
     """Put every question to the judge, `n_shown` at a time, all batches at once; trials in shuffled order.
 
-    An example without strings cannot be shown: its trial is a failure that no judge is asked about.
+    A question that cannot be asked is a failed trial; they come first.
     """
     shuffled = [questions[int(i)] for i in rng.permutation(len(questions))]
-    readable = [question for question in shuffled if question.shown.str_tokens]
-    batches = [readable[i : i + n_shown] for i in range(0, len(readable), n_shown)]
+    askable = [question for question in shuffled if question.failure is None]
+    batches = [askable[i : i + n_shown] for i in range(0, len(askable), n_shown)]
     answers = await asyncio.gather(*(_ask_batch(judge, explanation, batch, task) for batch in batches))
-    trials = [_trial(q, NO_TEXT) for q in shuffled if not q.shown.str_tokens]
+    trials = [_trial(question, question.failure) for question in shuffled if question.failure is not None]
     for batch, (verdicts, _) in zip(batches, answers, strict=True):
         trials += [_trial(question, verdict) for question, verdict in zip(batch, verdicts, strict=True)]
     return tuple(trials), sum((usage for _, usage in answers), Usage())

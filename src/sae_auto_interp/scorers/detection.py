@@ -17,6 +17,7 @@ class DetectionScorer:
     """Every test example once: activating ones should match, silent ones should not."""
 
     name: ClassVar[str] = "detection"
+    task: ClassVar[str] = "detection"
 
     judge: Judge
     n_shown: int = 5
@@ -30,7 +31,7 @@ class DetectionScorer:
         questions = [Question(ShownExample(e.str_tokens), True, e) for e in record.test]
         questions += [Question(ShownExample(e.str_tokens), False, e) for e in record.non_activating.test]
         rng = derived_rng(self.seed, "detection.order", record.feature)
-        trials, usage = await ask(self.judge, explanation.text, questions, self.name, self.n_shown, rng)
+        trials, usage = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
         return Score(record.feature, self.name, explanation_id, "classification", trials, usage)
 
 

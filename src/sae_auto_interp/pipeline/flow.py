@@ -1,0 +1,164 @@
+"""One feature after another through explaining and scoring, several of them at once.
+
+    records ─▶ explain ─┬▶ score its explanation
+                        └▶ score the explanation of the feature before it (the shuffled control)
+
+Scoring of one feature overlaps explaining of the next. Everything about one feature is asked as soon as it can be, side
+by side, so that requests with the same beginning reach the server together.
+
+The control of a feature takes the explanation of the feature before it in its module, and the first one's takes that of
+the last. Features come in a random order that depends on the seed alone, so this is a random derangement, the same
+after any resume, and it needs no more than two neighbouring features at a time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+from sae_auto_interp.pipeline.evidence import Evidence
+from sae_auto_interp.pipeline.explain_stage import ExplainStage
+from sae_auto_interp.pipeline.feature_window import FeatureWindow
+from sae_auto_interp.pipeline.interrupts import Stop
+from sae_auto_interp.pipeline.run_progress import RunProgress
+from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
+from sae_auto_interp.pipeline.score_stage import ScoreStage, shuffled
+from sae_auto_interp.pipeline.traffic import Traffic
+from sae_auto_interp.pipeline.workers import for_each, together
+from sae_auto_interp.types import Explanation
+
+
+class _Said:
+    """What each explainer says of a feature, as soon as it does; None where it failed."""
+
+    def __init__(self, evidence: Evidence, explain: ExplainStage) -> None:
+        self._evidence, self._explain = evidence.forgotten(), explain
+        self._told: dict[str, asyncio.Future[Explanation | None]] = {}
+
+    def expected(self) -> None:
+        """The explainers are going to be asked; until this is called it is all in the store."""
+        loop = asyncio.get_running_loop()
+        self._told = {name: loop.create_future() for name in self._explain.names}
+
+    def tell(self, name: str, explanation: Explanation | None) -> None:
+        self._told[name].set_result(explanation)
+
+    async def by(self, name: str) -> Explanation | None:
+        return await self._told[name] if self._told else await self._explain.explain(name, self._evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A feature in its module's order."""
+
+    evidence: Evidence
+    said: _Said
+    before: _Said | None
+    """Of the feature whose explanation its control takes; None where it has no control."""
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The features of one module that have come so far, as far as they are still needed."""
+
+    first: _Place
+    last: _Said
+    n: int = 1
+
+
+@dataclass
+class FeatureFlow:
+    """The stages after the records, and what decides how much is done at once."""
+
+    explain: ExplainStage
+    score: ScoreStage | None
+    """None explains only."""
+    window: FeatureWindow
+    traffic: Traffic
+    progress: RunProgress
+    stop: Stop
+    n_shuffled: int | None = None
+    """Features of each module that get a shuffled control; None: all."""
+    n_features: int = field(default=0, init=False)
+    """How many have come."""
+    _chains: dict[str, _Chain] = field(default_factory=dict[str, _Chain], init=False)
+
+    async def run(self, features: AsyncIterator[Evidence]) -> None:
+        """Work on all features as they come, then on the controls that had to wait for the last ones."""
+        await for_each(self._open_places(features), self._work_on, self.window.size)
+        closing = [self._closed(chain) for chain in self._chains.values() if chain.n > 1 and self._has_control(0)]
+        await together(self._score_control(name, place) for place in closing for name in self.explain.names)
+
+    def n_controls(self, n_features: int) -> int:
+        """Controls of one explainer among `n_features` of one module."""
+        if self.score is None or n_features < 2:
+            return 0
+        return n_features if self.n_shuffled is None else min(n_features, self.n_shuffled)
+
+    async def _open_places(self, features: AsyncIterator[Evidence]) -> AsyncIterator[_Place]:
+        """The features on which something is left to do; the others only take their place."""
+        async for evidence in features:
+            if self.stop.requested:
+                return
+            self.n_features += 1
+            place = self._placed(evidence)
+            if not self._is_done(place):
+                place.said.expected()
+                yield place
+
+    def _placed(self, evidence: Evidence) -> _Place:
+        said = _Said(evidence, self.explain)
+        chain = self._chains.get(evidence.feature.module_path)
+        if chain is None:
+            self._chains[evidence.feature.module_path] = _Chain(_Place(evidence.forgotten(), said, None), said)
+            return _Place(evidence, said, None)
+        place = _Place(evidence, said, chain.last if self._has_control(chain.n) else None)
+        chain.last, chain.n = said, chain.n + 1
+        return place
+
+    def _has_control(self, number: int) -> bool:
+        """Whether the feature of this number in its module, counted from 0, is to have one."""
+        return self.score is not None and (self.n_shuffled is None or number < self.n_shuffled)
+
+    def _closed(self, chain: _Chain) -> _Place:
+        """The first feature of a module, now that the last one is there."""
+        return replace(chain.first, before=chain.last)
+
+    def _is_done(self, place: _Place) -> bool:
+        feature, score = place.evidence.feature, self.score
+        return all(
+            self.explain.is_done(name, feature)
+            and (score is None or score.is_done(name, feature))
+            and (score is None or place.before is None or score.is_done(name, feature, is_control=True))
+            for name in self.explain.names
+        )
+
+    async def _work_on(self, place: _Place) -> None:
+        with self.traffic.of_feature() as requests:
+            await together(self._explain_and_score(name, place) for name in self.explain.names)
+        self.window.finished(requests.n)
+
+    async def _explain_and_score(self, name: str, place: _Place) -> None:
+        """Scores of the explanation are asked before those of the control, which may have to wait."""
+        explanation = None if self.stop.requested else await self.explain.explain(name, place.evidence)
+        place.said.tell(name, explanation)
+        if self.score is not None:
+            await together([self._score_own(name, explanation, place.evidence), self._score_control(name, place)])
+
+    async def _score_own(self, name: str, explanation: Explanation | None, evidence: Evidence) -> None:
+        assert self.score is not None, "nothing is to be scored"
+        if explanation is None:
+            self.progress.drop(SCORE, self.score.n_scores(name))
+        elif not self.stop.requested:
+            await self.score.score(name, explanation, evidence)
+
+    async def _score_control(self, name: str, place: _Place) -> None:
+        """The control, where both features have been explained."""
+        assert self.score is not None, "nothing is to be scored"
+        feature = place.evidence.feature
+        if place.before is None or self.score.is_done(name, feature, is_control=True):
+            return
+        own, other = await place.said.by(name), await place.before.by(name)
+        if own is None or other is None:
+            self.progress.drop(SCORE, self.score.n_scores(name))
+        elif not self.stop.requested:
+            await self.score.score(name, shuffled(other, feature), place.evidence)

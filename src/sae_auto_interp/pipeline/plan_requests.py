@@ -1,0 +1,125 @@
+"""How many requests a run will make and how long they are, by putting a few records through its own components.
+
+The explainers and scorers of the run file are made as for a run, with a client whose answers have the form that is
+asked for and no sense. What they ask is counted in characters: the provider's tokenizer is not at hand. A token of
+English prose or code is about `CHARACTERS_PER_TOKEN` long in the tokenizers of current models; rare words, other
+scripts and the marks in prompts make it shorter. `plan` takes another ratio where it is known.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sae_auto_interp.config import RunConfig
+from sae_auto_interp.pipeline.components import build_component, collaborators_of, explainer_name, seeded
+from sae_auto_interp.protocols import Client, Embedder, Judge
+from sae_auto_interp.registry import load_component
+from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Score, Usage
+
+CHARACTERS_PER_TOKEN = 3.7
+REQUEST_TOKENS = 8
+"""What a chat template adds to a request."""
+SENTENCE = "tokens that name a month or a day of the week, mostly inside of dates in news and in letters"
+"""As long as an explanation is."""
+_MARKED = f"Explanation: {SENTENCE}\nThis neuron activates on {SENTENCE}\n[EXPLANATION]: {SENTENCE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Requests and their length."""
+
+    n_requests: int = 0
+    prompt_characters: int = 0
+    completion_characters: int = 0
+
+    def __add__(self, other: "Asked") -> "Asked":
+        return Asked(
+            self.n_requests + other.n_requests,
+            self.prompt_characters + other.prompt_characters,
+            self.completion_characters + other.completion_characters,
+        )
+
+    def usage(self, characters_per_token: float) -> Usage:
+        """The same in tokens."""
+        prompt = self.prompt_characters / characters_per_token + REQUEST_TOKENS * self.n_requests
+        return Usage(round(prompt), round(self.completion_characters / characters_per_token), self.n_requests)
+
+
+@dataclass(frozen=True, eq=False)
+class PlanningClient:
+    """Answers in the form that is asked for, and counts."""
+
+    model: str = "planned"
+    asked: list[Asked] = field(default_factory=list[Asked])
+
+    async def generate(self, request: Request) -> Response:
+        text = _MARKED if request.schema is None else json.dumps(_least_instance(json.loads(request.schema)))
+        n_prompt = sum(len(message.content) for message in request.messages)
+        told = len(SENTENCE) if request.schema is None else len(text)
+        self.asked.append(Asked(1, n_prompt, told))
+        return Response(text, Usage(n_requests=1), "stop", self.model)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def take(self) -> Asked:
+        """What was asked since the last time."""
+        total = sum(self.asked, Asked())
+        self.asked.clear()
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One record's requests under one explainer, and what is stored of it."""
+
+    explain: Asked
+    score: Asked
+    control: Asked
+    """Scores of another feature's explanation."""
+    scores: tuple[Score, ...]
+
+
+async def planned(config: RunConfig, records: Sequence[FeatureRecord]) -> dict[str, list[Planned]]:
+    """{explainer: what each record takes}. Scorers that ask no language model cost no requests and are left out."""
+    return {
+        explainer_name(explainer): [await _of_record(config, number, record) for record in records]
+        for number, explainer in enumerate(config.explainers)
+    }
+
+
+async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> Planned:
+    explainer, client = config.explainers[number], PlanningClient()
+    given: dict[type, Any] = {Client: client}
+    judge: Judge = build_component("judges", explainer.judge_config, given)
+    built = build_component("explainers", seeded("explainers", explainer, config.seed), given | {Judge: judge})
+    outcome = await built.explain(record)
+    explained = client.take()
+    if isinstance(outcome, Failure):
+        outcome = Explanation(record.feature, SENTENCE, built.name, "planned")
+    scored = control = Asked()
+    scores: list[Score] = []
+    for scorer in config.scorers:
+        if Embedder in collaborators_of("scorers", scorer):
+            continue
+        measure = build_component("scorers", seeded("scorers", scorer, config.seed), given | {Judge: judge})
+        scores.append(await measure.score(record, outcome, "planned"))
+        cost = client.take()
+        scored += cost
+        if getattr(load_component("scorers", scorer.name), "reads_explanation", True):
+            control += cost
+    return Planned(explained, scored, control, tuple(scores))
+
+
+def _least_instance(schema: object) -> object:
+    """The shortest value that a JSON schema allows, of the schemas that judges send."""
+    fields = cast("dict[str, Any]", schema)
+    if "enum" in fields:
+        return fields["enum"][0]
+    kind = fields.get("type")
+    if kind == "object":
+        return {name: _least_instance(each) for name, each in fields.get("properties", {}).items()}
+    if kind == "array":
+        return [_least_instance(fields.get("items", {}))] * int(fields.get("minItems", 0))
+    return {"integer": 0, "number": 0, "boolean": False}.get(str(kind), "word")

@@ -1,0 +1,96 @@
+"""Records of a run: what `FeatureLoader` builds, with what needs more than the cache.
+
+Neighbours are looked up for the next few features at a time, as many as the run will need if few of them fail; which
+are looked up together changes nothing. Windows alike in meaning are chosen here, in this process, because they need the
+embedding model; the index of windows is kept in the run directory, so that a run that goes on finds the same ones.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from typing import TypeAlias, TypeVar
+
+from sae_auto_interp.errors import ConfigError
+from sae_auto_interp.features import FeatureLoader
+from sae_auto_interp.features.selection import Selection
+from sae_auto_interp.features.similar import WindowIndex, window_index, with_similar
+from sae_auto_interp.pipeline.neighbours import neighbours_of
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.protocols import Embedder
+from sae_auto_interp.types import Failure, FeatureId, FeatureRecord
+
+Outcome: TypeAlias = FeatureRecord | Failure
+SPARE_FEATURES = 16
+"""Looked up beyond twice the records that are wanted, for those that have too few examples."""
+Result = TypeVar("Result")
+
+
+class RecordMaker:
+    """Makes records of a run directory's features; `directory` None is a cache without one."""
+
+    def __init__(
+        self,
+        loader: FeatureLoader,
+        directory: RunDirectory | None = None,
+        *,
+        workers: int = 0,
+        embedder: Embedder | None = None,
+    ) -> None:
+        """Raises `ConfigError` when the settings ask for windows that need a run directory or an embedder."""
+        cfg = loader.cfg
+        if cfg.asks_for("similar") and embedder is None:
+            raise ConfigError("windows of kind `similar` are asked for; set features.embedder, e.g. to openai")
+        if (cfg.asks_for("similar") or cfg.asks_for("neighbour")) and directory is None:
+            raise ConfigError("windows of kind `neighbour` or `similar` are made in a run directory; give one")
+        self._loader = loader
+        self._directory = directory
+        self._workers = workers
+        self._embedder = embedder
+        self._indices: dict[str, WindowIndex] = {}
+
+    async def outcomes(self, features: Sequence[FeatureId], n: int) -> AsyncGenerator[tuple[FeatureId, Outcome], None]:
+        """Each of some features with its record, or why it has none; `n` records are wanted, more may be given."""
+        for some in self._looked_up_together(features, n):
+            await _in_thread(lambda some=some: self._look_up(some))
+            selections = self._loader.selections(some, workers=self._workers)
+            try:
+                for feature in some:
+                    yield feature, await self._outcome(selections)
+            finally:
+                selections.close()
+
+    def _looked_up_together(self, features: Sequence[FeatureId], n: int) -> list[Sequence[FeatureId]]:
+        size = 2 * n + SPARE_FEATURES if self._loader.cfg.asks_for("neighbour") else max(1, len(features))
+        return [features[begin : begin + size] for begin in range(0, len(features), size)]
+
+    def _look_up(self, features: Sequence[FeatureId]) -> None:
+        if self._loader.cfg.asks_for("neighbour") and self._directory is not None:
+            self._loader.add_neighbours(neighbours_of(features, self._loader.dataset, self._directory))
+
+    async def _outcome(self, selections: Generator[Selection | Failure, None, None]) -> Outcome:
+        selected = await _in_thread(lambda: next(selections))
+        if isinstance(selected, Selection) and self._embedder is not None and self._loader.cfg.asks_for("similar"):
+            index = await self._index(selected.feature.module_path, self._embedder)
+            selected = await with_similar(selected, self._loader, index, self._embedder)
+        return self._loader.finished(selected)
+
+    async def _index(self, module: str, embedder: Embedder) -> WindowIndex:
+        """Of the module's windows; those of all modules but where a norm mask left positions out."""
+        grid = self._loader.grid_of(module)
+        name = "all" if grid is self._loader.grid else module
+        if name not in self._indices:
+            assert self._directory is not None, "checked when this was made"
+            path = self._directory.root / "similar" / f"{name}.safetensors"
+            if not path.is_file():
+                (await window_index(self._loader, grid, embedder)).save(path)
+            self._indices[name] = WindowIndex.load(path)
+        return self._indices[name]
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """While others go on; a cancellation waits for it, because what runs in a thread cannot be left running."""
+    step = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await asyncio.wait({step})
+        raise

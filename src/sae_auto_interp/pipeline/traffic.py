@@ -1,0 +1,76 @@
+"""What a run asks of its language models, counted where the stages ask: before the limit, the retry and the cache.
+
+`MeteredClient` stands outside of all other wrappers. From its counts follow how many features must be worked on so that
+the limit is always used up, and what is shown of a run while it is on.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import KW_ONLY, dataclass, field
+
+from sae_auto_interp.protocols import Client
+from sae_auto_interp.types import Request, Response, Usage
+
+_of_this_feature: ContextVar["RequestCount | None"] = ContextVar("requests_of_this_feature", default=None)
+
+
+@dataclass(slots=True)
+class RequestCount:
+    """Requests of one feature so far."""
+
+    n: int = 0
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Totals over all clients of a run since it was started or resumed."""
+
+    n_open: int = 0
+    """Requests that are waiting or in flight just now."""
+    n_answered: int = 0
+    n_failed: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    @contextmanager
+    def of_feature(self) -> Generator[RequestCount, None, None]:
+        """Count the requests that are asked inside, by this task and those that it starts."""
+        count = RequestCount()
+        token = _of_this_feature.set(count)
+        try:
+            yield count
+        finally:
+            _of_this_feature.reset(token)
+
+
+@dataclass(frozen=True, eq=False)
+class MeteredClient:
+    """Passes requests on and counts them."""
+
+    client: Client
+    _: KW_ONLY
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def model(self) -> str:
+        return self.client.model
+
+    async def generate(self, request: Request) -> Response:
+        """Answer one request; raises what the wrapped client raises."""
+        count = _of_this_feature.get()
+        if count is not None:
+            count.n += 1
+        self.traffic.n_open += 1
+        try:
+            response = await self.client.generate(request)
+        except BaseException:
+            self.traffic.n_failed += 1
+            raise
+        finally:
+            self.traffic.n_open -= 1
+        self.traffic.n_answered += 1
+        self.traffic.usage += response.usage
+        return response
+
+    async def close(self) -> None:
+        await self.client.close()
