@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 from sae_auto_interp.clients._thinking import thinking_length, without_first
@@ -45,7 +46,9 @@ class VllmClient:
             "seed": request.sampling.seed, "logprobs": request.top_logprobs or None,
         }  # fmt: skip
         if request.schema is not None:
-            sampling["structured_outputs"] = _parameters().StructuredOutputsParams(json=_parsed(request.schema))
+            sampling["structured_outputs"] = _vllm("sampling_params").StructuredOutputsParams(
+                json=_parsed(request.schema)
+            )
         output = await self._run(ids, sampling)
         return self._response(output, output.outputs[0])
 
@@ -67,12 +70,8 @@ class VllmClient:
 
     @cached_property
     def _engine(self) -> Any:
-        try:
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except ImportError as error:
-            raise MissingExtraError("vllm", "vllm", "client.kind vllm") from error
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(model=self.model, **self.engine))
+        arguments = _vllm("engine.arg_utils").AsyncEngineArgs(model=self.model, **self.engine)
+        return _vllm("v1.engine.async_llm").AsyncLLM.from_engine_args(arguments)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -83,7 +82,7 @@ class VllmClient:
 
     async def _run(self, ids: Sequence[int], sampling: Mapping[str, Any]) -> Any:
         """The finished output of one request with parameters of its own."""
-        engine, parameters = self._engine, _parameters()
+        engine, parameters = self._engine, _vllm("sampling_params")
         last: Any = None
         try:
             wanted = parameters.SamplingParams(**sampling, output_kind=parameters.RequestOutputKind.FINAL_ONLY)
@@ -113,13 +112,12 @@ class VllmClient:
         return Response(text[n_thinking:], usage, reason, self.model, without_first(tokens, n_thinking))
 
 
-def _parameters() -> Any:
-    """The module of vLLM's sampling parameters."""
+def _vllm(name: str) -> Any:
+    """A module of vLLM, which is installed for this client only."""
     try:
-        from vllm import sampling_params
+        return import_module(f"vllm.{name}")
     except ImportError as error:
         raise MissingExtraError("vllm", "vllm", "client.kind vllm") from error
-    return sampling_params
 
 
 def _token_logprob(piece: str, token: int, entries: Mapping[int, Any]) -> TokenLogprob:
