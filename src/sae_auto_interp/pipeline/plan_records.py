@@ -73,9 +73,10 @@ def _tokenizer(config: RunConfig) -> Any:
 
     reference, _, revision = resolve_path(config.model).removeprefix("hf:").partition("@")
     try:
-        return AutoTokenizer.from_pretrained(reference, revision=revision or None)
+        tokenizer: Any = AutoTokenizer.from_pretrained(reference, revision=revision or None)
     except (OSError, ValueError) as error:
         raise InputError(f"the tokenizer of {config.model} cannot be loaded: {' '.join(str(error).split())}") from error
+    return tokenizer
 
 
 class _Cutter:
