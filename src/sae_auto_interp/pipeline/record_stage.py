@@ -59,7 +59,8 @@ class RecordStage:
             for feature in [feature for feature in order if str(feature) in self._built][:n]:
                 remaining -= 1
                 yield Evidence(feature, self._store)
-            waiting = [feature for feature in order if str(feature) not in self._built | self._failed]
+            tried = self._built | self._failed
+            waiting = [feature for feature in order if str(feature) not in tried]
             async for evidence in self._build(remaining, waiting):
                 yield evidence
 
