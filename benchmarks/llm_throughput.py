@@ -8,6 +8,7 @@ control, which the peer does not have.
 
 import argparse
 from dataclasses import asdict, replace
+from typing import Any
 
 from benchmarks.options import Options, options, parser
 from benchmarks.side_by_side import exit_status
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     return exit_status(chosen.session.out)
 
 
-def _compare(chosen: Options, store: Store, settings: dict[str, object]) -> None:
+def _compare(chosen: Options, store: Store, settings: dict[str, Any]) -> None:
     """Ours and the peer at each of its limits, in turns."""
     folder = prepare_store(store, chosen.work)
     problem = peer_store_problem(store, folder, chosen.session)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import ScriptedClient
-from sae_auto_interp.clients._chat_completions import encode_request
+from sae_auto_interp.clients._chat_completions import as_ascii, encode_request
 from sae_auto_interp.explainers import SimpleExplainer
 from sae_auto_interp.judges import LlmJudge
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -99,7 +99,7 @@ def paid_for(results: Path) -> set[bytes]:
     requests = [SimpleExplainer(nothing()).request(record) for record in own]
     for scorer, record, explanation in scored:
         requests += asyncio.run(asked_by(scorer, record, explanation))
-    return {encode_request(request, MODEL) for request in requests}
+    return {as_ascii(encode_request(request, MODEL)) for request in requests}
 
 
 async def asked_by(scorer: str, record: FeatureRecord, explanation: Explanation) -> list[Request]:

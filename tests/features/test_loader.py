@@ -81,9 +81,8 @@ def check_record(record: FeatureRecord, rows: TokenRows, activations: Array, cfg
     )
     assert all(example.max_activation == 0 and example.source == "random" for example in (*explain, *silent))
     assert all(example.quantile is None for example in (*explain, *silent))
-    for examples, n in zip(
-        pools, (cfg.n_train, cfg.n_test, cfg.n_non_activating_train, cfg.n_non_activating_test), strict=True
-    ):
+    n_silent = [sum(counts.values()) for counts in cfg.silent_counts[:2]]
+    for examples, n in zip(pools, (cfg.n_train, cfg.n_test, *n_silent), strict=True):
         assert 0 < len(examples) <= n
     for examples in (record.train, record.test):
         maxima = [example.max_activation for example in examples]

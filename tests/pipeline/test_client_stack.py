@@ -54,8 +54,8 @@ def listing(model: str, text: str) -> LlmServer:
 
 
 def posts(server: LlmServer) -> int:
-    """Questions asked; the check of the endpoint asks an empty one."""
-    return sum(r.method == "POST" and r.raw_body != b"{}" for r in server.requests)
+    """How often our question was asked; the endpoint is asked others, for what it can do."""
+    return sum(QUESTION.messages[-1].content.encode() in r.raw_body for r in server.requests)
 
 
 def test_explaining_and_scoring_may_have_endpoints_of_their_own(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_explaining_and_scoring_may_have_endpoints_of_their_own(tmp_path: Path) 
             explainer_client=endpoint(big, "big"), client=endpoint(small, "small", price=price(1.0, 1.0))
         )
         clients, _ = use(config, tmp_path, n=3)
-        assert clients.models == {"explainer_model": "big", "scorer_model": "small"}
+        assert (clients.facts["explainer_model"], clients.facts["scorer_model"]) == ("big", "small")
         assert (posts(big), posts(small)) == (1, 1), "equal questions are one"
         with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
             spending = store.spending()
@@ -105,7 +105,7 @@ def test_a_replay_opens_no_connection(tmp_path: Path) -> None:
     with listing("judge", "yes") as server:
         use(config_of(client=endpoint(server, "judge"), responses={"path": path}), tmp_path)
     replay = {"mode": "replay", "path": path}
-    assert use(config_of(client=NO_ENDPOINT, responses=replay), tmp_path)[0].models["scorer_model"] == "judge"
+    assert use(config_of(client=NO_ENDPOINT, responses=replay), tmp_path)[0].facts["scorer_model"] == "judge"
     with pytest.raises(NotStoredError):
         use(config_of(client=NO_ENDPOINT | {"namespace": "other"}, responses=replay), tmp_path)
     with pytest.raises(ConfigError, match=r"client\.model: a replay asks no server"):

@@ -16,7 +16,7 @@ from sae_auto_interp.errors import InputError, RunDirectoryError, ServerError
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.results.codec import decode_record, encode_record, rounded_record
-from sae_auto_interp.types import FeatureId, Request
+from sae_auto_interp.types import FeatureId, FeatureRecord, Request
 from tests.pipeline.small_runs import MODULES, answers, configuration, contents, loader_of, run, write_small_cache
 
 N_FEATURES = 10
@@ -189,7 +189,7 @@ def test_a_record_is_used_as_it_is_stored(directory: RunDirectory) -> None:
     """What a resumed run reads is what an uninterrupted one had in its hands."""
     loader = loader_of(directory, configuration())
     record = loader.build(FeatureId(MODULES[0], 1))
-    assert not hasattr(record, "kind"), record
+    assert isinstance(record, FeatureRecord), record
     shaken = replace(record, train=tuple(replace(e, activations=e.activations / 3) for e in record.train))
     assert repr(decode_record(encode_record(shaken))) == repr(rounded_record(shaken))
     assert repr(rounded_record(shaken)) != repr(shaken)

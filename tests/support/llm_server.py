@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Message, Request, Response
@@ -108,7 +108,7 @@ class LlmServer:
     def base_url(self) -> str:
         return f"{self.root}/v1"
 
-    def __enter__(self) -> "LlmServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ LONGEST_START_SECONDS = 120
 
 
 @contextmanager
-def warm_commands() -> Iterator[Path]:
+def warm_commands() -> Generator[Path]:
     """The folder; the server ends with the block."""
     with tempfile.TemporaryDirectory() as name:
         folder, path = Path(name), Path(name) / "socket"

@@ -6,31 +6,31 @@
 A call has the caller's arguments, folder, environment and streams, and gives its exit status. One call at a time.
 """
 
+import importlib
 import json
 import os
 import runpy
 import select
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
+import sae_auto_interp.cli
+
 COMMAND = "sae-auto-interp"
+HEAVY = ("torch", "transformers", "nnsight", "sae_auto_interp.models.subject")
 
 
 def main(path: str) -> None:
-    import nnsight  # noqa: F401
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-
-    import sae_auto_interp.cli
-    import sae_auto_interp.models.subject  # noqa: F401
-
+    for module in HEAVY:
+        importlib.import_module(module)
     if not _is_fork_for_a_call(path):
         return
     if sys.argv[0] == COMMAND:
         sae_auto_interp.cli.main()
     else:
-        sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
+        sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
