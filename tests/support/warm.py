@@ -1,5 +1,6 @@
 """A folder for PATH in which `sae-auto-interp` and `python` are calls of a `warm_server`: no imports at each call."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -18,7 +19,9 @@ def warm_commands() -> Generator[Path]:
     """The folder; the server ends with the block."""
     with tempfile.TemporaryDirectory() as name:
         folder, path = Path(name), Path(name) / "socket"
-        server = subprocess.Popen([sys.executable, HERE / "warm_server.py", path], stdin=subprocess.PIPE)
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}  # beside other tests, threads mostly wait for each other
+        program = [sys.executable, HERE / "warm_server.py", path]
+        server = subprocess.Popen(program, stdin=subprocess.PIPE, env=environment)
         try:
             _wait_for(path, server)
             client = shlex.join([sys.executable, "-IS", str(HERE / "warm_client.py"), str(path)])
