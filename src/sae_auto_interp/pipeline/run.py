@@ -130,7 +130,7 @@ class _Run:
         cls, config: RunConfig, records: RecordStage, store: ResultStore, clients: RunClients, readers: Readers,
         progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
-        traffic = Traffic()
+        traffic = Traffic(spent=clients.spent)
         metered = clients.metered(traffic)
         if metered.n_at_once(config):
             progress.watch(traffic)
