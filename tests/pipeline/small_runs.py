@@ -90,7 +90,7 @@ def run(
     limited = RetryingClient(LimitedClient(client, max_concurrency=config.client.max_concurrency), attempts=1)
     said = io.StringIO()
     with ResultStore.open(results) as store, LineProgress(said) as progress:
-        asyncio.run(explain_and_score(config, loader, store, limited, progress, until))
+        asyncio.run(explain_and_score(config, loader, store, limited, {}, progress, until))
     return client, said.getvalue()
 
 

@@ -212,6 +212,7 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
             "explainers",
             "scorers",
             "n_shuffled",
+            "n_hidden",
             "client",
             "prompt_reader",
             "device",
