@@ -1,7 +1,6 @@
 """Baselines beside every score: found where the run has them, skill by the formula, tests feature by feature."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
