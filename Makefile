@@ -42,8 +42,8 @@ setup: ## make or update .venv, with what running needs
 setup-test: ## make or update .venv-test, with what testing and developing need
 	@$(PYTHON) scripts/setup_environment.py $(TEST_ENV) --extras test,dev
 
-soak: setup-test ## kill at hundreds of moments, fill the disk, explain 10,000 features; half an hour
-	@SAE_AUTO_INTERP_SOAK=1 $(TEST_ENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/features/test_resume.py tests/e2e/test_killed.py tests/e2e/test_soak.py
+soak: setup-test ## kill at hundreds of moments, fill the disk, let the network fail, explain 10,000 features; half an hour
+	@SAE_AUTO_INTERP_SOAK=1 $(TEST_ENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/features/test_resume.py tests/e2e/test_chaos.py tests/e2e/test_killed.py tests/e2e/test_soak.py
 
 bench: setup-test ## measure against the bare limit and the peer, some hours; see docs/benchmarks.md
 	@$(TEST_ENV)/bin/python -m benchmarks.run_all $(BENCH)

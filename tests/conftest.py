@@ -7,15 +7,18 @@ import importlib
 import ipaddress
 import os
 import socket
+import uuid
 from pathlib import Path
 from typing import Any, runtime_checkable
 
 import hypothesis
 import jaxtyping
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["SAE_AUTO_INTERP_NO_PAID_CALLS"] = "1"
 for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY"):
     os.environ.pop(variable, None)
 
@@ -74,6 +77,18 @@ def _resolve_local(host: Any, *arguments: Any, **options: Any) -> Any:
 
 socket.socket = _LocalSocket
 socket.getaddrinfo = _resolve_local
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where fixtures of modules keep answers of language models."""
+    os.environ["SAE_AUTO_INTERP_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Answers that one test got are no answers to another, nor to the user's runs."""
+    monkeypatch.setenv("SAE_AUTO_INTERP_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{uuid.uuid4().hex}"))
 
 
 def _check_annotations() -> None:

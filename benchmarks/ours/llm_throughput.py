@@ -14,7 +14,7 @@ from benchmarks.measured import measured
 from benchmarks.workload import NATIVE_STORE, TOKENS, scratch_folder
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureDataset, FeatureLoader
-from sae_auto_interp.pipeline.components import open_client
+from sae_auto_interp.pipeline.client_stack import open_clients
 from sae_auto_interp.pipeline.progress import LineProgress
 from sae_auto_interp.pipeline.record_stage import feature_config
 from sae_auto_interp.pipeline.run import explain_and_score
@@ -25,10 +25,10 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Requests per second, how many were in flight, and our processor time per request."""
     results = scratch_folder(folder, "ours") / "results.sqlite"
     results.parent.mkdir(exist_ok=True)
-    for leftover in results.parent.glob("results.sqlite*"):
+    for leftover in results.parent.glob("*.sqlite*"):
         leftover.unlink()
     with serving(settings["latency_seconds"]) as server:
-        config = configuration(settings, server.root)
+        config = configuration(settings, server.root, results.parent / "answers.sqlite")
         dataset = FeatureDataset(folder / NATIVE_STORE, feature_config(config))
         loader = FeatureLoader(np.load(folder / TOKENS, mmap_mode="r"), dataset)
         with measured() as taken:
@@ -41,7 +41,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     return taken.as_result() | throughput(stats, taken.seconds, cpu, settings) | {"scores": n_scores}
 
 
-def configuration(settings: dict[str, Any], root: str) -> RunConfig:
+def configuration(settings: dict[str, Any], root: str, answers: Path) -> RunConfig:
     """The run file of the measurement; the subject model is only a name."""
     names = ("window", "n_train", "n_test", "n_quantiles", "min_examples", "n_features")
     records = {name: settings[name] for name in names}
@@ -54,6 +54,7 @@ def configuration(settings: dict[str, Any], root: str) -> RunConfig:
         "explainers": ["simple"],
         "scorers": [{"name": "detection"} | shown, {"name": "fuzzing"} | shown],
         "client": {"base_url": f"{root}/v1", "max_concurrency": settings["limit"]},
+        "responses": {"path": str(answers)},
     })  # fmt: skip
 
 
@@ -72,14 +73,10 @@ def throughput(stats: dict[str, Any], seconds: float, cpu: float, settings: dict
 
 
 async def _run(config: RunConfig, loader: FeatureLoader, results: Path, server: Served) -> None:
-    assert config.client is not None
-    client, _ = await open_client(config.client)
-    server.forget()
-    try:
-        with ResultStore.open(results) as store, LineProgress(io.StringIO()) as progress:
-            await explain_and_score(config, loader, store, client, progress)
-    finally:
-        await client.close()
+    with ResultStore.open(results) as store, LineProgress(io.StringIO()) as progress:
+        async with open_clients(config, store, progress.note, "score") as clients:
+            server.forget()
+            await explain_and_score(config, loader, store, clients, progress)
 
 
 if __name__ == "__main__":

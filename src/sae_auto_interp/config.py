@@ -7,7 +7,7 @@ preflight: {n_tokens: 4096, allow: [...]}
 features: {...}          settings of FeatureConfig, and n_features per module
 explainers: [lexical, {name: simple, threshold: 0.3}]
 scorers: [detection, fuzzing]
-client: {base_url: "http://127.0.0.1:8000/v1", model: ...}
+client: {base_url: "http://127.0.0.1:8000/v1", model: ...}          this and more of language models: client_config
 preset: delphi           what is not said above is taken from this file of `presets/`
 """
 
@@ -17,38 +17,35 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from sae_auto_interp.client_config import BudgetConfig, ClientConfig, PriceConfig, ResponsesConfig, Section
+from sae_auto_interp.coder_config import AutoencoderConfig, CoderConfig, MadeCoderConfig
+from sae_auto_interp.config_problems import first_problem
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
 from sae_auto_interp.fit_types import OVERRIDABLE
+from sae_auto_interp.presets import with_preset
+from sae_auto_interp.types import TriageLabel
 
 STANDARD_LIBRARY = "standard_library"
 """Name of the text source that is the running Python's documentation and source."""
 DATASET_PREFIX = "hf:"
 """Before the name of a Hugging Face dataset."""
-PRESETS = Path(__file__).parent / "presets"
-"""Run files without a model, which `preset: NAME` in a run file refers to."""
 EMBEDDED = "embedded:"
 """Prefix of paths below the package's own assets, so that a run file of the demo works on any machine."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ComponentConfig(_Section):
+class ComponentConfig(Section):
     """A component by its registered name, with its settings; in YAML a bare name will do."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -81,68 +78,7 @@ class ExplainerConfig(ComponentConfig):
         return self.judge_config.name
 
 
-class AutoencoderConfig(_Section):
-    """Weights; `module_paths` chooses among them in the family's own words, None takes all."""
-
-    path: str
-    """A directory, a file, or `hf:owner/repo[/path][@revision]` on the hub."""
-    module_paths: tuple[str, ...] | None = None
-    site: str | None = None
-    """Where its one autoencoder reads, if not where its files say: `transformer.h.1:out`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_path(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
-
-    @property
-    def label(self) -> str:
-        return self.path
-
-
-class MadeCoderConfig(_Section):
-    """Coders that have no files: a model's own neurons, or an autoencoder that was never trained.
-
-    - {kind: neurons, module_paths: [blocks.0.mlp.hook_post], k: 32}
-    - {kind: random, module_paths: [h.1], width: 4096, k: 32}
-    """
-
-    kind: Literal["neurons", "random"]
-    module_paths: tuple[str, ...] = Field(min_length=1)
-    """Where; also hook names and addresses (`h.0.mlp.c_proj:in`)."""
-    k: int | None = Field(default=None, ge=1)
-    """Entries kept of each position. Of `random` without it: ReLU."""
-    threshold: float | None = Field(default=None, ge=0)
-    """Of neurons, instead of `k`: those above it fire."""
-    rotated: bool = False
-    """Of neurons: in a random orthogonal basis, drawn from the run's seed."""
-    width: int | None = Field(default=None, ge=1)
-    """Of `random`: its number of features."""
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> "MadeCoderConfig":
-        if self.kind == "neurons" and ((self.k is None) == (self.threshold is None) or self.width is not None):
-            raise ValueError("neurons need either k or threshold, and have no width of their own")
-        if self.kind == "random" and (self.width is None or self.threshold is not None or self.rotated):
-            raise ValueError("random coders need a width, and have neither threshold nor rotation")
-        return self
-
-    @property
-    def label(self) -> str:
-        return f"{self.kind} at {', '.join(self.module_paths)}"
-
-
-def _has_files(value: Any) -> str:
-    is_made = "kind" in value if isinstance(value, dict) else isinstance(value, MadeCoderConfig)
-    return "made" if is_made else "files"
-
-
-CoderConfig = Annotated[
-    Annotated[AutoencoderConfig, Tag("files")] | Annotated[MadeCoderConfig, Tag("made")], Discriminator(_has_files)
-]
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the text comes from and how it is cut into rows; docs/data.md explains each."""
 
     source: str = STANDARD_LIBRARY
@@ -185,7 +121,7 @@ class DataConfig(_Section):
         return [value] if isinstance(value, str) else value
 
 
-class CacheConfig(_Section):
+class CacheConfig(Section):
     """How activations are cached; only `activation_dtype` and the norm mask change what is stored."""
 
     batch_size: int | None = Field(default=None, ge=1)
@@ -204,7 +140,7 @@ class CacheConfig(_Section):
     """{module path: median norm} of another cache's manifest, so that both can be merged; None: from the first rows."""
 
 
-class PreflightConfig(_Section):
+class PreflightConfig(Section):
     """The check of the autoencoders before caching (docs/check.md); changes no result, so it is not fingerprinted."""
 
     enabled: bool = True
@@ -228,7 +164,7 @@ class PreflightConfig(_Section):
         return names
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(Section):
     """Which features, and (as further keys) the settings of `FeatureConfig`: window, n_train, n_test, ..."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -241,34 +177,24 @@ class FeaturesConfig(_Section):
     """Processes that build records beside this one; changes nothing but the time it takes."""
     embedder: ComponentConfig | None = None
     """The embedding model that finds silent windows of kind `similar`, by its registered name and settings."""
+    triage: bool = True
+    """Whether to profile and label all features of the cache first."""
+    skip: tuple[TriageLabel, ...] = ()
+    """Labels of features that get no record: they need no language model."""
+    n_logits: int = Field(default=0, ge=0)
+    """Tokens whose logits a feature raises most, and lowers most, to keep with its record; needs the subject model."""
+
+    @field_validator("skip", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @property
     def record_settings(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
 
 
-class ClientConfig(_Section):
-    """The language-model endpoint. The key comes from the environment and is never stored."""
-
-    kind: str = "openai"
-    """Which client: `openai` (and what is compatible), `anthropic`, `transformers`, ...: docs/clients.md."""
-    base_url: str | None = None
-    """Where it is; None: the kind's own place, or no place at all (`transformers`)."""
-    model: str | None = None
-    """None takes the only model that the server lists."""
-    api_key_env: str | None = None
-    """Environment variable of the key; None: the kind's own (`OPENAI_API_KEY`)."""
-    options: dict[str, Any] = {}
-    """Further settings of the kind, by name."""
-    max_concurrency: int = Field(default=16, ge=1)
-    """Requests in flight at most."""
-    timeout_seconds: float = Field(default=120.0, gt=0)
-    """Longest wait for one complete answer."""
-    attempts: int = Field(default=6, ge=1)
-    """How often one request is asked at most."""
-
-
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything a run needs; equal configurations give equal results."""
 
     model: str
@@ -293,8 +219,15 @@ class RunConfig(_Section):
     """Features per module whose questions are also put with the explanation hidden, to see what else gives the answers
     away; None: all."""
     client: ClientConfig | None = None
+    """The endpoint that explains and scores, but for what the next three say."""
+    explainer_client: ClientConfig | None = None
+    """Who explains; None: `client`."""
+    scorer_client: ClientConfig | None = None
+    """Who judges; None: `client`."""
     prompt_reader: ClientConfig | None = None
-    """What rates the tokens of given texts, for the scorers that need it; None: the client itself."""
+    """What rates the tokens of given texts, for the scorers that need it; None: who judges."""
+    budget: BudgetConfig = BudgetConfig()
+    responses: ResponsesConfig = ResponsesConfig()
     seed: int = Field(default=0, ge=0)
     """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 
@@ -302,6 +235,28 @@ class RunConfig(_Section):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @property
+    def for_explaining(self) -> ClientConfig | None:
+        return self.explainer_client or self.client
+
+    @property
+    def for_reading(self) -> ClientConfig | None:
+        """Who rates the tokens of given texts."""
+        return self.prompt_reader or self.for_scoring
+
+    @property
+    def for_scoring(self) -> ClientConfig | None:
+        return self.scorer_client or self.client
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> "RunConfig":
+        for client in filter(None, (self.for_explaining, self.for_scoring, self.prompt_reader)):
+            if self.budget.max_usd is not None and client.price is None:
+                raise ValueError(
+                    f"budget.max_usd needs the price of {client.base_url or client.kind}; give price in its section"
+                )
+        return self
 
 
 def load_config(path: Path) -> RunConfig:
@@ -322,31 +277,7 @@ def parse_config(content: dict[str, Any], where: str = "configuration") -> RunCo
     try:
         return RunConfig.model_validate(with_preset(content))
     except ValidationError as error:
-        raise _first_problem(error, where) from error
-
-
-def preset_names() -> list[str]:
-    """What `preset:` may name."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """The content of a preset; raises `UnknownNameError`."""
-    if name not in preset_names():
-        raise UnknownNameError("preset", name, preset_names())
-    return cast("dict[str, Any]", yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
-
-
-def with_preset(content: dict[str, Any]) -> dict[str, Any]:
-    """The settings with those of their preset where they say nothing: key by key within a section, lists as a whole."""
-    if "preset" not in content:
-        return content
-    merged = load_preset(str(content["preset"]))
-    for key, value in content.items():
-        base = merged.get(key)
-        merged[key] = base | value if isinstance(base, dict) and isinstance(value, dict) else value
-    del merged["preset"]
-    return merged
+        raise first_problem(error, where, _section_at) from error
 
 
 def with_preflight(
@@ -409,30 +340,27 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         else e
         for e in config.explainers
     )
+    answers = config.responses.path
+    whole = None if answers is None else str(Path(answers).expanduser().resolve())
     changed: dict[str, Any] = {
         "model": absolute(config.model), "autoencoders": autoencoders, "data": data, "explainers": explainers,
+        "responses": config.responses.model_copy(update={"path": whole}),
     }  # fmt: skip
-    if config.client is not None and config.client.base_url is None and config.client.model is not None:
-        changed["client"] = config.client.model_copy(update={"model": absolute(config.client.model)})
+    for name in ("client", "explainer_client", "scorer_client", "prompt_reader"):
+        client: ClientConfig | None = getattr(config, name)
+        if client is not None and client.base_url is None and client.model is not None:
+            changed[name] = client.model_copy(update={"model": absolute(client.model)})
     return config.model_copy(update=changed)
-
-
-def _first_problem(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
-    problem = error.errors()[0]
-    location = tuple(part for part in problem["loc"] if part not in ("files", "made"))
-    place = ".".join(str(part) for part in location)
-    if problem["type"] == "extra_forbidden":
-        section = _section_at(problem["loc"][:-1])
-        above = ".".join(map(str, location[:-1]))
-        return UnknownNameError(f"setting in {where}", place, [f"{above}.{name}".lstrip(".") for name in section])
-    return ConfigError(f"{where}: {place}: {problem['msg']} (got {problem.get('input')!r})"[:400])
 
 
 def _section_at(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "data": DataConfig, "cache": CacheConfig, "features": FeaturesConfig, "client": ClientConfig,
-        "prompt_reader": ClientConfig, "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
+        "prompt_reader": ClientConfig, "explainer_client": ClientConfig, "scorer_client": ClientConfig,
+        "budget": BudgetConfig, "responses": ResponsesConfig,
+        "autoencoders": AutoencoderConfig, "preflight": PreflightConfig,
     }  # fmt: skip
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
+    model = PriceConfig if "price" in location else model
     model = MadeCoderConfig if "made" in location else model
     return list(model.model_fields)

@@ -11,13 +11,19 @@
     ├── RunDirectoryError          a run directory that belongs to another configuration or is in use
     ├── WorkerError                a process that helps with the work was lost
     ├── RunInterruptedError        ctrl-C or SIGTERM; what is finished is kept
+    ├── RunStoppedError            a run that stops before its end, on purpose; run again to go on
+    │   ├── BudgetExceededError    its budget has no room for another request
+    │   └── EndpointLostError      its language-model server was away for too long, or lets us in no more
     └── ClientError                a language-model server gave no usable answer
         ├── UnreachableError       no connection, or it broke                       (worth retrying)
         ├── TimeoutExceededError   no answer in time                                (worth retrying)
         ├── RateLimitedError       429, with the server's own waiting time          (worth retrying)
-        ├── ServerError            5xx                                              (worth retrying)
+        ├── ServerError            5xx, 408, 409                                    (worth retrying)
+        ├── BrokenReplyError       HTTP 200, but the body is no completion at all   (worth retrying)
+        ├── NoAccessError          401, 402, a used-up quota: about the account, not about the request
         ├── RefusedRequestError    any other 4xx: asking again will not help
-        └── MalformedReplyError    HTTP 200, but the body is not what was agreed
+        ├── MalformedReplyError    a whole completion that holds no answer
+        └── NotStoredError         replay: the response cache does not have this answer
 
 Each message says what was wrong, with which value, and what to do. The command line prints it on one line
 and exits with status 2.
@@ -87,26 +93,53 @@ class RunInterruptedError(SaeAutoInterpError):
         super().__init__("interrupted; nothing finished is lost: run the same command again to go on")
 
 
+class RunStoppedError(SaeAutoInterpError):
+    """A run stops before its end, on purpose. Nothing finished is lost: the same command goes on.
+
+    No worker turns it into a `Failure`: the units that it leaves are open, not failed.
+    """
+
+
+class BudgetExceededError(RunStoppedError):
+    """The budget has no room for another request."""
+
+
+class EndpointLostError(RunStoppedError):
+    """The language-model server was away for too long, or lets us in no more."""
+
+
 class ClientError(SaeAutoInterpError):
     """A language-model server gave no usable answer."""
 
     kind = "client_error"
     is_retryable = False
+    """Whether asking again may help, within seconds or minutes."""
+    may_heal = False
+    """Whether the same request may succeed another day; its unit of work then stays open."""
+    is_maybe_billed = False
+    """Whether the server may have done the work and charge for it, although the answer never arrived."""
+    retry_after_seconds: float | None = None
+    """How long the server asks to wait."""
 
 
 class UnreachableError(ClientError):
     kind = "unreachable"
-    is_retryable = True
+    is_retryable = may_heal = True
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        """`was_sent` false: there was no connection, so that the server never saw the request."""
+        super().__init__(message)
+        self.is_maybe_billed = was_sent
 
 
 class TimeoutExceededError(ClientError):
     kind = "timeout"
-    is_retryable = True
+    is_retryable = may_heal = is_maybe_billed = True
 
 
 class RateLimitedError(ClientError):
     kind = "rate_limited"
-    is_retryable = True
+    is_retryable = may_heal = True
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -115,7 +148,22 @@ class RateLimitedError(ClientError):
 
 class ServerError(ClientError):
     kind = "server_error"
-    is_retryable = True
+    is_retryable = may_heal = True
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BrokenReplyError(ClientError):
+    kind = "broken_reply"
+    is_retryable = may_heal = is_maybe_billed = True
+
+
+class NoAccessError(ClientError):
+    kind = "no_access"
+    may_heal = True
 
 
 class RefusedRequestError(ClientError):
@@ -125,8 +173,19 @@ class RefusedRequestError(ClientError):
 class MalformedReplyError(ClientError):
     kind = "malformed_reply"
 
+    def __init__(self, message: str, *, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        """The tokens are what the server counted: the completion arrived whole, and is paid for."""
+        super().__init__(message)
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
 
-RETRYABLE_KINDS = frozenset(error.kind for error in ClientError.__subclasses__() if error.is_retryable)
+
+class NotStoredError(ClientError):
+    kind = "not_stored"
+    may_heal = True
+
+
+RETRYABLE_KINDS = frozenset(error.kind for error in ClientError.__subclasses__() if error.may_heal)
 """Kinds of failures that may heal by themselves: the same request may succeed another time."""
 
 

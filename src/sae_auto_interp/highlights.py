@@ -5,8 +5,8 @@ would change the text, delimiters are chosen that occur in none of the texts sho
 text gives back exactly the text.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, groupby
+from collections.abc import Iterable, Sequence
+from itertools import count
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -45,10 +45,17 @@ def marked_text(str_tokens: Sequence[str], marked: Iterable[bool], delimiters: t
     """
     opening, closing = delimiters
     pieces: list[str] = []
-    for is_marked, run in groupby(_visible(str_tokens, marked), key=lambda pair: pair[1]):
-        text = "".join(token for token, _ in run)
-        pieces.append(f"{opening}{text}{closing}" if is_marked else text)
-    return "".join(pieces)
+    is_open = pending = False
+    for token, is_marked in zip(str_tokens, marked, strict=True):
+        pending = pending or bool(is_marked)
+        if not token:
+            continue
+        if pending != is_open:
+            pieces.append(opening if pending else closing)
+            is_open = pending
+        pieces.append(token)
+        pending = False
+    return "".join([*pieces, closing] if is_open else pieces)
 
 
 def normalised_activations(activations: Float[Array, " window"], largest: float) -> list[int]:
@@ -63,13 +70,3 @@ def normalised_activations(activations: Float[Array, " window"], largest: float)
         return [0] * len(activations)
     scaled = np.floor(10 * np.maximum(activations, 0) / largest)
     return [int(value) for value in np.minimum(scaled, 10)]
-
-
-def _visible(str_tokens: Sequence[str], marked: Iterable[bool]) -> Iterator[tuple[str, bool]]:
-    """Tokens that have text, marked when they or the textless ones right before them are."""
-    pending = False
-    for token, is_marked in zip(str_tokens, marked, strict=True):
-        pending = pending or bool(is_marked)
-        if token:
-            yield token, pending
-            pending = False

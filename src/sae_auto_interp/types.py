@@ -22,6 +22,12 @@ from sae_auto_interp.client_types import Response as Response
 from sae_auto_interp.client_types import Sampling as Sampling
 from sae_auto_interp.client_types import TokenLogprob as TokenLogprob
 from sae_auto_interp.client_types import Usage as Usage
+from sae_auto_interp.evidence_types import ExampleSource as ExampleSource
+from sae_auto_interp.evidence_types import FeatureProfile as FeatureProfile
+from sae_auto_interp.evidence_types import FeatureStats as FeatureStats
+from sae_auto_interp.evidence_types import Shortage as Shortage
+from sae_auto_interp.evidence_types import TokenLogits as TokenLogits
+from sae_auto_interp.evidence_types import TriageLabel as TriageLabel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
 else:
     Array = np.ndarray
 
-ExampleSource: TypeAlias = Literal["activating", "random", "neighbour", "similar", "token", "same_window", "generated"]
 ScoreKind: TypeAlias = Literal["classification", "ranking", "choice", "simulation"]
 NO_DOCUMENT = -1
 """Document id of a position that carries no text: padding, BOS or another special token."""
@@ -118,31 +123,6 @@ class FeatureEntries:
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureStats:
-    """What streaming over the whole cache told about one feature."""
-
-    n_tokens: int
-    """Text tokens that the feature could have fired on."""
-    n_activations: int
-    n_windows: int
-    """Windows on the grid that lie within one document."""
-    n_active_windows: int
-    max_activation: float
-    mean_activation: float
-    """Mean over the activations above zero."""
-    n_near_duplicates: int = 0
-    """Active windows left out of the examples because a stronger one has nearly the same text."""
-    quantile_edges: tuple[float, ...] = ()
-    """Between the equal-count bins of the other active windows: their highest maximum, that of each next bin, their
-    lowest."""
-
-    @property
-    def density(self) -> float:
-        """Fraction of text tokens on which the feature fires."""
-        return self.n_activations / self.n_tokens if self.n_tokens else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """One window of text with the feature's activation on each token."""
 
@@ -185,27 +165,6 @@ class NonActivating:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogits:
-    """Tokens whose logits a feature's decoder direction raises and lowers most (direct logit attribution)."""
-
-    top: tuple[tuple[str, float], ...]
-    """(token, logit per unit of activation), largest first."""
-    bottom: tuple[tuple[str, float], ...]
-    """Most negative first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shortage:
-    """A record has fewer examples of a kind than were asked for: all that there were."""
-
-    pool: str
-    """What they are for, e.g. `train` or `non-activating for scoring`."""
-    source: ExampleSource
-    wanted: int
-    found: int
-
-
-@dataclass(frozen=True, slots=True)
 class FeatureRecord:
     """All the evidence about one feature; complete when built, and it holds no explanation.
 
@@ -224,6 +183,8 @@ class FeatureRecord:
     """What the feature writes to the model's output, where the subject model was at hand."""
     shortages: tuple[Shortage, ...] = ()
     """Of what there was less than asked for."""
+    profile: FeatureProfile | None = None
+    """What is known of the feature without a model, where a run computed it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.arch.source_files import Import, folder_of, imports_of, name_of, package_files
 
-BASE = {"types", "fit_types", "protocols", "errors", "registry", "seeds", "__version__"}
+BASE = {"types", "fit_types", "protocols", "errors", "registry", "seeds", "spending", "__version__"}
 CONTRACTS = {"types", "protocols", "errors"}
 TEXT = {"highlights", "lexical_rule", "prompts"}
 """How examples, rules and prompts are written: pure modules that explainers, judges and scorers must agree on."""
@@ -29,16 +29,22 @@ STAGES = {
 MAY_IMPORT: dict[str, set[str]] = {
     "cache_types": set(),
     "client_types": set(),
-    "types": {"cache_types", "client_types"},
+    "evidence_types": set(),
+    "types": {"cache_types", "client_types", "evidence_types"},
     "fit_types": set(),
     "errors": set(),
     "protocols": {"types"},
     "registry": {"errors"},
     "seeds": {"types"},
+    "spending": set(),
     "highlights": CONTRACTS,
     "lexical_rule": CONTRACTS,
     "prompts": CONTRACTS,
-    "config": BASE,
+    "presets": {"errors"},
+    "client_config": {"spending"},
+    "coder_config": {"client_config"},
+    "config_problems": {"errors"},
+    "config": BASE | {"client_config", "coder_config", "presets", "config_problems"},
     "data": BASE,
     "models": BASE,
     "autoencoders": BASE | {"models"},
@@ -54,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": BASE | {"config", "results", "metrics"},
     "validity": BASE | {"cache", "features"},
     "pipeline": BASE | TEXT | STAGES | {"config", "validity"},
-    "cli": BASE | TEXT | STAGES | {"config", "pipeline", "report", "validity"},
+    "cli": BASE | TEXT | STAGES | {"config", "presets", "pipeline", "report", "validity"},
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""
 

@@ -6,7 +6,8 @@ import traceback
 import pytest
 
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
-from sae_auto_interp.errors import ClientError, InputError, MalformedReplyError, RefusedRequestError
+from sae_auto_interp.clients._api_key import ApiKey
+from sae_auto_interp.errors import BrokenReplyError, ClientError, InputError, NoAccessError
 from tests.support.llm_server import LlmServer, Received, Reply, answer, ask, connection_reset, error, rate_limited
 
 KEY = "sk-planted-0123456789abcdef"
@@ -93,7 +94,7 @@ def test_no_error_and_no_log_shows_a_key_that_the_server_echoes(reply: Reply, ca
 
 
 def test_the_rest_of_the_message_survives_the_redaction() -> None:
-    with LlmServer([echo_key(401)]) as server, pytest.raises(RefusedRequestError) as caught:
+    with LlmServer([echo_key(401)]) as server, pytest.raises(NoAccessError) as caught:
         ask(planted_client(server))
     assert "Incorrect API key provided: [redacted]. You can find" in str(caught.value)
 
@@ -122,6 +123,18 @@ def test_the_log_of_a_successful_and_of_a_broken_request_shows_no_key(caplog: py
 
 def test_an_answer_without_choices_is_quoted_without_the_key() -> None:
     echo = Reply(200, b'{"your key": "%s"}' % KEY.encode())
-    with LlmServer([echo]) as server, pytest.raises(MalformedReplyError, match=r"\[redacted\]") as caught:
+    with LlmServer([echo]) as server, pytest.raises(BrokenReplyError, match=r"\[redacted\]") as caught:
         ask(planted_client(server))
     assert KEY not in str(caught.value)
+
+
+def test_the_http_librarys_own_logs_do_not_show_it(caplog: pytest.LogCaptureFixture) -> None:
+    ApiKey("SOME_KEY", "sk-logged-55aa")
+    log = logging.getLogger("httpcore2.http11")
+    with caplog.at_level(logging.DEBUG, logger="httpcore2.http11"):
+        log.debug("receive_response_headers.complete return_value=%r", [(b"X-Echo", b"Bearer sk-logged-55aa")])
+        log.debug("100 %")
+    assert [record.getMessage() for record in caplog.records] == [
+        "receive_response_headers.complete return_value=[(b'X-Echo', b'Bearer [redacted]')]",
+        "100 %",
+    ]

@@ -10,9 +10,11 @@ import pytest
 
 from sae_auto_interp.clients import OpenAIClient
 from sae_auto_interp.errors import (
+    BrokenReplyError,
     ClientError,
     InputError,
     MalformedReplyError,
+    NoAccessError,
     RateLimitedError,
     RefusedRequestError,
     ServerError,
@@ -199,7 +201,7 @@ def test_statuses_that_pass_with_time_are_retryable_server_errors(status: int) -
     assert caught.value.is_retryable
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 307])
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422, 307])
 def test_other_statuses_refuse_the_request_with_the_servers_own_message(status: int) -> None:
     with pytest.raises(RefusedRequestError, match=f"{status}: context too long") as caught:
         ask_scripted([error(status, "context too long")])
@@ -214,8 +216,16 @@ def test_a_long_server_message_is_shortened() -> None:
 
 
 def test_401_without_a_key_names_the_environment_variable() -> None:
-    with pytest.raises(RefusedRequestError, match="the environment variable OPENAI_API_KEY is not set"):
+    with pytest.raises(NoAccessError, match="the environment variable OPENAI_API_KEY is not set"):
         ask_scripted([error(401, "who are you?")])
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached"])
+def test_what_is_about_the_account_is_no_access(code: str) -> None:
+    with pytest.raises(NoAccessError, match="402: no money"):
+        ask_scripted([error(402, "no money")])
+    with pytest.raises(NoAccessError, match="429: used up"):
+        ask_scripted([json_reply({"error": {"message": "used up", "code": code}}, 429)])
 
 
 def test_404_at_a_base_url_without_v1_says_so() -> None:
@@ -236,6 +246,19 @@ def test_404_at_a_base_url_without_v1_says_so() -> None:
         (json_reply(["a", "list"]), "no choices"),
         (json_reply({"choices": []}), "no choices"),
         (json_reply({"error": {"message": "upstream is down"}}), "no choices.*upstream is down"),
+        (Reply(200, b"this is not gzip", {"Content-Encoding": "gzip"}), "cannot be decoded"),
+    ],
+)
+def test_a_200_that_is_no_completion_is_a_broken_reply_and_worth_another_try(reply: Reply, said: str) -> None:
+    with pytest.raises(BrokenReplyError, match=said) as caught:
+        ask_scripted([reply])
+    assert caught.value.is_retryable
+    assert caught.value.is_maybe_billed
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
         (answer(None), "not text but NoneType"),
         (answer(""), "is empty"),
         (answer("", finish_reason="length"), "raise max_tokens"),
@@ -243,12 +266,29 @@ def test_404_at_a_base_url_without_v1_says_so() -> None:
         (chat({"message": {"content": [{"type": "text", "text": "parts"}]}}), "not text but list"),
         (chat({"message": {"content": None, "refusal": "I will not."}}), "refused to answer: I will not"),
         (answer("yes", logprobs={"content": [{"token": "yes", "logprob": None}]}), "no number"),
-        (Reply(200, b"this is not gzip", {"Content-Encoding": "gzip"}), "cannot be decoded"),
     ],
 )
-def test_a_200_that_is_not_an_answer_is_malformed(reply: Reply, said: str) -> None:
-    with pytest.raises(MalformedReplyError, match=said):
+def test_a_completion_without_an_answer_is_malformed(reply: Reply, said: str) -> None:
+    with pytest.raises(MalformedReplyError, match=said) as caught:
         ask_scripted([reply])
+    assert not caught.value.is_retryable
+
+
+def test_a_completion_without_an_answer_says_what_it_cost() -> None:
+    with pytest.raises(MalformedReplyError) as caught:
+        ask_scripted([answer("")])
+    assert (caught.value.prompt_tokens, caught.value.completion_tokens) == (11, 7)
+
+
+def test_where_no_connection_was_made_nothing_can_be_billed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(UnreachableError) as refused:
+        ask(OpenAIClient(base_url=f"http://127.0.0.1:{port}/v1", model="judge"))
+    assert not refused.value.is_maybe_billed
+    with pytest.raises(UnreachableError) as broken:
+        ask_scripted([truncated()])
+    assert broken.value.is_maybe_billed
 
 
 def test_a_schema_that_is_not_json_is_a_client_error_and_is_not_sent() -> None:
@@ -334,7 +374,7 @@ def test_check_refuses_a_path_at_which_nothing_is() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
-    [(connection_reset(), UnreachableError), (error(401), RefusedRequestError), (error(503), ServerError)],
+    [(connection_reset(), UnreachableError), (error(401), NoAccessError), (error(503), ServerError)],
 )
 def test_check_raises_what_generate_raises(reply: Reply, kind: type[ClientError]) -> None:
     with LlmServer(lambda _: reply) as server, pytest.raises(kind):

@@ -11,6 +11,7 @@ import pytest
 from sae_auto_interp.clients import TransformersClient
 from sae_auto_interp.clients._batching import Batcher
 from sae_auto_interp.clients._causal_lm import CausalLanguageModel
+from sae_auto_interp.clients._tokenizing import conversation_ids
 from sae_auto_interp.clients.transformers import batches_by_length
 from sae_auto_interp.errors import InputError, MalformedReplyError, RefusedRequestError, ServerError
 from sae_auto_interp.protocols import Client, PromptReader, Provider
@@ -135,7 +136,7 @@ def test_a_chat_template_is_used_and_the_end_of_text_ends(tmp_path: Path) -> Non
     (response,) = ask(saying, system)
     assert (response.text, response.finish_reason) == (SENTENCE, "stop")
     loaded = CausalLanguageModel.load(str(tmp_path), "cpu", "auto")
-    assert loaded.tokenizer.decode(loaded.prompt_ids(system.messages)) == "Be brief.\nWell?\n"
+    assert loaded.tokenizer.decode(conversation_ids(loaded.tokenizer, system.messages)) == "Be brief.\nWell?\n"
 
 
 def test_a_template_that_knows_no_system_message_gets_it_in_front_of_the_user(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_template_that_knows_no_system_message_gets_it_in_front_of_the_user(tm
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     (tmp_path / "chat_template.jinja").write_text(refusing + "U:{{ messages[0]['content'] }}")
     loaded = CausalLanguageModel.load(str(tmp_path), "cpu", "auto")
-    ids = loaded.prompt_ids((Message("system", "Be brief."), Message("user", "Well?")))
+    ids = conversation_ids(loaded.tokenizer, (Message("system", "Be brief."), Message("user", "Well?")))
     assert loaded.tokenizer.decode(ids) == "U:Be brief.\n\nWell?"
 
 
@@ -209,7 +210,7 @@ def test_an_error_of_the_work_reaches_everyone_who_waits() -> None:
     async def asked() -> list[object]:
         with ThreadPoolExecutor(1) as thread:
             batcher: Batcher[int, int] = Batcher(work, lambda items: [list(range(len(items)))], 0.0, thread)
-            return await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
+            return list(await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True))
 
     assert [type(each) for each in asyncio.run(asked())] == [ServerError, ServerError]
 

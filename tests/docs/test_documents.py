@@ -43,7 +43,7 @@ def test_every_block_runs(document: Path, tmp_path: Path) -> None:
             if language == "yaml":
                 name = re.match(r"# (\S+\.yaml)\n", text)
                 assert name, f"{document.name}: a yaml block must begin with its file's name"
-                (tmp_path / name.group(1)).write_text(text)
+                (tmp_path / name.group(1)).write_text(text.replace(EXAMPLE_ENDPOINT, server.base_url))
             elif language == "bash" and not MAKE.fullmatch(text.strip()):
                 run(["bash", "-euc", text.replace(EXAMPLE_ENDPOINT, server.base_url)], tmp_path)
             elif language == "python":

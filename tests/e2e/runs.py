@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 RUN_FILE = """
@@ -34,11 +35,14 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "sae_auto_interp.cli", *map(str, arguments)]
 
 
-def sae_auto_interp(*arguments: str | Path, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+def sae_auto_interp(
+    *arguments: str | Path, largest_file: int | None = None, more_environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command; no file that it writes may grow beyond `largest_file` bytes, as if the disk were full."""
     limit = ["bash", "-c", f'ulimit -f {largest_file // 1024}; exec "$@"', "limited"] if largest_file else []
     whole = [*limit, *command(*arguments)]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=280, env=environment())
+    variables = {**environment(), **(more_environment or {})}
+    return subprocess.run(whole, capture_output=True, text=True, timeout=280, env=variables)
 
 
 def environment() -> dict[str, str]:

@@ -19,7 +19,13 @@ from sae_auto_interp.metrics import (
 from sae_auto_interp.types import ExampleSource, Score
 from tests.metrics.scores import BROKEN, make_score
 
-SOURCES: list[ExampleSource] = ["activating"] * 4 + ["random"] * 4 + ["neighbour"] * 4
+
+def kinds(*groups: tuple[ExampleSource, int]) -> list[ExampleSource]:
+    return [source for source, n in groups for _ in range(n)]
+
+
+SOURCES = kinds(("activating", 4), ("random", 4), ("neighbour", 4))
+NEAR = kinds(("activating", 4), ("neighbour", 4))
 TARGETS = [1] * 4 + [0] * 8
 
 
@@ -44,15 +50,14 @@ def test_discrimination_by_probabilities_is_the_auroc_against_neighbours() -> No
 def test_two_features_with_one_explanation_are_not_told_apart() -> None:
     """The judge's probability depends on the window's concept, which both share: exactly one half, by symmetry."""
     own, other = [0.9, 0.8, 0.7, 0.9], [0.9, 0.8, 0.7, 0.9]
-    score = make_score([1] * 4 + [0] * 4, [1] * 8, own + other, sources=["activating"] * 4 + ["neighbour"] * 4)
+    score = make_score([1] * 4 + [0] * 4, [1] * 8, own + other, sources=NEAR)
     assert discrimination(score).value == 0.5
 
 
 def test_swapping_the_two_features_turns_discrimination_around() -> None:
     p = [0.9, 0.4, 0.7, 0.3, 0.2, 0.5, 0.1, 0.6]
-    sources: list[ExampleSource] = ["activating"] * 4 + ["neighbour"] * 4
-    there = discrimination(make_score([1] * 4 + [0] * 4, [1] * 8, p, sources=sources)).value
-    back = discrimination(make_score([1] * 4 + [0] * 4, [1] * 8, p[4:] + p[:4], sources=sources)).value
+    there = discrimination(make_score([1] * 4 + [0] * 4, [1] * 8, p, sources=NEAR)).value
+    back = discrimination(make_score([1] * 4 + [0] * 4, [1] * 8, p[4:] + p[:4], sources=NEAR)).value
     assert there is not None
     assert back == pytest.approx(1 - there)
 

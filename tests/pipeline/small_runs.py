@@ -14,6 +14,7 @@ import numpy as np
 from sae_auto_interp.clients import LimitedClient, RetryingClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureLoader
+from sae_auto_interp.pipeline.client_stack import RunClients
 from sae_auto_interp.pipeline.progress import LineProgress
 from sae_auto_interp.pipeline.record_stage import open_loader
 from sae_auto_interp.pipeline.run import Stage, explain_and_score
@@ -90,7 +91,7 @@ def run(
     limited = RetryingClient(LimitedClient(client, max_concurrency=config.client.max_concurrency), attempts=1)
     said = io.StringIO()
     with ResultStore.open(results) as store, LineProgress(said) as progress:
-        asyncio.run(explain_and_score(config, loader, store, limited, {}, progress, until))
+        asyncio.run(explain_and_score(config, loader, store, RunClients(limited, limited), progress, until))
     return client, said.getvalue()
 
 

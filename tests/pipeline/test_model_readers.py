@@ -12,7 +12,7 @@ from sae_auto_interp.clients import LimitedClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, RefusedRequestError, ServerError
 from sae_auto_interp.metrics import auroc, simulation_metrics, tpr
-from sae_auto_interp.pipeline import model_readers, run
+from sae_auto_interp.pipeline import client_stack, model_readers
 from sae_auto_interp.pipeline.components import asks_language_model, check_components
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import run_pipeline
@@ -69,11 +69,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "http://127.0.0.1:2": WordReader(rated, lambda before, word: {str(len(before) % 7): -1.0, "0": -2.0}),
     }
 
-    async def open_client(config: Any, memory: Path | None = None) -> tuple[Any, str]:
+    async def open_endpoint(config: Any, responses: Any, memory: Path | None) -> tuple[Any, str]:
         return behind[config.base_url], "scripted"
 
-    for module in (run, model_readers):
-        monkeypatch.setattr(module, "open_client", open_client)
+    monkeypatch.setattr(client_stack, "open_endpoint", open_endpoint)
     return behind
 
 
@@ -126,7 +125,7 @@ def test_a_client_that_does_not_rate_texts_is_refused_before_any_work(
     def attempt(**changes: Any) -> None:
         asyncio.run(run_pipeline(config(scorers=[scorer], **changes), tmp_path / "run", make_progress()))
 
-    with pytest.raises(ConfigError, match=rf"{needs}: the run's client cannot be asked"):
+    with pytest.raises(ConfigError, match=rf"{needs}: scripted cannot be asked"):
         attempt(prompt_reader=None)
     opened["http://127.0.0.1:2"] = PlacedReader(lambda text: RefusedRequestError("echo is not supported"))
     with pytest.raises(ConfigError, match=rf"{needs}: echo is not supported"):

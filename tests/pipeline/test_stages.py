@@ -20,7 +20,15 @@ from sae_auto_interp.types import Failure
 
 
 def test_failures_that_may_heal_stay_open(tmp_path: Path) -> None:
-    assert {"unreachable", "timeout", "rate_limited", "server_error"} == RETRYABLE_KINDS
+    assert {
+        "unreachable",
+        "timeout",
+        "rate_limited",
+        "server_error",
+        "broken_reply",
+        "no_access",
+        "not_stored",
+    } == RETRYABLE_KINDS
     assert not may_heal(Failure("explain", "unparsable", ""))
     with ResultStore.open(tmp_path / "results.sqlite") as store:
         for attempt in ("first", "second"):

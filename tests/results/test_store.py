@@ -266,8 +266,9 @@ def test_missing_empty_newer_and_foreign_databases(path: Path) -> None:
     ResultStore.open(path).close()
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    said = rf"schema version {len(MIGRATIONS) + 1}, .* only up to {len(MIGRATIONS)}; upgrade"
     for read_only in (True, False):
-        with pytest.raises(CacheError, match=r"schema version 2, .* only up to 1; upgrade"):
+        with pytest.raises(CacheError, match=said):
             ResultStore.open(path, read_only=read_only)
     connection.execute("PRAGMA user_version = 0")
     connection.close()

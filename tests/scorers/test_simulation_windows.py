@@ -139,3 +139,4 @@ def test_without_anything_to_calibrate_on_every_window_is_a_failure() -> None:
     assert all(s.failure for s in score.simulations)
     untrained = score_of(made("listing", true_level), replace(RECORD, train=()))
     assert {s.failure and s.failure.kind for s in untrained.simulations} == {"no_examples"}
+    assert untrained.usage.n_requests == 0

@@ -58,10 +58,14 @@ def rate_ids(ids: list[int]) -> Rated:
     return Rated(ids, [piece_of(i) for i in ids], torch.log_softmax(logits, dim=-1)[:-1])
 
 
-@torch.inference_mode()
 def greedy(text: str, n_tokens: int) -> list[int]:
-    ids = reference_tokenizer().encode(text).ids
-    n_before = len(ids)
+    return greedy_ids(reference_tokenizer().encode(text).ids, n_tokens)
+
+
+@torch.inference_mode()
+def greedy_ids(before: list[int], n_tokens: int) -> list[int]:
+    """The likeliest token, again and again."""
+    ids, n_before = list(before), len(before)
     for _ in range(n_tokens):
         ids.append(int(reference_model()(torch.tensor([ids])).logits[0, -1].argmax()))
     return ids[n_before:]

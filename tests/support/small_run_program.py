@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
+from sae_auto_interp.pipeline.client_stack import RunClients
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import explain_and_score
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -19,7 +20,8 @@ async def main(directory: Path, results: Path, base_url: str, limit: int) -> Non
     client = RetryingClient(LimitedClient(asked, max_concurrency=limit))
     try:
         with ResultStore.open(results) as store, make_progress() as progress:
-            await explain_and_score(config, loader_of(RunDirectory(directory), config), store, client, progress)
+            loader = loader_of(RunDirectory(directory), config)
+            await explain_and_score(config, loader, store, RunClients(client, client), progress)
     finally:
         await client.close()
 

@@ -18,6 +18,7 @@ from benchmarks.workload import NATIVE_STORE, TOKENS
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureDataset, FeatureLoader
+from sae_auto_interp.pipeline.client_stack import RunClients
 from sae_auto_interp.pipeline.progress import LineProgress
 from sae_auto_interp.pipeline.record_stage import feature_config
 from sae_auto_interp.pipeline.run import explain_and_score
@@ -61,7 +62,7 @@ async def explain(config: RunConfig, folder: Path, samples: list[tuple[int, floa
         watcher = asyncio.create_task(watch())
         began = time.perf_counter()
         try:
-            await explain_and_score(config, loader, store, client, progress)
+            await explain_and_score(config, loader, store, RunClients(client, client), progress)
         finally:
             watcher.cancel()
             await client.close()

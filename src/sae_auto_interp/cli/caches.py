@@ -1,11 +1,11 @@
-"""Commands on finished caches: convert, merge, neighbours."""
+"""Commands on finished caches: convert, merge, neighbours, triage."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from sae_auto_interp.cli.app import app
+from sae_auto_interp.cli.app import RunDir, app
 
 
 @app.command()
@@ -93,3 +93,19 @@ def neighbours(
     with make_progress() as progress:
         for path in run_neighbours(directory, options, progress, features=chosen, out=out):
             typer.echo(f"neighbours: {path}")
+
+
+@app.command()
+def triage(run_dir: RunDir) -> None:
+    """Label the features that need no language model: dead, rare, dense, positional, single-token, previous-token."""
+    from sae_auto_interp.config import load_config
+    from sae_auto_interp.pipeline.record_stage import open_loader
+    from sae_auto_interp.pipeline.run_directory import RunDirectory
+    from sae_auto_interp.pipeline.triage import triage_of
+
+    directory = RunDirectory(run_dir)
+    loader = open_loader(load_config(directory.config), directory)
+    for module in loader.dataset.readers:
+        found = triage_of(loader, module, directory.root)
+        counts = ", ".join(f"{label} {n}" for label, n in sorted(found.counts().items()))
+        typer.echo(f"{module}: {len(found.profiles)} features: {counts}")

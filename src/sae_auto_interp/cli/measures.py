@@ -68,7 +68,7 @@ def calibrate(
     from sae_auto_interp.pipeline.progress import make_progress
     from sae_auto_interp.report.calibration import judge_json, judge_reports, judge_table
 
-    of_file = None if config is None else load_config(config).client
+    of_file = None if config is None else load_config(config).for_scoring
     client = of_file or client_config(base_url, model, max_concurrency)
     if client is None:
         raise InputError("calibrate needs a language model; give --base-url and --model, or a run file with a client")

@@ -24,9 +24,10 @@ def config(
     ] = False,
 ) -> None:
     """Print a run file with every setting, its default and what it means."""
-    from sae_auto_interp.config import load_config, load_preset
+    from sae_auto_interp.config import load_config
     from sae_auto_interp.errors import InputError
     from sae_auto_interp.pipeline.run_file import commented_run_file, component_settings
+    from sae_auto_interp.presets import load_preset
 
     if path is not None and preset is not None:
         raise InputError("config: give a run file or --preset, not both (a run file names its preset itself)")

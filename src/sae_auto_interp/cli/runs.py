@@ -139,7 +139,7 @@ def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunCo
 
 def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int) -> "RunConfig":
     """The run file kept in a run directory; an endpoint given now adds the language model to it."""
-    from sae_auto_interp.config import ExplainerConfig, load_config
+    from sae_auto_interp.config import ExplainerConfig, load_config, parse_config
     from sae_auto_interp.errors import RunDirectoryError
 
     if not (run_dir / "config.yaml").is_file():
@@ -153,7 +153,9 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
     explainers = config.explainers
     if not any(explainer.judge_name == "llm" for explainer in explainers):
         explainers = (ExplainerConfig(name="simple"), *explainers)
-    return config.model_copy(update={"client": client, "explainers": explainers})
+    endpoints = {"client": client, "explainer_client": None, "scorer_client": None}
+    changed = config.model_copy(update={**endpoints, "explainers": explainers})
+    return parse_config(changed.model_dump(mode="json"))  # checked as a whole: a budget in dollars needs prices
 
 
 def _run_all(config: "RunConfig", out: Path, *, retry_failed: bool, as_json: bool) -> None:

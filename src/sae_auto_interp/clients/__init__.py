@@ -1,19 +1,29 @@
 """Language-model clients: a `Request` goes in, a `Response` or a `ClientError` comes out.
 
     OpenAIClient         any OpenAI-compatible endpoint over HTTP
+    OpenAIBatchClient    OpenAI's Batch API
     AnthropicClient      Anthropic's Messages API
     Local, OpenRouter, Outlines   the original library's names for three kinds of endpoints
     TransformersClient   a Hugging Face model in this process
-    RetryingClient       asks again where asking again can help
-    LimitedClient        bounds how many requests run at once
+    VllmClient           the same, run by vLLM
+    OpenAIBatchClient    OpenAI's batch API: cheaper, hours later
     ScriptedClient       answers from a script, for tests and examples
+    ReplayClient         answers nothing: behind a cache, a run that costs nothing
 
-The wrappers have the client's own protocol, so they nest. Nest them in this order:
+    CachingClient    asks nothing twice (needs a ResponseStore)
+    RetryingClient   asks again where asking again can help
+    BreakerClient    waits while the server is away
+    PacedClient      keeps to requests and tokens per minute
+    LimitedClient    bounds how many requests run at once
+    BilledClient     counts what is paid (into a Ledger), and keeps to a Budget
+
+The wrappers have the client's own protocol, so they nest, in this order from the outside in; each may be left out:
 
     RetryingClient(LimitedClient(OpenAIClient(base_url=...), max_concurrency=16))
 
-A request that waits for its next attempt then holds no place in the limit. A client belongs to one event loop
-at a time: `await client.close()` before it is used in another `asyncio.run`.
+A request that waits for its next attempt then holds no place in the limit, and what was paid for is counted although
+another attempt is needed. `pipeline/client_stack.py` composes them for a run. A client belongs to one event loop at a
+time: `await client.close()` before it is used in another `asyncio.run`.
 
 Modules whose name begins with an underscore are parts of a component, not components. Importing this package
 loads none of them and no HTTP library; the names above are loaded when first used.
@@ -23,38 +33,68 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae_auto_interp.clients._budget import Budget
+    from sae_auto_interp.clients._ledger import Ledger
+    from sae_auto_interp.clients._response_store import ResponseStore
     from sae_auto_interp.clients.anthropic import AnthropicClient
+    from sae_auto_interp.clients.billing import BilledClient
+    from sae_auto_interp.clients.breaker import BreakerClient
     from sae_auto_interp.clients.limit import LimitedClient
     from sae_auto_interp.clients.local import Local
     from sae_auto_interp.clients.openai import OpenAIClient
+    from sae_auto_interp.clients.openai_batch import OpenAIBatchClient
     from sae_auto_interp.clients.openrouter import OpenRouter
     from sae_auto_interp.clients.outlines import Outlines
+    from sae_auto_interp.clients.pace import PacedClient
+    from sae_auto_interp.clients.replay import ReplayClient
+    from sae_auto_interp.clients.response_cache import CachingClient
     from sae_auto_interp.clients.retry import RetryingClient
     from sae_auto_interp.clients.scripted import ScriptedClient
     from sae_auto_interp.clients.transformers import TransformersClient
+    from sae_auto_interp.clients.vllm import VllmClient
 
 __all__ = [
     "AnthropicClient",
+    "BilledClient",
+    "BreakerClient",
+    "Budget",
+    "CachingClient",
+    "Ledger",
     "LimitedClient",
     "Local",
+    "OpenAIBatchClient",
     "OpenAIClient",
     "OpenRouter",
     "Outlines",
+    "PacedClient",
+    "ReplayClient",
+    "ResponseStore",
     "RetryingClient",
     "ScriptedClient",
     "TransformersClient",
+    "VllmClient",
 ]
 
 _MODULES = {
     "AnthropicClient": "anthropic",
+    "BilledClient": "billing",
+    "BreakerClient": "breaker",
+    "Budget": "_budget",
+    "CachingClient": "response_cache",
+    "Ledger": "_ledger",
     "LimitedClient": "limit",
     "Local": "local",
+    "OpenAIBatchClient": "openai_batch",
     "OpenAIClient": "openai",
     "OpenRouter": "openrouter",
     "Outlines": "outlines",
+    "PacedClient": "pace",
+    "ReplayClient": "replay",
+    "ResponseStore": "_response_store",
     "RetryingClient": "retry",
     "ScriptedClient": "scripted",
     "TransformersClient": "transformers",
+    "VllmClient": "vllm",
 }
 
 

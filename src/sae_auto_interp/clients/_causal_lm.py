@@ -7,7 +7,6 @@ batch changes nothing but the last bits of the logits, because matrix products o
 """
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from sae_auto_interp.errors import InputError, RefusedRequestError
-from sae_auto_interp.types import Message, TokenLogprob
+from sae_auto_interp.types import TokenLogprob
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,26 +75,6 @@ class CausalLanguageModel:
         end_ids = frozenset([ends] if isinstance(ends, int) else ends or ())
         return cls(model, tokenizer, int(getattr(config, "max_position_embeddings", None) or 1 << 30), end_ids)
 
-    def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of a conversation, by the chat template; of a model without one, its texts one below the other."""
-        if self.tokenizer.chat_template is None:
-            return tuple(self.tokenizer.encode("\n\n".join(message.content for message in messages) + "\n\n"))
-        text = self._by_template([{"role": m.role, "content": m.content} for m in messages])
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def text_ids(self, text: str) -> tuple[list[int], list[str]]:
-        """Token ids of a text as the model wants to read it, and what each covers of it (special tokens: nothing)."""
-        encoded = self.tokenizer(text, return_offsets_mapping=True)
-        pieces: list[str] = []
-        at = 0
-        for _, end in encoded["offset_mapping"]:
-            # Tokens that are bytes of one character have the same offsets: the first of them covers it.
-            pieces.append(text[at:end])
-            at = max(at, end)
-        if pieces:
-            pieces[-1] += text[at:]  # white space at the end, of a tokenizer that drops it
-        return list(encoded["input_ids"]), pieces
-
     def generate(self, batch: Sequence[Generation], done: Done) -> None:
         """Answer each row; `done(i, row)` is called as soon as row `i` has its end."""
         import torch
@@ -137,18 +116,6 @@ class CausalLanguageModel:
         """Raise RefusedRequestError for a prompt that leaves no room in the context."""
         if n_tokens >= self.context_length:
             raise RefusedRequestError(f"the prompt has {n_tokens} tokens, and the model reads {self.context_length}")
-
-    def _by_template(self, messages: list[dict[str, str]]) -> str:
-        """Templates that know no system message get it in front of the first user message."""
-        from jinja2 import TemplateError
-
-        try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            if messages[0]["role"] != "system" or len(messages) == 1:
-                raise RefusedRequestError(f"the model's chat template refuses the messages: {error}") from error
-            merged = f"{messages[0]['content']}\n\n{messages[1]['content']}"
-            return self._by_template([{"role": messages[1]["role"], "content": merged}, *messages[2:]])
 
     def _forward(self, ids: "Tensor", mask: "Tensor", positions: "Tensor", **more: Any) -> Any:
         if "position_ids" in inspect.signature(self.model.forward).parameters:
@@ -223,11 +190,3 @@ def _right_padded(texts: Sequence[Sequence[int]], device: Any) -> "tuple[Tensor,
     ids = torch.tensor([list(text) + [0] * (longest - len(text)) for text in texts], device=device)
     mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=device)
     return ids, mask
-
-
-def unrated(pieces: Sequence[str], rated: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
-    """Tokens of a text as `PromptLogprobs` wants them: those that cover it, the first one without a log-probability."""
-    start = next((i for i, piece in enumerate(pieces) if piece), len(pieces))
-    first = [TokenLogprob(pieces[start], math.nan)] if start < len(pieces) else []
-    rest = zip(pieces[start + 1 :], rated[start:], strict=True)
-    return (*first, *(TokenLogprob(piece, token.logprob, token.alternatives) for piece, token in rest))

@@ -13,7 +13,7 @@ from sae_auto_interp.clients._capabilities import Capabilities
 from sae_auto_interp.clients._http_failures import Quote
 from sae_auto_interp.clients._json_values import JsonObject, as_count, as_list, as_object
 from sae_auto_interp.clients._thinking import thinking_length, without_first
-from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError
+from sae_auto_interp.errors import BrokenReplyError, MalformedReplyError, RefusedRequestError
 from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
 
 
@@ -41,18 +41,23 @@ def as_ascii(body: JsonObject) -> bytes:
 
 
 def decode_reply(reply: JsonObject, asked_model: str, quote: Quote) -> Response:
-    """Read a successful answer; raises MalformedReplyError where it holds no text."""
+    """Read a successful answer.
+
+    Raises BrokenReplyError where it is no completion at all (a gateway's page), MalformedReplyError where it is a whole
+    one without text.
+    """
     choice = as_object(next(iter(as_list(reply.get("choices"))), None))
     if not choice:
-        raise MalformedReplyError(f"the answer has no choices: {quote(json.dumps(reply)) or '(empty body)'}")
-    text = _text(choice, quote)
+        raise BrokenReplyError(f"the answer has no choices: {quote(json.dumps(reply)) or '(empty body)'}")
+    usage = _usage(as_object(reply.get("usage")))
+    text = _text(choice, usage, quote)
     n_thinking = thinking_length(text)
     if n_thinking == len(text):
-        raise MalformedReplyError(f"the answer is all thinking and no text{_advice(choice)}: {quote(text)}")
+        raise _without_answer(f"the answer is all thinking and no text{_advice(choice)}: {quote(text)}", usage)
     finish_reason, model = choice.get("finish_reason"), reply.get("model")
     return Response(
         text=text[n_thinking:],
-        usage=_usage(as_object(reply.get("usage"))),
+        usage=usage,
         finish_reason=finish_reason if isinstance(finish_reason, str) else "unknown",
         model=model if isinstance(model, str) and model else asked_model,
         logprobs=_of_answer(decode_choice_logprobs(choice, quote), text, n_thinking),
@@ -96,22 +101,26 @@ def _of_answer(tokens: tuple[TokenLogprob, ...] | None, text: str, n_thinking: i
     return without_first(tokens, n_thinking if rates_thinking else 0)
 
 
-def _text(choice: JsonObject, quote: Quote) -> str:
+def _text(choice: JsonObject, usage: Usage, quote: Quote) -> str:
     message = as_object(choice.get("message"))
     content = message.get("content")
     if isinstance(content, str) and content:
         return content
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
-        raise MalformedReplyError(f"the model refused to answer: {quote(refusal)}")
+        raise _without_answer(f"the model refused to answer: {quote(refusal)}", usage)
     kind = "empty" if content == "" else f"not text but {type(content).__name__}"
     reason = choice.get("finish_reason")
-    raise MalformedReplyError(f"the content of the answer is {kind} (finish_reason {reason!r}){_advice(choice)}")
+    raise _without_answer(f"the content of the answer is {kind} (finish_reason {reason!r}){_advice(choice)}", usage)
 
 
 def _advice(choice: JsonObject) -> str:
     spent = choice.get("finish_reason") == "length"
     return "; all of max_tokens was spent before any text: raise max_tokens" if spent else ""
+
+
+def _without_answer(message: str, usage: Usage) -> MalformedReplyError:
+    return MalformedReplyError(message, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
 
 
 def _usage(usage: JsonObject) -> Usage:

@@ -16,10 +16,11 @@ from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.clients._connections import Connections
 from sae_auto_interp.clients._http_failures import error_for_status
 from sae_auto_interp.clients._json_values import JsonObject, as_object
+from sae_auto_interp.clients._paid_calls import refuse_paid_call
 from sae_auto_interp.errors import (
+    BrokenReplyError,
     ClientError,
     InputError,
-    MalformedReplyError,
     TimeoutExceededError,
     UnreachableError,
 )
@@ -44,8 +45,9 @@ class HttpEndpoint:
     async def send(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
     ) -> httpx2.Response:
-        """The answer, whatever its status. Raises UnreachableError, TimeoutExceededError or MalformedReplyError."""
+        """The answer, whatever its status. Raises UnreachableError, TimeoutExceededError or BrokenReplyError."""
         url = _endpoint(self.base_url, path)
+        refuse_paid_call(url.host)
         headers = {"Content-Type": content_type} if body is not None else {}
         try:
             async with asyncio.timeout(self.timeout_seconds):
@@ -55,24 +57,27 @@ class HttpEndpoint:
                 f"no answer from {url} within {self.timeout_seconds:g} s; raise timeout_seconds if the server is slow"
             ) from None
         except httpx2.DecodingError as error:
-            raise MalformedReplyError(f"{url} sent a body that cannot be decoded: {error}") from None
+            raise BrokenReplyError(f"{url} sent a body that cannot be decoded: {error}") from None
         except httpx2.RequestError as error:
             cause = self.key.quote(str(error)) or type(error).__name__
-            raise UnreachableError(f"no connection to {url}, or it broke ({cause}): is the server running?") from error
+            raise UnreachableError(
+                f"no connection to {url}, or it broke ({cause}): is the server running?",
+                was_sent=not isinstance(error, httpx2.ConnectError),
+            ) from error
 
     def error(self, response: httpx2.Response) -> ClientError:
         """The error for an answer that is no success."""
         return error_for_status(response, self.key.quote, self._advice(response.status_code))
 
     def object_in(self, response: httpx2.Response) -> JsonObject:
-        """The JSON object of a success. Raises `error` for anything else, MalformedReplyError for another body."""
+        """The JSON object of a success. Raises `error` for anything else, BrokenReplyError for another body."""
         if not response.is_success:
             raise self.error(response)
         try:
             return as_object(json.loads(response.content))
         except (ValueError, RecursionError):
             start = self.key.quote(response.text) or "(empty body)"
-            raise MalformedReplyError(f"the answer is not JSON: {start}") from None
+            raise BrokenReplyError(f"the answer is not JSON: {start}") from None
 
     async def close(self) -> None:
         """Close the connections; new ones are opened if it is used again, in another event loop too."""

@@ -1,7 +1,8 @@
 """An HTTP answer that is not a success -> the ClientError that says what to do about it.
 
 Which errors are worth retrying is decided by their class (see `errors`): 429, 5xx, 408 (the server gave up
-waiting) and 409 (it was busy with something that collides) pass with time; any other status will not.
+waiting) and 409 (it was busy with something that collides) pass with time. 401 (no such key), 402 (no money left)
+and a 429 that says so in words are about the account: no request will do any better. Any other status will not heal.
 """
 
 import json
@@ -13,37 +14,52 @@ from typing import TypeAlias
 
 import httpx2
 
-from sae_auto_interp.clients._json_values import as_object
-from sae_auto_interp.errors import ClientError, RateLimitedError, RefusedRequestError, ServerError
+from sae_auto_interp.clients._json_values import JsonObject, as_object
+from sae_auto_interp.errors import ClientError, NoAccessError, RateLimitedError, RefusedRequestError, ServerError
 
 Quote: TypeAlias = Callable[[str], str]
 """Makes a server's text fit to be shown; see `ApiKey.quote`."""
 
 _PASSES_WITH_TIME = (408, 409)
+_ABOUT_THE_ACCOUNT = (401, 402)
+_USED_UP = ("insufficient_quota", "billing_hard_limit_reached")
+"""Codes in the body of a 429 that no waiting helps against (OpenAI's error codes)."""
 
 
 def error_for_status(response: httpx2.Response, quote: Quote, advice: str) -> ClientError:
     """The error for an answer whose status is not 2xx: the server's own words, then our advice."""
     status = response.status_code
     message = f"{response.request.url} answered {status}: {quote(server_message(response))}{advice}"
+    seconds = retry_after_seconds(response.headers.get("Retry-After"))
+    if status in _ABOUT_THE_ACCOUNT or (status == 429 and _error_code(response) in _USED_UP):
+        return NoAccessError(message)
     if status == 429:
-        return RateLimitedError(message, retry_after_seconds(response.headers.get("Retry-After")))
+        return RateLimitedError(message, seconds)
     if status >= 500 or status in _PASSES_WITH_TIME:
-        return ServerError(message)
+        return ServerError(message, status=status, retry_after_seconds=seconds)
     return RefusedRequestError(message)
 
 
 def server_message(response: httpx2.Response) -> str:
     """What the server says is wrong: the message in its JSON where there is one, else the body as it is."""
-    try:
-        body = as_object(json.loads(response.content))
-    except (ValueError, RecursionError):
-        body = as_object(None)
+    body = _json_body(response)
     error = body.get("error")
     for said in (as_object(error).get("message"), error, body.get("message"), body.get("detail")):
         if isinstance(said, str) and said:
             return said
     return response.text or response.reason_phrase or "(empty body)"
+
+
+def _error_code(response: httpx2.Response) -> object:
+    error = as_object(_json_body(response).get("error"))
+    return error.get("code") or error.get("type")
+
+
+def _json_body(response: httpx2.Response) -> JsonObject:
+    try:
+        return as_object(json.loads(response.content))
+    except (ValueError, RecursionError):
+        return as_object(None)
 
 
 def retry_after_seconds(header: str | None) -> float | None:

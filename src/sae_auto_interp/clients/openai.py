@@ -72,8 +72,8 @@ class OpenAIClient:
     async def generate(self, request: Request) -> Response:
         """Answer one request.
 
-        Raises UnreachableError, TimeoutExceededError, RateLimitedError, ServerError (these four are worth
-        retrying), RefusedRequestError or MalformedReplyError, and nothing else.
+        Raises UnreachableError, TimeoutExceededError, RateLimitedError, ServerError, BrokenReplyError (these five are
+        worth retrying), NoAccessError, RefusedRequestError or MalformedReplyError, and nothing else.
         """
         self._require_model()
         reply = await self._post("chat/completions", encode_request(request, self.model, self.capabilities))

@@ -13,15 +13,15 @@ from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
-from sae_auto_interp.errors import ClientError, InputError, RateLimitedError
+from sae_auto_interp.clients._wrapper import AnswerT, Ask, Question, Wrapper
+from sae_auto_interp.errors import ClientError, InputError
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.types import Request, Response
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class RetryingClient:
+class RetryingClient(Wrapper):
     """Repeats a request after errors that are worth retrying (`ClientError.is_retryable`).
 
     After the last attempt the error of that attempt is raised as it came; any other error is raised at once.
@@ -46,30 +46,22 @@ class RetryingClient:
         if self.base_seconds < 0 or self.max_seconds < 0:
             raise InputError(f"base_seconds {self.base_seconds} and max_seconds {self.max_seconds} must be at least 0")
 
-    @property
-    def model(self) -> str:
-        return self.client.model
-
-    async def generate(self, request: Request) -> Response:
-        """Answer one request; raises what the wrapped client raises."""
+    async def _around(self, question: Question, ask: Ask[AnswerT]) -> AnswerT:
         for attempt in range(1, self.attempts):
             try:
-                return await self.client.generate(request)
+                return await ask()
             except ClientError as error:
                 if not error.is_retryable:
                     raise
                 seconds = self._wait_seconds(attempt, error)
                 _log.info("attempt %d of %d failed, next in %.1f s: %s", attempt, self.attempts, seconds, error)
             await self.sleep(seconds)
-        return await self.client.generate(request)
-
-    async def close(self) -> None:
-        await self.client.close()
+        return await ask()
 
     def _wait_seconds(self, attempt: int, error: ClientError) -> float:
         doublings = min(attempt - 1, 60)  # whoever sets a million attempts gets max_seconds, not an overflow
         backoff = self.rng.uniform(0.0, min(self.max_seconds, self.base_seconds * 2.0**doublings))
-        asked = error.retry_after_seconds if isinstance(error, RateLimitedError) else None
+        asked = error.retry_after_seconds
         if asked is not None and asked > self.max_seconds:
             _log.warning("the server of %s asks to wait %.0f s", self.model, asked)
         return backoff + (asked or 0.0)

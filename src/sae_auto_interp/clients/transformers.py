@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sae_auto_interp.clients._batching import Batcher
-from sae_auto_interp.clients._causal_lm import CausalLanguageModel, Generation, Row, unrated
+from sae_auto_interp.clients._causal_lm import CausalLanguageModel, Generation, Row
 from sae_auto_interp.clients._thinking import thinking_length, without_first
-from sae_auto_interp.errors import InputError, MalformedReplyError, RefusedRequestError, ServerError
+from sae_auto_interp.clients._tokenizing import conversation_ids, first_unrated, text_ids
+from sae_auto_interp.errors import InputError, MalformedReplyError, ServerError
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
 
@@ -82,7 +83,7 @@ class TransformersClient:
         """Rate the tokens of a text. Raises RefusedRequestError for one that does not fit, or ServerError."""
         reading = await asyncio.get_running_loop().run_in_executor(self._thread, self._reading, request)
         tokens = await self._readings.ask(reading)
-        return PromptLogprobs(unrated(reading.pieces, tokens), Usage(len(reading.ids), 0, 1), self.model)
+        return PromptLogprobs(first_unrated(reading.pieces, tokens), Usage(len(reading.ids), 0, 1), self.model)
 
     async def close(self) -> None:
         """Give the memory back. The model is loaded again if it is used again."""
@@ -121,10 +122,7 @@ class TransformersClient:
         return Batcher(self._read, batches, self.gather_seconds, self._thread)
 
     def _generation(self, request: Request) -> Generation:
-        messages = request.messages
-        if any(_is_broken(message.content) for message in messages):
-            raise RefusedRequestError("a message holds half of a character (a lone surrogate)")
-        ids = self._loaded.prompt_ids(messages)
+        ids = conversation_ids(self._loaded.tokenizer, request.messages)
         self._loaded.require_room(len(ids))
         sampling = request.sampling
         rng = derived_rng(sampling.seed or 0, request.canonical_json())
@@ -135,11 +133,9 @@ class TransformersClient:
             self._loaded.generate(batch, answer)
 
     def _reading(self, request: PromptRequest) -> _Reading:
-        if not request.text or _is_broken(request.text):
-            raise RefusedRequestError("the text is empty, or holds half of a character (a lone surrogate)")
-        ids, pieces = self._loaded.text_ids(request.text)
+        ids, pieces = text_ids(self._loaded.tokenizer, request.text)
         self._loaded.require_room(len(ids) - 1)
-        return _Reading(tuple(ids), tuple(pieces), request.top_logprobs)
+        return _Reading(ids, pieces, request.top_logprobs)
 
     def _read(self, batch: Sequence[_Reading], answer: Callable[[int, list[TokenLogprob] | Exception], None]) -> None:
         with _memory_errors():
@@ -171,11 +167,6 @@ def batches_by_length(lengths: Sequence[int], max_rows: int, max_tokens: int) ->
         else:
             batches.append([i])
     return batches
-
-
-def _is_broken(text: str) -> bool:
-    """Whether a text cannot be encoded: it holds half of a character."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class FeatureLoader:
         self._grids: dict[str, WindowGrid] = {}
         self.failures: dict[FeatureId, Failure] = {}
         self.constructor = _constructor(constructor, self.cfg.windows)
-        self._vocabulary = vocabulary or dataset.vocabulary or Vocabulary(())
+        self.vocabulary = vocabulary or dataset.vocabulary or Vocabulary(())
 
     def add_neighbours(self, neighbours: Iterable[Neighbours]) -> None:
         """More neighbours, in whose windows non-activating examples of kind `neighbour` are sought."""
@@ -84,7 +84,7 @@ class FeatureLoader:
 
     def texts_at(self, starts: Int64[Array, " n"]) -> list[str]:
         """The text of the windows that begin at some flat token indices."""
-        return ["".join(strings) for strings in self._vocabulary.windows(self.grid.tokens_at(starts))]
+        return ["".join(strings) for strings in self.vocabulary.windows(self.grid.tokens_at(starts))]
 
     def __len__(self) -> int:
         """Features to try; some may turn out to have no record."""
@@ -156,7 +156,7 @@ class FeatureLoader:
 
     def finished(self, selected: Selection | Failure) -> FeatureRecord | Failure:
         """The record of selected windows; a failure as it is."""
-        return selected if isinstance(selected, Failure) else record_of(selected, self.grid, self._vocabulary)
+        return selected if isinstance(selected, Failure) else record_of(selected, self.grid, self.vocabulary)
 
 
 def _constructor(given: Constructor | None, windows: Windows) -> Constructor:

@@ -54,7 +54,7 @@ class WindowIndex:
     def load(cls, path: Path) -> "WindowIndex":
         """Raises `CacheError` for a damaged file."""
         file = ArrayFile(path)
-        windows, vectors = file.read("windows"), file.read("vectors")
+        windows, vectors = file.read("windows"), file.mapped("vectors")
         if vectors.ndim != 2 or len(vectors) != len(windows):
             raise CacheError(f"{path} is damaged: its arrays do not fit each other; delete it and run again")
         return cls(windows, vectors)

@@ -4,7 +4,7 @@ An offloaded parameter is on PyTorch's `meta` device, without values. The accele
 it, holds them in a map (of CPU tensors, or of files) and lays them out on an execution device while the module runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,15 @@ def torch_model(model: Any) -> nn.Module:
             "load it with nnsight.TransformersModel(path)"
         )
     return module
+
+
+def uses_gpu(device: str | int | Mapping[str, str | int]) -> bool:
+    """Whether any of a model goes to a GPU when it is loaded with this `device`, as a run file has it."""
+    if isinstance(device, Mapping):
+        return any(uses_gpu(each) for each in device.values())
+    if device in ("cpu", "disk", "meta"):
+        return False
+    return isinstance(device, int) or device.startswith("cuda") or torch.cuda.is_available()
 
 
 def input_device(model: nn.Module) -> torch.device:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sae_auto_interp.config import ClientConfig
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.judges import HiddenJudge, LlmJudge
-from sae_auto_interp.pipeline.components import open_client
+from sae_auto_interp.pipeline.client_stack import open_client
 from sae_auto_interp.pipeline.workers import together
 from sae_auto_interp.protocols import Client, Judge, Progress
 from sae_auto_interp.scorers import DetectionScorer, FuzzingScorer

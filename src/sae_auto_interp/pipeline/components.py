@@ -8,15 +8,13 @@ judge.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 
-from sae_auto_interp.config import ClientConfig, ComponentConfig, RunConfig
+from sae_auto_interp.config import ComponentConfig, RunConfig
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
-from sae_auto_interp.pipeline.providers import build_provider
 from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.protocols import ActivationReader, Client, Embedder, Judge, PromptReader
 from sae_auto_interp.registry import load_component
@@ -123,9 +121,10 @@ def check_components(config: RunConfig) -> None:
     for folder, components in chosen.items():
         for component in components:
             wanted = collaborators_of(folder, component)
-            if Client in wanted and config.client is None:
+            endpoint = config.for_explaining if folder == "explainers" else config.for_scoring
+            if Client in wanted and endpoint is None:
                 raise _needs(Client, "client", folder, component)
-            if PromptReader in wanted and config.prompt_reader is None and config.client is None:
+            if PromptReader in wanted and config.for_reading is None:
                 raise _needs(PromptReader, "reader", folder, component)
             if ":" not in component.name:  # code from outside may do anything when it is made
                 build_component(folder, component, _without_judge(placeholders) if folder == "judges" else placeholders)
@@ -144,33 +143,14 @@ def _without_judge(collaborators: Mapping[type, Any]) -> dict[type, Any]:
 def _check_evidence(explainer: ComponentConfig, config: RunConfig) -> None:
     """Raise `ConfigError` for an explainer that needs what this run's records will not hold."""
     component = load_component("explainers", explainer.name)
-    if getattr(component, "needs_logits", False):
+    if getattr(component, "needs_logits", False) and config.features.n_logits == 0:
         raise ConfigError(
-            f"explainers.{explainer.name} needs the features' top logits, which runs do not compute; "
-            "use max_activation, or give it records with logits from Python"
+            f"explainers.{explainer.name} needs the features' top logits; set features.n_logits, e.g. to 10"
         )
     if getattr(component, "needs_development", False):
         for name in ("n_dev", "n_non_activating_dev"):
             if not config.features.record_settings.get(name):
                 raise ConfigError(f"explainers.{explainer.name} chooses by development examples; set features.{name}")
-
-
-async def open_client(config: ClientConfig, memory: Path | None = None) -> tuple[Client, str]:
-    """The endpoint's client with its wrappers, composed here and nowhere else, and what it can do in one line.
-
-    The retry is outermost: a request that waits to be asked again holds no place in the limit. Raises when the endpoint
-    cannot be reached.
-    """
-    from sae_auto_interp.clients import LimitedClient, RetryingClient
-
-    provider = build_provider(config)
-    try:
-        abilities = await provider.prepare(memory)
-    except BaseException:
-        await provider.close()
-        raise
-    limited = LimitedClient(provider, max_concurrency=config.max_concurrency)
-    return RetryingClient(limited, attempts=config.attempts), abilities
 
 
 def _checked(folder: str, config: ComponentConfig) -> tuple[type, dict[str, Any], dict[str, type]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_auto_interp.config import ExplainerConfig, RunConfig
+from sae_auto_interp.pipeline.client_stack import RunClients
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
@@ -13,6 +14,7 @@ from sae_auto_interp.pipeline.workers import isolated
 from sae_auto_interp.prompts import prompts_digest
 from sae_auto_interp.protocols import Client, Embedder, Explainer, Judge
 from sae_auto_interp.results import ResultStore
+from sae_auto_interp.spending import spending_on
 from sae_auto_interp.types import Explanation, Failure, FeatureId
 
 STAGE = "explain"
@@ -21,12 +23,12 @@ STAGE = "explain"
 class ExplainStage:
     """The explainers of a run, and which explanations there are already."""
 
-    def __init__(self, config: RunConfig, store: ResultStore, client: Client | None, progress: RunProgress) -> None:
+    def __init__(self, config: RunConfig, store: ResultStore, clients: RunClients, progress: RunProgress) -> None:
         """Raises `RunDirectoryError` where the run holds explanations made with other settings."""
         self._store = store
         self._progress = progress
         self._explainers: Mapping[str, Explainer] = {
-            explainer.name: explainer for explainer in (_claimed(e, config, store, client) for e in config.explainers)
+            explainer.name: explainer for explainer in (_claimed(e, config, store, clients) for e in config.explainers)
         }
         self._finished = store.finished_units(STAGE)
 
@@ -47,7 +49,8 @@ class ExplainStage:
         unit = explanation_id(name, evidence.feature)
         if unit in self._finished:
             return self._store.explanation(unit)
-        outcome = await isolated(STAGE, self._explainers[name].explain(evidence.record))
+        with spending_on(STAGE, str(evidence.feature)):
+            outcome = await isolated(STAGE, self._explainers[name].explain(evidence.record))
         if isinstance(outcome, Failure):
             self._keep_failure(unit, outcome)
             return None
@@ -73,18 +76,20 @@ def explanation_id(explainer: str, feature: FeatureId) -> str:
     return f"{explainer}/{feature}"
 
 
-def _claimed(explainer: ExplainerConfig, config: RunConfig, store: ResultStore, client: Client | None) -> Explainer:
-    built = _built(explainer, client, config.seed)
-    claim_component(store, f"explainer {built.name}", _identity(explainer, built, client))
+def _claimed(explainer: ExplainerConfig, config: RunConfig, store: ResultStore, clients: RunClients) -> Explainer:
+    built = _built(explainer, clients, config.seed)
+    claim_component(store, f"explainer {built.name}", _identity(explainer, built, clients.explainer))
     return built
 
 
-def _built(explainer: ExplainerConfig, client: Client | None, seed: int) -> Explainer:
+def _built(explainer: ExplainerConfig, clients: RunClients, seed: int) -> Explainer:
     """The explainer; one that chooses among explanations gets the judge that also scores them."""
     judge = None
     if Judge in collaborators_of("explainers", explainer):
-        judge = build_component("judges", explainer.judge_config, {Client: client, Embedder: OpenEmbedders()})
-    return build_component("explainers", seeded("explainers", explainer, seed), {Client: client, Judge: judge})
+        collaborators = {Client: clients.scorer, Embedder: OpenEmbedders()}
+        judge = build_component("judges", explainer.judge_config, collaborators)
+    collaborators = {Client: clients.explainer, Judge: judge}
+    return build_component("explainers", seeded("explainers", explainer, seed), collaborators)
 
 
 def _identity(explainer: ExplainerConfig, component: Explainer, client: Client | None) -> dict[str, Any]:

@@ -39,5 +39,6 @@ class FeatureWindow:
         """A feature is done that took so many requests."""
         self._n_finished += 1
         self._n_requests += n_requests
-        if n_requests and self._traffic.n_open < self._limit and self._n_finished > self.size():
+        size = self.size()
+        if n_requests and self._traffic.n_open < self._limit and size < min(self._limit, self._n_finished):
             self._rounds *= GROWTH

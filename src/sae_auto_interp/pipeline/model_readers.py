@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.pipeline.components import collaborators_of, open_client
+from sae_auto_interp.pipeline.components import collaborators_of
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.subject_reader import SubjectReader, subject_texts
 from sae_auto_interp.protocols import ActivationReader, Client, PromptReader
@@ -19,12 +19,13 @@ from sae_auto_interp.types import PromptRequest
 
 Readers: TypeAlias = Mapping[type, Any]
 """{protocol: what has it}."""
+NO_READERS: Readers = {}
 TRIED = PromptRequest("One, two, three", top_logprobs=2)
 
 
 @asynccontextmanager
 async def model_readers(
-    config: RunConfig, directory: RunDirectory, client: Client | None, *, is_scoring: bool
+    config: RunConfig, directory: RunDirectory, reader: Client | None, *, is_scoring: bool
 ) -> AsyncGenerator[Readers]:
     """What the run's scorers ask for; nothing is opened unless it `is_scoring`.
 
@@ -37,20 +38,11 @@ async def model_readers(
         if wanted.get(ActivationReader):
             found[ActivationReader] = subject
         if wanted.get(PromptReader):
-            found[PromptReader] = reader = await _opened_reader(config, directory, client)
+            found[PromptReader] = reader
             await _try(reader, wanted[PromptReader])
         yield found
     finally:
         subject.close()
-        if found.get(PromptReader) not in (None, client):
-            await found[PromptReader].close()
-
-
-async def _opened_reader(config: RunConfig, directory: RunDirectory, client: Client | None) -> Any:
-    if config.prompt_reader is None:
-        return client
-    reader, _ = await open_client(config.prompt_reader, directory.clients)
-    return reader
 
 
 async def _try(reader: Any, scorer: str) -> None:
@@ -60,7 +52,7 @@ async def _try(reader: Any, scorer: str) -> None:
         "give one in the section prompt_reader"
     )
     if not isinstance(reader, PromptReader):
-        raise ConfigError(f"{needs}: the run's client cannot be asked for them")
+        raise ConfigError(f"{needs}: {getattr(reader, 'model', 'the client')} cannot be asked for them")
     try:
         found = await reader.read(TRIED)
     except ClientError as error:

@@ -135,14 +135,14 @@ def _price(usage: Usage, assumed: Assumptions) -> float | None:
 
 
 def _answer_seconds(config: RunConfig, usage: Usage, assumed: Assumptions) -> float:
-    limit = config.client.max_concurrency if config.client else 1
+    limit = config.for_scoring.max_concurrency if config.for_scoring else 1
     return usage.n_requests * assumed.seconds_per_answer / limit
 
 
 def _on_gpu(config: RunConfig) -> bool:
-    from torch import cuda
+    from sae_auto_interp.models.placement import uses_gpu
 
-    return cuda.is_available() if config.device in ("auto", "balanced") else "cuda" in str(config.device)
+    return uses_gpu(config.device)
 
 
 def _active_per_token(config: RunConfig, modules: int) -> int:

@@ -6,7 +6,7 @@ many as lie above a third of the maximum in the windows of trained autoencoders.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def _tokenizer(config: RunConfig) -> Any:
 
     reference, _, revision = resolve_path(config.model).removeprefix("hf:").partition("@")
     try:
-        return AutoTokenizer.from_pretrained(reference, revision=revision or None)
+        return cast("Any", AutoTokenizer).from_pretrained(reference, revision=revision or None)
     except (OSError, ValueError) as error:
         raise InputError(f"the tokenizer of {config.model} cannot be loaded: {' '.join(str(error).split())}") from error
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, explainer_name, seeded
 from sae_auto_interp.pipeline.measures import Measure, probes_of
-from sae_auto_interp.protocols import Client, Embedder, Judge
+from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Score, Usage
 
@@ -85,11 +85,16 @@ class Planned:
 
 
 async def planned(config: RunConfig, records: Sequence[FeatureRecord]) -> dict[str, list[Planned]]:
-    """{explainer: what each record takes}. Scorers that ask no language model cost no requests and are left out."""
+    """{explainer: what each record takes}. Without the scorers that are `left_out`."""
     return {
         explainer_name(explainer): [await _of_record(config, number, record) for record in records]
         for number, explainer in enumerate(config.explainers)
     }
+
+
+def left_out(config: RunConfig) -> list[str]:
+    """Scorers that need more than a client and a judge (embeddings, rated texts, the subject model): not planned."""
+    return [s.name for s in config.scorers if not collaborators_of("scorers", s) <= {Client, Judge}]
 
 
 async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> Planned:
@@ -104,7 +109,7 @@ async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> P
     scored = control = probe = Asked()
     scores: list[Score] = []
     for scorer in config.scorers:
-        if Embedder in collaborators_of("scorers", scorer):
+        if scorer.name in left_out(config):
             continue
         measure = build_component("scorers", seeded("scorers", scorer, config.seed), given | {Judge: judge})
         scores.append(await measure.score(record, outcome, "planned"))

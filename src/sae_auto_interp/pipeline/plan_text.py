@@ -2,13 +2,14 @@
 
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.plan import ACTIVE_PER_TOKEN, Assumptions, Plan
+from sae_auto_interp.pipeline.plan_requests import left_out
 from sae_auto_interp.pipeline.progress_state import duration
 from sae_auto_interp.types import Usage
 
 
 def plan_lines(plan: Plan, config: RunConfig, assumed: Assumptions) -> list[str]:
     """One line for each thing that a run takes; then the assumptions."""
-    limit = config.client.max_concurrency if config.client else 1
+    limit = config.for_scoring.max_concurrency if config.for_scoring else 1
     rows = {
         "features": f"{plan.n_features:,}",
         "explain": _tokens(plan.explain),
@@ -21,6 +22,7 @@ def plan_lines(plan: Plan, config: RunConfig, assumed: Assumptions) -> list[str]
         "disk": f"{_size(plan.cache_mib)} of activations, {_size(plan.results_mib)} of results",
     }
     return [f"{name + ':':<18} {value}" for name, value in rows.items()] + [
+        *([f"not counted:       {', '.join(left_out(config))}"] if left_out(config) else []),
         "",
         f"counted on {plan.evidence}; assumed: {assumed.characters_per_token:g} characters per token, "
         f"{assumed.seconds_per_answer:g} s per answer, {ACTIVE_PER_TOKEN} active features per token where the run file "

@@ -59,7 +59,8 @@ class RecordStage:
             for feature in [feature for feature in order if str(feature) in self._built][:n]:
                 remaining -= 1
                 yield Evidence(feature, self._store)
-            waiting = [feature for feature in order if str(feature) not in self._built | self._failed]
+            tried = self._built | self._failed
+            waiting = [feature for feature in order if str(feature) not in tried]
             async for evidence in self._build(remaining, waiting):
                 yield evidence
 
@@ -102,6 +103,8 @@ def feature_config(config: RunConfig) -> FeatureConfig:
             "features asks for windows of kind similar, which an embedding model finds; set features.embedder, e.g. to "
             "{name: sentence_transformers, model: ...}"
         )
+    if config.features.skip and not config.features.triage:
+        raise ConfigError("features.skip goes by labels, which features.triage gives; leave triage on")
     return found
 
 

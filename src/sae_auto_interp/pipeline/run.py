@@ -15,19 +15,15 @@ from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.components import (
-    asks_language_model,
-    build_component,
-    check_components,
-    explainer_name,
-    open_client,
-)
+from sae_auto_interp.pipeline.client_stack import RunClients, open_clients
+from sae_auto_interp.pipeline.components import build_component, check_components, explainer_name
 from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
-from sae_auto_interp.pipeline.model_readers import Readers, model_readers
+from sae_auto_interp.pipeline.logits import SubjectLogits
+from sae_auto_interp.pipeline.model_readers import NO_READERS, Readers, model_readers
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
@@ -39,10 +35,9 @@ from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
 from sae_auto_interp.pipeline.status import kept_status
-from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
+from sae_auto_interp.pipeline.traffic import Traffic
 from sae_auto_interp.pipeline.units import claim_component
 from sae_auto_interp.pipeline.workers import ahead
-from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
 
 Stage = Literal["cache", "explain", "score"]
@@ -64,35 +59,33 @@ async def run_pipeline(
     directory = RunDirectory(root)
     directory.claim(config)
     with ResultStore.open(directory.results) as store:
-        client = await _client(config, directory, store, progress, until)
-        try:
-            async with model_readers(config, directory, client, is_scoring=until == "score") as readers:
-                directory.save_config(config)
-                _describe(config, directory, store, client)
-                if retry_failed:
-                    progress.note(f"{reopen_failed(store):,} failed units are tried again")
-                with immediate_interrupts():
-                    _cache(config, directory, store, progress)
-                    loader = None if until == "cache" else open_loader(config, directory)
-                if loader is not None:
-                    async with (
-                        kept_status(directory.progress, progress),
-                        _record_maker(config, loader, directory, store) as maker,
-                    ):
-                        await explain_and_score(config, loader, store, client, readers, progress, until, maker)
-        finally:
-            if client is not None:
-                await client.close()
+        async with (
+            open_clients(config, store, progress.note, until, directory.clients) as clients,
+            model_readers(config, directory, clients.reader, is_scoring=until == "score") as readers,
+        ):
+            directory.save_config(config)
+            _describe(config, directory, store, clients)
+            if retry_failed:
+                progress.note(f"{reopen_failed(store):,} failed units are tried again")
+            with immediate_interrupts():
+                _cache(config, directory, store, progress)
+                loader = None if until == "cache" else open_loader(config, directory)
+            if loader is not None:
+                async with (
+                    kept_status(directory.progress, progress),
+                    _record_maker(config, loader, directory, store) as maker,
+                ):
+                    await explain_and_score(config, loader, store, clients, progress, until, readers, maker)
 
 
 async def explain_and_score(
     config: RunConfig,
     loader: FeatureLoader,
     store: ResultStore,
-    client: Client | None,
-    readers: Readers,
+    clients: RunClients,
     progress: StageProgress,
     until: Stage = "score",
+    readers: Readers = NO_READERS,
     maker: RecordMaker | None = None,
 ) -> None:
     """Records, explanations and, `until` "score", scores: all three at once, feature after feature.
@@ -102,7 +95,7 @@ async def explain_and_score(
     """
     with draining_interrupts(progress.note) as stop:
         records = RecordStage(config, loader, store, progress, maker)
-        run = _Run.of(config, records, store, client, readers, progress, until)
+        run = _Run.of(config, records, store, clients, readers, progress, until)
         flow = FeatureFlow(
             run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled,
             config.n_hidden,
@@ -135,19 +128,18 @@ class _Run:
 
     @classmethod
     def of(
-        cls, config: RunConfig, records: RecordStage, store: ResultStore, client: Client | None, readers: Readers,
+        cls, config: RunConfig, records: RecordStage, store: ResultStore, clients: RunClients, readers: Readers,
         progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
         traffic = Traffic()
-        metered = None if client is None else MeteredClient(client, traffic=traffic)
-        if metered is not None:
+        metered = clients.metered(traffic)
+        if metered.n_at_once(config):
             progress.watch(traffic)
-        limit = config.client.max_concurrency if config.client is not None and client is not None else 1
         return cls(
             records,
             ExplainStage(config, store, metered, progress),
-            ScoreStage(config, store, metered, readers, progress) if until == "score" else None,
-            FeatureWindow(limit, traffic),
+            ScoreStage(config, store, metered.scorer, readers, progress) if until == "score" else None,
+            FeatureWindow(max(1, metered.n_at_once(config)), traffic),
             traffic,
         )
 
@@ -163,7 +155,12 @@ async def _record_maker(
         claim_component(store, f"embedder of records {chosen.name}", chosen.settings)
     try:
         embedder = None if chosen is None else embedders.opened(chosen, build_component)
-        yield RecordMaker(loader, directory, workers=config.features.workers, embedder=embedder)
+        n_logits = config.features.n_logits
+        yield RecordMaker(
+            loader, directory, workers=config.features.workers, embedder=embedder,
+            triage=config.features.triage, skip=config.features.skip,
+            logits=SubjectLogits(config, directory, loader.vocabulary, n_logits) if n_logits else None,
+        )  # fmt: skip
     finally:
         await embedders.close()
 
@@ -192,19 +189,7 @@ def _cache(config: RunConfig, directory: RunDirectory, store: ResultStore, progr
         store.set_info("autoencoder_check", checked)
 
 
-async def _client(
-    config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress, until: Stage
-) -> Client | None:
-    """The run's client, when something is to be asked; what it can do is said and kept."""
-    if config.client is None or until == "cache" or not asks_language_model(config):
-        return None
-    client, abilities = await open_client(config.client, directory.clients)
-    progress.note(f"{client.model}: {abilities}")
-    store.set_info("client_capabilities", abilities)
-    return client
-
-
-def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, client: Client | None) -> None:
+def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, clients: RunClients) -> None:
     """Facts about the run for its report."""
     facts = {
         "model": config.model,
@@ -216,7 +201,5 @@ def _describe(config: RunConfig, directory: RunDirectory, store: ResultStore, cl
         "python": platform.python_version(),
         "fingerprint": directory.fingerprint(),
     }
-    if client is not None:
-        facts |= {"explainer_model": client.model, "scorer_model": client.model}
-    for key, value in facts.items():
+    for key, value in (facts | clients.facts).items():
         store.set_info(key, value)

@@ -22,6 +22,7 @@ from sae_auto_interp.config import (
     STANDARD_LIBRARY,
     AutoencoderConfig,
     DataConfig,
+    FeaturesConfig,
     RunConfig,
     dump_config,
     fingerprint,
@@ -34,6 +35,12 @@ from sae_auto_interp.types import TokenRows
 DATA = "data.json"
 FIRST_DATA = ("n_tokens", "ctx_len", "max_chars_per_document", "prepend_bos")
 """Settings of `data` that every manifest names."""
+NO_EVIDENCE = {
+    "explainers", "scorers", "n_shuffled", "n_hidden", "client", "explainer_client", "scorer_client", "prompt_reader",
+    "budget", "responses",
+    "device", "model", "autoencoders", "preflight",
+}  # fmt: skip
+"""Sections that decide no token, activation or record, or of which only a part does."""
 WHOLE_FILE_LIMIT = 256 << 20
 """Files beyond this are fingerprinted by name, size and their first and last MiB."""
 _File: TypeAlias = Mapping[str, str | None]
@@ -206,21 +213,7 @@ class RunDirectory:
 
 def evidence_settings(config: RunConfig) -> dict[str, Any]:
     """What decides tokens, activations and records: settings, and the files they name with digests of their content."""
-    settings = config.model_dump(
-        mode="json",
-        exclude={
-            "explainers",
-            "scorers",
-            "n_shuffled",
-            "n_hidden",
-            "client",
-            "prompt_reader",
-            "device",
-            "model",
-            "autoencoders",
-            "preflight",
-        },
-    )
+    settings = config.model_dump(mode="json", exclude=NO_EVIDENCE)
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
     if config.cache.max_norm_multiple is not None:
         settings["cache"] |= config.cache.model_dump(mode="json", include={"max_norm_multiple", "median_norms"})
@@ -236,8 +229,9 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     }
     settings["data"] = _data_settings(config.data)
     del settings["features"]["workers"]
-    if config.features.embedder is None:  # as it was before there was one
-        del settings["features"]["embedder"]
+    for name in ("embedder", "triage", "skip", "n_logits"):  # as it was before there were these: older runs go on
+        if getattr(config.features, name) == FeaturesConfig.model_fields[name].default:
+            del settings["features"][name]
     sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
     if any(sites):
         settings["sites"] = sites

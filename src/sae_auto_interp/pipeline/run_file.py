@@ -118,8 +118,9 @@ def _own_docs(cls: type) -> dict[str, str]:
     body = cast(ast.ClassDef, definition).body
     found: dict[str, str] = {}
     for field, after in pairwise(body):
-        is_named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if is_named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             found[field.target.id] = " ".join(str(after.value.value).split())
     return found
 

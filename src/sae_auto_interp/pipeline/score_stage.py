@@ -20,6 +20,7 @@ from sae_auto_interp.pipeline.units import open_failure, store_open_failure
 from sae_auto_interp.pipeline.workers import isolated, together
 from sae_auto_interp.protocols import Client, Embedder
 from sae_auto_interp.results import ResultStore
+from sae_auto_interp.spending import spending_on
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, Usage
 
 STAGE = "score"
@@ -83,7 +84,8 @@ class ScoreStage:
         return [*own, *self._probes[explainer]] if is_probed else own
 
     async def _score(self, measure: Measure, explanation: Explanation, named: str, evidence: Evidence) -> None:
-        score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
+        with spending_on(STAGE, str(explanation.feature)):
+            score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
         unit = measure.unit(named)
         failure = score if isinstance(score, Failure) else open_failure(score)
         if isinstance(score, Failure):

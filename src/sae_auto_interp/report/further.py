@@ -10,9 +10,11 @@ import numpy as np
 
 from sae_auto_interp.metrics import (
     RunMetric,
+    accuracy,
     auroc,
     average_precision,
     average_precision_at_density,
+    discrimination,
     f1,
     f1_at_density,
     failure_bounds,
@@ -35,6 +37,8 @@ WINDOW_SCORERS = frozenset({"detection"})
 tokens of a window are the ones."""
 VALUE_ONLY = 2
 """Resamples where only a feature's value is used: the interval is that of the mean over features."""
+PUBLISHED_BY_ACCURACY = frozenset({"saebench"})
+"""Scorers of protocols whose published figures are plain accuracies; elsewhere it would only mislead."""
 Estimates = Mapping[FeatureId, Estimate]
 Generators = Callable[[str], np.random.Generator]
 """What the random numbers are for -> a generator of its own."""
@@ -86,6 +90,8 @@ def _others(
     return {
         "MCC": {feature: mcc(score, level) for feature, score in scores.items()},
         "precision": {feature: precision(score, level) for feature, score in scores.items()},
+        "accuracy": {f: accuracy(score, level) for f, score in scores.items() if score.scorer in PUBLISHED_BY_ACCURACY},
+        "discrimination": {feature: discrimination(score, level) for feature, score in scores.items()},
         "F1": {feature: f1(score, level) for feature, score in scores.items()},
         "AUROC": {feature: auroc(score, level) for feature, score in scores.items()},
         "AUPRC": {f: average_precision(s, _unused(), level, VALUE_ONLY) for f, s in scores.items()},

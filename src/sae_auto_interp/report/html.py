@@ -17,6 +17,7 @@ from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report import display
 from sae_auto_interp.report.examples import Section, sections
+from sae_auto_interp.report.spending import HEADINGS
 from sae_auto_interp.report.summary import LEXICAL, summarise_store
 from sae_auto_interp.report.values import FeatureScore, FeatureSummary, RunSummary, VariantSummary
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
@@ -96,6 +97,7 @@ def _environment() -> jinja2.Environment:
 def _context(summary: RunSummary, store: ResultStore) -> dict[str, object]:
     facts, more_facts = _facts(summary.info)
     return {
+        "spending_headings": HEADINGS,
         "summary": summary,
         "facts": facts,
         "more_facts": more_facts,

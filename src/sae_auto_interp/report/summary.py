@@ -34,6 +34,7 @@ from sae_auto_interp.report.failures import count_kinds, explainer_failures, fai
 from sae_auto_interp.report.feature_tests import above_chance, above_shuffled
 from sae_auto_interp.report.further import FURTHER_RESAMPLES, WINDOW_SCORERS, further_metrics
 from sae_auto_interp.report.other_scores import HEADLINES, other_scores
+from sae_auto_interp.report.spending import spending_rows
 from sae_auto_interp.report.values import (
     ExplainerSummary,
     FeatureScore,
@@ -99,6 +100,7 @@ def summarise_store(
         features=_features(explanations, failures, judged, primary),
         failures=group_failures(failures, (score for _, score in every_score)),
         usage=sum((*(e.usage for e in explanations), *(score.usage for _, score in every_score)), Usage()),
+        spending=spending_rows(store.spending()),
         others=_other_scores(every_score, explainer_of, run_seed(info), level, n_resamples),
     )
 

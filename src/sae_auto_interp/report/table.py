@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_auto_interp.report.display import interval, number, percent, shorten, visible
+from sae_auto_interp.report.spending import spending_table
 from sae_auto_interp.report.values import (
     BaselineSkill,
     FeatureScore,
@@ -43,6 +44,8 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
     if summary.variants:
         parts += [Text(), baselines_table(summary)]
     parts += _notes(summary)
+    if summary.spending:
+        parts += [Text(), spending_table(summary.spending)]
     return Group(*parts)
 
 

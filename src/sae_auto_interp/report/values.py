@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sae_auto_interp.metrics.run_level import RunMetric
+from sae_auto_interp.report.spending import SpendingRow
 from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Usage
 
 KindCounts = tuple[tuple[str, int], ...]
@@ -164,8 +165,11 @@ class RunSummary:
     failures: tuple[FailureGroup, ...]
     """Most frequent first."""
     usage: Usage
+    """What the answers behind these results cost when they were made, whoever paid for them."""
     others: tuple[OtherScores, ...] = ()
     """Rankings, forced choices and simulations."""
+    spending: tuple[SpendingRow, ...] = ()
+    """What this run paid for, by stage and model."""
 
     @property
     def primary_scorers(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from sae_auto_interp.types import (
     Explanation,
     Failure,
     FeatureId,
+    FeatureProfile,
     FeatureRecord,
     FeatureStats,
     NonActivating,
@@ -49,6 +50,7 @@ def encode_record(record: FeatureRecord) -> bytes:
             "dev_negatives": [_example_to_json(e) for e in record.non_activating.dev],
             "logits": None if record.logits is None else asdict(record.logits),
             "shortages": [asdict(shortage) for shortage in record.shortages],
+            "profile": None if record.profile is None else asdict(record.profile),
         }
     )
 
@@ -69,6 +71,7 @@ def decode_record(content: bytes) -> FeatureRecord:
         dev=_examples(fields, "dev"),
         logits=_logits(fields.get("logits")),
         shortages=tuple(Shortage(**shortage) for shortage in fields.get("shortages", ())),
+        profile=_profile(fields.get("profile")),
     )
 
 
@@ -139,8 +142,7 @@ def rounded(example: Example) -> Example:
     """The example as it comes back from the store; one that never fires is already so."""
     if not example.activations.any():
         return example
-    values = [_round(value) for value in example.activations.tolist()]
-    return replace(example, activations=np.array(values, dtype=np.float32))
+    return replace(example, activations=np.array(_rounded_values(example), dtype=np.float32))
 
 
 def rounded_record(record: FeatureRecord) -> FeatureRecord:
@@ -166,6 +168,13 @@ def _stats(fields: Json) -> FeatureStats:
     return FeatureStats(**fields, quantile_edges=edges)
 
 
+def _profile(fields: Json | None) -> FeatureProfile | None:
+    if fields is None:
+        return None
+    peaks = tuple((str(token), int(n)) for token, n in fields.pop("peak_tokens"))
+    return FeatureProfile(labels=tuple(fields.pop("labels")), peak_tokens=peaks, **fields)
+
+
 def _logits(fields: Json | None) -> TokenLogits | None:
     if fields is None:
         return None
@@ -177,7 +186,7 @@ def _example_to_json(example: Example) -> Json:
     return {
         "tokens": example.tokens.tolist(),
         "strings": list(example.str_tokens),
-        "activations": [_round(value) for value in example.activations.tolist()],
+        "activations": _rounded_values(example),
         "row": example.row,
         "start": example.start,
         "document": example.document,
@@ -266,6 +275,13 @@ def _simulation_from_json(fields: list[Any]) -> SimulationTrial:
         document=document,
         failure=None if failure is None else Failure(**failure),
     )
+
+
+def _rounded_values(example: Example) -> list[float | int]:
+    """Half of all examples are silent."""
+    if not example.activations.any():
+        return [0] * len(example.activations)
+    return [_round(value) for value in example.activations.tolist()]
 
 
 def _round(value: float) -> float | int:

@@ -27,7 +27,19 @@ _FIRST = (
     "CREATE TABLE finished (stage TEXT NOT NULL, unit TEXT NOT NULL, PRIMARY KEY (stage, unit)) WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SPENDING = (
+    """CREATE TABLE spending (
+        stage TEXT NOT NULL, feature TEXT NOT NULL, model TEXT NOT NULL,
+        n_paid INTEGER NOT NULL, n_cached INTEGER NOT NULL, n_lost INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, lost_tokens INTEGER NOT NULL,
+        usd REAL NOT NULL,
+        PRIMARY KEY (stage, feature, model)) WITHOUT ROWID""",
+)
+"""What answers cost; unlike results, the sums grow."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SPENDING)
+SPENDING_VERSION = 2
+"""Databases of readers may be older: a reader takes no step."""
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

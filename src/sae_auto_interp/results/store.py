@@ -21,6 +21,9 @@ from sae_auto_interp.errors import CacheError, RunDirectoryError
 from sae_auto_interp.results import codec
 from sae_auto_interp.results.connection import close_writer, connect_reader, connect_writer, named_errors
 from sae_auto_interp.results.lock import WriterLock
+from sae_auto_interp.results.migrations import SPENDING_VERSION, schema_version
+from sae_auto_interp.results.spending_table import add_spending, spending_of
+from sae_auto_interp.spending import Account, Spent
 from sae_auto_interp.types import Explanation, Failure, FeatureId, FeatureRecord, Score
 
 RESULTS_FILE = "results.sqlite"
@@ -110,6 +113,17 @@ class ResultStore:
     def info(self) -> dict[str, str]:
         """All facts about the run, by key."""
         return {str(key): str(value) for key, value in self._query("SELECT key, value FROM info ORDER BY key")}
+
+    def add_spending(self, changes: Mapping[Account, Spent]) -> None:
+        """Add what was spent since the last time; the sums only grow."""
+        with self._transaction():
+            add_spending(self._connection, changes)
+
+    def spending(self) -> dict[Account, Spent]:
+        """What was spent on each account, by stage, feature and model; empty for a run older than the table."""
+        if schema_version(self._connection) < SPENDING_VERSION:
+            return {}
+        return spending_of(self._query("SELECT * FROM spending ORDER BY stage, feature, model"))
 
     def add_record(self, record: FeatureRecord) -> None:
         """Key: the feature."""

@@ -56,8 +56,13 @@ class Simulation(ABC):
         rng = derived_rng(self.seed, "simulation.windows", record.feature)
         windows = _chosen(record.test, record.non_activating.test, self.n_windows, rng)
         calibration, calibrating = await self._calibration(record, explanation.text)
+        if isinstance(calibration, Failure):
+            trials = [_trial(example, calibration) for example in windows]
+            return Score(record.feature, self.name, explanation_id, "simulation", (), calibrating, tuple(trials))
         simulated = await self._simulated(explanation.text, windows)
-        trials = (_trial(e, levels, calibration) for e, (levels, _) in zip(windows, simulated, strict=True))
+        trials = [
+            _trial(e, _activations(levels, calibration)) for e, (levels, _) in zip(windows, simulated, strict=True)
+        ]
         usage = sum((spent for _, spent in simulated), calibrating)
         return Score(record.feature, self.name, explanation_id, "simulation", (), usage, tuple(trials))
 
@@ -109,18 +114,21 @@ def _chosen(
     return [*(strongest_first[int(i)] for i in places), *(silent[int(i)] for i in drawn)]
 
 
-def _trial(example: Example, levels: Levels | Failure, calibration: Calibration | Failure) -> SimulationTrial:
-    failure = levels if isinstance(levels, Failure) else calibration if isinstance(calibration, Failure) else None
-    predicted = None
-    if not isinstance(levels, Failure) and not isinstance(calibration, Failure):
-        predicted = tuple(float(value) for value in calibration(np.array(levels, dtype=np.float64)))
+def _activations(levels: Levels | Failure, calibration: Calibration) -> tuple[float, ...] | Failure:
+    if isinstance(levels, Failure):
+        return levels
+    return tuple(float(value) for value in calibration(np.array(levels, dtype=np.float64)))
+
+
+def _trial(example: Example, predicted: tuple[float, ...] | Failure) -> SimulationTrial:
+    has_failed = isinstance(predicted, Failure)
     return SimulationTrial(
         true=tuple(float(value) for value in example.activations),
-        predicted=predicted,
+        predicted=None if has_failed else predicted,
         source=example.source,
         quantile=example.quantile,
         document=example.document,
-        failure=failure,
+        failure=predicted if has_failed else None,
     )
 
 

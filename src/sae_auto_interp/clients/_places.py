@@ -1,0 +1,64 @@
+"""Places for requests at a server: a limit that follows what the server can take, and a queue in order of arrival.
+
+Additive increase, multiplicative decrease (Chiu and Jain, Computer Networks and ISDN Systems 17, 1989), as TCP does
+it: a sign of overload halves the limit, and each `limit` answers raise it by one. What was sent before the last
+decrease says nothing about the new limit, so a hundred refusals of one moment halve it once.
+"""
+
+import asyncio
+from collections import deque
+
+
+class Places:
+    """At most `most` requests inside; fewer after signs of overload, one at least."""
+
+    def __init__(self, most: int) -> None:
+        self.limit = float(most)
+        """At present; whole places are given."""
+        self.inside = 0
+        self.n_decreases = 0
+        self._most = float(most)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> int:
+        """Wait for a place; gives the number of decreases so far, which `leave_overloaded` is to be told."""
+        if self.inside < int(self.limit) and not self._waiting:
+            self.inside += 1
+        else:
+            await self._wait()
+        return self.n_decreases
+
+    def leave(self) -> None:
+        """Give the place to who waits longest."""
+        self.inside -= 1
+        self._let_in()
+
+    def grow(self) -> None:
+        """An answer came."""
+        if self.limit < self._most:
+            self.limit = min(self._most, self.limit + 1.0 / self.limit)
+
+    def shrink(self, n_decreases: int) -> bool:
+        """A sign of overload came, of a request that had entered after so many decreases; whether it counts."""
+        if n_decreases < self.n_decreases:
+            return False
+        self.n_decreases += 1
+        self.limit = max(1.0, self.limit / 2.0)
+        return True
+
+    async def _wait(self) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.leave()  # it was given and cannot be used
+            raise
+
+    def _let_in(self) -> None:
+        while self._waiting and self.inside < int(self.limit):
+            place = self._waiting.popleft()
+            if not place.done():
+                self.inside += 1
+                place.set_result(None)

@@ -1,0 +1,145 @@
+"""The SQLite tables of the response cache, and the statements on them. One connection belongs to one thread at a time.
+
+The write-ahead log lets any number of processes read while one writes; with `synchronous = NORMAL` what was committed
+survives the death of the process, though not always a power cut. `totals` holds the size of all rows and is changed in
+the transaction that changes them, so that it is right whoever writes. Least recently used rows go first.
+"""
+
+import sqlite3
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+from sae_auto_interp.errors import CacheError
+
+ROW_BYTES = 160
+"""What a row takes beside its content: key, index entries, page overhead."""
+KEPT_SHARE = 0.9
+"""An overfull cache is cut to this share of its size, so that not every answer evicts another."""
+_BUSY_SECONDS = 30.0
+_VERSION = 1
+_EVICTED_AT_ONCE = 500
+
+_TABLES = (
+    """CREATE TABLE responses (
+        key BLOB PRIMARY KEY, used REAL NOT NULL, content BLOB NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX by_use ON responses (used)",
+    "CREATE TABLE totals (n_bytes INTEGER NOT NULL)",
+    "INSERT INTO totals VALUES (0)",
+    f"PRAGMA user_version = {_VERSION}",
+)
+
+
+def connect(path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> sqlite3.Connection:
+    """Open or create the cache. Raises CacheError for a file that is damaged, foreign, or not to be written."""
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=busy_seconds, check_same_thread=False)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def find(connection: sqlite3.Connection, key: bytes) -> tuple[bytes, float] | None:
+    """Content and time of last use of a row."""
+    return connection.execute("SELECT content, used FROM responses WHERE key = ?", (key,)).fetchone()
+
+
+def write(
+    connection: sqlite3.Connection,
+    added: Iterable[tuple[bytes, bytes]],
+    used: Iterable[bytes],
+    removed: Iterable[bytes],
+    max_bytes: int,
+) -> None:
+    """One transaction: rows that go, rows that come (one that is there stays), and rows that were used again."""
+    now = time.time()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        grown = sum(_remove(connection, key) for key in removed)
+        grown += sum(_add(connection, key, content, now) for key, content in added)
+        connection.executemany("UPDATE responses SET used = ? WHERE key = ?", [(now, key) for key in used])
+        if grown:
+            connection.execute("UPDATE totals SET n_bytes = n_bytes + ?", (grown,))
+        has_evicted = _evict(connection, max_bytes)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    if has_evicted:
+        connection.executescript("PRAGMA incremental_vacuum")  # `execute` would give back one page only
+
+
+def total_bytes(connection: sqlite3.Connection) -> int:
+    """What all rows take."""
+    return int(connection.execute("SELECT n_bytes FROM totals").fetchone()[0])
+
+
+@contextmanager
+def named_errors(path: Path) -> Generator[None, None, None]:
+    """Turn what SQLite and the file system say into a CacheError that names the file and a way out."""
+    way_out = "set responses.path to a file on a local disk, or responses.mode to off"
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise CacheError(f"the response cache {path} cannot be used: {error}; {way_out}") from error
+    except sqlite3.DatabaseError as error:
+        raise CacheError(f"the response cache {path} is damaged ({error}); delete it, or {way_out}") from error
+    except OSError as error:
+        raise CacheError(f"the response cache {path} cannot be made: {error.strerror}; {way_out}") from error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table has it an effect
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        is_empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if version == 0 and is_empty:
+            for statement in _TABLES:
+                connection.execute(statement)
+        elif version != _VERSION:
+            raise CacheError(f"{path} is no response cache of this version; give another responses.path, or delete it")
+    finally:
+        connection.execute("COMMIT")
+
+
+def _add(connection: sqlite3.Connection, key: bytes, content: bytes, now: float) -> int:
+    cursor = connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", (key, now, content))
+    return cursor.rowcount * (len(content) + ROW_BYTES)
+
+
+def _remove(connection: sqlite3.Connection, key: bytes) -> int:
+    found = find(connection, key)
+    if found is None:
+        return 0
+    connection.execute("DELETE FROM responses WHERE key = ?", (key,))
+    return -(len(found[0]) + ROW_BYTES)
+
+
+def _evict(connection: sqlite3.Connection, max_bytes: int) -> bool:
+    """Remove what was used longest ago, once all rows together take more than `max_bytes`; whether there was any."""
+    total = total_bytes(connection)
+    if total <= max_bytes:
+        return False
+    query = f"SELECT key, length(content) FROM responses ORDER BY used LIMIT {_EVICTED_AT_ONCE}"
+    while total > KEPT_SHARE * max_bytes:
+        oldest = connection.execute(query).fetchall()
+        if not oldest:
+            break
+        gone: list[tuple[bytes]] = []
+        for key, n_bytes in oldest:
+            gone.append((key,))
+            total -= n_bytes + ROW_BYTES
+            if total <= KEPT_SHARE * max_bytes:
+                break
+        connection.executemany("DELETE FROM responses WHERE key = ?", gone)
+    connection.execute("UPDATE totals SET n_bytes = ?", (total,))
+    return True

@@ -1,0 +1,135 @@
+"""vLLM's engine in this process: its batching, prefix cache and decoding by schema without a server between.
+
+Written against the interface of vLLM's asynchronous engine (`vllm.v1.engine.async_llm.AsyncLLM`, 0.12 and later), and
+tested against a stand-in of that interface: it has not been run on a GPU. `vllm serve` and kind `openai` do the same
+work over HTTP.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from sae_auto_interp.clients._thinking import thinking_length, without_first
+from sae_auto_interp.clients._tokenizing import conversation_ids, first_unrated, text_ids
+from sae_auto_interp.errors import MalformedReplyError, MissingExtraError, RefusedRequestError, ServerError
+from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VllmClient:
+    """Client and PromptReader of a model that vLLM runs here; loads it in `prepare`, or on the first request."""
+
+    model: str
+    """A folder in Hugging Face format, or a hub id."""
+    engine: Mapping[str, Any] = field(default_factory=lambda: {})
+    """Further arguments of vLLM's `AsyncEngineArgs`: tensor_parallel_size, max_model_len, ..."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count, init=False, repr=False)
+
+    async def prepare(self, memory: object = None) -> str:
+        """Load the model; returns what it can do. Raises MissingExtraError without vLLM."""
+        _ = self._engine
+        return "in process by vLLM; has: json_schema, top_logprobs, prompt_logprobs, seed, max_tokens"
+
+    async def generate(self, request: Request) -> Response:
+        """Answer one request.
+
+        Raises RefusedRequestError for what the engine refuses, MalformedReplyError for an empty answer, and
+        ServerError when the engine failed.
+        """
+        ids = conversation_ids(self._tokenizer, request.messages)
+        sampling: dict[str, Any] = {
+            "temperature": request.sampling.temperature, "max_tokens": request.sampling.max_tokens,
+            "seed": request.sampling.seed, "logprobs": request.top_logprobs or None,
+        }  # fmt: skip
+        if request.schema is not None:
+            sampling["structured_outputs"] = _vllm("sampling_params").StructuredOutputsParams(
+                json=_parsed(request.schema)
+            )
+        output = await self._run(ids, sampling)
+        return self._response(output, output.outputs[0])
+
+    async def read(self, request: PromptRequest) -> PromptLogprobs:
+        """Rate the tokens of a text. Raises what `generate` raises."""
+        ids, pieces = text_ids(self._tokenizer, request.text)
+        output = await self._run(ids, {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": request.top_logprobs})
+        listed: Sequence[Any] = output.prompt_logprobs or ()
+        if len(listed) != len(ids):
+            raise MalformedReplyError(f"vLLM rated {len(listed)} of {len(ids)} tokens")
+        rated = [_token_logprob("", token, entries) for token, entries in zip(ids[1:], listed[1:], strict=True)]
+        return PromptLogprobs(first_unrated(pieces, rated), Usage(len(ids), 1, 1), self.model)
+
+    async def close(self) -> None:
+        """Give the GPU back. The model is loaded again if it is used again."""
+        engine = self.__dict__.pop("_engine", None)
+        if engine is not None:
+            engine.shutdown()
+
+    @cached_property
+    def _engine(self) -> Any:
+        arguments = _vllm("engine.arg_utils").AsyncEngineArgs(model=self.model, **self.engine)
+        return _vllm("v1.engine.async_llm").AsyncLLM.from_engine_args(arguments)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import transformers
+
+        families: Any = transformers  # its types say less than they promise
+        return families.AutoTokenizer.from_pretrained(self.model)
+
+    async def _run(self, ids: Sequence[int], sampling: Mapping[str, Any]) -> Any:
+        """The finished output of one request with parameters of its own."""
+        engine, parameters = self._engine, _vllm("sampling_params")
+        last: Any = None
+        try:
+            wanted = parameters.SamplingParams(**sampling, output_kind=parameters.RequestOutputKind.FINAL_ONLY)
+            prompt = {"prompt_token_ids": list(ids)}
+            async for output in engine.generate(prompt, wanted, f"sae-auto-interp-{next(self._numbers)}"):
+                last = output
+        except ValueError as error:  # too long a prompt, or a parameter out of its range
+            raise RefusedRequestError(f"vLLM refuses the request: {error}") from error
+        except RuntimeError as error:
+            raise ServerError(f"vLLM's engine failed: {' '.join(str(error).split())[:300]}") from error
+        if last is None or not last.outputs:
+            raise MalformedReplyError("vLLM gave no output")
+        return last
+
+    def _response(self, output: Any, completion: Any) -> Response:
+        text: str = completion.text
+        n_thinking = thinking_length(text)
+        if not text[n_thinking:]:
+            raise MalformedReplyError(f"the answer is empty, or all thinking: {text[:200]!r}; raise max_tokens")
+        listed: Sequence[Any] | None = completion.logprobs
+        tokens = None
+        if listed is not None:
+            pairs = zip(completion.token_ids, listed, strict=True)
+            tokens = tuple(_token_logprob(entries[t].decoded_token or "", t, entries) for t, entries in pairs)
+        usage = Usage(len(output.prompt_token_ids), len(completion.token_ids), n_requests=1)
+        reason = completion.finish_reason or "unknown"
+        return Response(text[n_thinking:], usage, reason, self.model, without_first(tokens, n_thinking))
+
+
+def _vllm(name: str) -> Any:
+    """A module of vLLM, which is installed for this client only."""
+    try:
+        return import_module(f"vllm.{name}")
+    except ImportError as error:
+        raise MissingExtraError("vllm", "vllm", "client.kind vllm") from error
+
+
+def _token_logprob(piece: str, token: int, entries: Mapping[int, Any]) -> TokenLogprob:
+    """One position of vLLM's: {token id: Logprob}; of alternatives that print alike the likeliest stays."""
+    texts: dict[str, float] = {}
+    for entry in sorted(entries.values(), key=lambda entry: -entry.logprob):
+        texts.setdefault(entry.decoded_token or "", float(entry.logprob))
+    return TokenLogprob(piece, float(entries[token].logprob), texts)
+
+
+def _parsed(schema: str) -> Any:
+    try:
+        return json.loads(schema)
+    except ValueError as error:
+        raise RefusedRequestError(f"the schema of the request is not JSON ({error}): {schema[:200]!r}") from None

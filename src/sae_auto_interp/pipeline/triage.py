@@ -1,0 +1,108 @@
+"""What is known of every feature of a run without a language model: profiles, labels, and a file that keeps them.
+
+One pass over a module's cache; `triage/{module}.safetensors` in the run directory has one row per feature of the width.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from sae_auto_interp.cache.arrays import ArrayFile
+from sae_auto_interp.cache.layout import write_arrays
+from sae_auto_interp.cache.opening import activation_counts
+from sae_auto_interp.errors import CacheError
+from sae_auto_interp.features import FeatureLoader
+from sae_auto_interp.features.profiles import PROFILE_FIELDS, Corpus, Profile, profile_of, strong_peaks
+from sae_auto_interp.features.triage import labels_of
+from sae_auto_interp.features.vocabulary import Vocabulary
+from sae_auto_interp.metrics import benjamini_hochberg
+from sae_auto_interp.types import Array, FeatureId, FeatureProfile, TriageLabel
+
+FOLDER = "triage"
+SHOWN_TOKENS = 5
+"""Peak tokens that a record names."""
+
+
+@dataclass(frozen=True)
+class ModuleTriage:
+    """Profiles of all features of one module."""
+
+    profiles: tuple[Profile, ...]
+    n_text_tokens: int
+    min_examples: int
+
+    @cached_property
+    def positional_q(self) -> Float64[Array, " width"]:
+        """Adjusted p-values of the features that fire in enough windows; 1 for the others."""
+        tested = np.array([profile.n_windows >= self.min_examples for profile in self.profiles], dtype=np.bool_)
+        q_values = np.ones(len(self.profiles))
+        q_values[tested] = benjamini_hochberg(np.array([p.positional_p for p in self.profiles])[tested])
+        return q_values
+
+    def labels(self, index: int) -> tuple[TriageLabel, ...]:
+        profile, q_value = self.profiles[index], float(self.positional_q[index])
+        return labels_of(profile, q_value, self.n_text_tokens, self.min_examples)
+
+    def counts(self) -> Counter[str]:
+        """How many features have each label; `unlabelled` is what a language model is needed for."""
+        every = [self.labels(index) or ("unlabelled",) for index in range(len(self.profiles))]
+        return Counter(label for labels in every for label in labels)
+
+
+def triage_of(loader: FeatureLoader, module: str, root: Path) -> ModuleTriage:
+    """The triage of a module, read from the run directory `root`, or made and kept there."""
+    path = root / FOLDER / f"{module}.safetensors"
+    grid = loader.grid_of(module)
+    if not path.is_file():
+        _save(path, _profiles(loader, module))
+    return ModuleTriage(_load(path), grid.n_text_tokens, loader.cfg.min_examples)
+
+
+def record_profile(
+    feature: FeatureId, triage: ModuleTriage, loader: FeatureLoader, vocabulary: Vocabulary
+) -> FeatureProfile:
+    """What a record says of it, with the strings of its commonest peak tokens."""
+    grid, profile = loader.grid_of(feature.module_path), triage.profiles[feature.index]
+    peaks = strong_peaks(loader.dataset.entries(feature), grid)
+    tokens, counts = np.unique(grid.rows.tokens.reshape(-1)[peaks], return_counts=True)
+    commonest = np.argsort(-counts, kind="stable")[:SHOWN_TOKENS]
+    strings = [vocabulary.str_tokens(tokens[[place]])[0] for place in commonest]
+    return FeatureProfile(
+        labels=triage.labels(feature.index),
+        peak_tokens=tuple(zip(strings, counts[commonest].tolist(), strict=True)),
+        n_peak_tokens=profile.n_peak_tokens,
+        token_entropy_nats=profile.token_entropy_nats,
+        firing_fraction=profile.firing_fraction,
+        n_previous_tokens=profile.n_previous_tokens,
+        firing_fraction_after=profile.firing_fraction_after,
+        positional_information=profile.positional_information,
+        positional_q=float(triage.positional_q[feature.index]),
+    )
+
+
+def _profiles(loader: FeatureLoader, module: str) -> list[Profile]:
+    reader = loader.dataset.readers[module]
+    corpus = Corpus(loader.grid_of(module))
+    counts = activation_counts(reader).tolist()
+    return [
+        profile_of(loader.dataset.entries(FeatureId(module, index)), corpus) if n else Profile(0, 0)
+        for index, n in enumerate(counts)
+    ]
+
+
+def _save(path: Path, profiles: list[Profile]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [asdict(profile) for profile in profiles]
+    write_arrays(path, {name: np.array([row[name] for row in rows]) for name in PROFILE_FIELDS})
+
+
+def _load(path: Path) -> tuple[Profile, ...]:
+    file = ArrayFile(path)
+    columns = [file.read(name).tolist() for name in PROFILE_FIELDS]
+    if len(set(map(len, columns))) != 1:
+        raise CacheError(f"{path} is damaged: its columns are not equally long; delete it and run again")
+    return tuple(Profile(*row) for row in zip(*columns, strict=True))
