@@ -6,6 +6,7 @@ import traceback
 import pytest
 
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
+from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.errors import BrokenReplyError, ClientError, InputError, NoAccessError
 from tests.support.llm_server import LlmServer, Received, Reply, answer, ask, connection_reset, error, rate_limited
 
@@ -125,3 +126,15 @@ def test_an_answer_without_choices_is_quoted_without_the_key() -> None:
     with LlmServer([echo]) as server, pytest.raises(BrokenReplyError, match=r"\[redacted\]") as caught:
         ask(planted_client(server))
     assert KEY not in str(caught.value)
+
+
+def test_the_http_librarys_own_logs_do_not_show_it(caplog: pytest.LogCaptureFixture) -> None:
+    ApiKey("SOME_KEY", "sk-logged-55aa")
+    log = logging.getLogger("httpcore2.http11")
+    with caplog.at_level(logging.DEBUG, logger="httpcore2.http11"):
+        log.debug("receive_response_headers.complete return_value=%r", [(b"X-Echo", b"Bearer sk-logged-55aa")])
+        log.debug("100 %")
+    assert [record.getMessage() for record in caplog.records] == [
+        "receive_response_headers.complete return_value=[(b'X-Echo', b'Bearer [redacted]')]",
+        "100 %",
+    ]

@@ -32,7 +32,7 @@ def is_near(planned: float, used: float) -> bool:
 
 def test_before_and_after_a_run(tmp_path: Path) -> None:
     with LlmServer(explain_and_judge) as server:
-        client = f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\n"
+        client = f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\nn_hidden: 3\n"
         path = write_run_file(tmp_path, "simple, lexical", more=client)
         before: Plan = asyncio.run(make_plan(load_config(path), None, PRICES))
         assert not server.requests
@@ -43,7 +43,7 @@ def test_before_and_after_a_run(tmp_path: Path) -> None:
         after: Plan = asyncio.run(make_plan(load_config(path), tmp_path / "run", PRICES))
     n_requests, n_tokens = spent(bodies)
     for plan in (before, after):
-        assert plan.usage.n_requests == n_requests == 4 + 4 * 8 + 2 * 8
+        assert plan.usage.n_requests == n_requests == 4 + (4 + 2 + 3) * 8
         assert is_near(plan.usage.prompt_tokens, n_tokens), (plan.usage, n_tokens)
         assert plan.usd == pytest.approx((2 * plan.usage.prompt_tokens + 10 * plan.usage.completion_tokens) / 1e6)
     results = (tmp_path / "run" / "results.sqlite").stat().st_size / 2**20
@@ -54,7 +54,7 @@ def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
     path = write_run_file(tmp_path, "simple", more="client: {base_url: 'http://127.0.0.1:1/v1', max_concurrency: 10}\n")
     done = sae_auto_interp("plan", path, "--seconds-per-answer", "2", "--prompt-price", "1", "--completion-price", "2")
     assert done.returncode == 0, done.stderr
-    assert "time of answers:   14 s (10 at once)" in done.stdout  # 4 * (1 + 8 + 8) requests
+    assert "time of answers:   20 s (10 at once)" in done.stdout  # 4 * (1 + 8 + 8 + 8) requests
     assert "3.7 characters per token, 2 s per answer" in done.stdout
     assert "USD" in done.stdout
     machine = json.loads(sae_auto_interp("plan", path, "--json").stdout)

@@ -139,6 +139,24 @@ def test_fewer_controls_on_demand(directory: RunDirectory, tmp_path: Path) -> No
     assert counts == {0: 0, 1: len(MODULES), 2: 2 * len(MODULES)}
 
 
+def test_questions_with_the_explanation_hidden_are_put_once_and_of_so_many_features(
+    directory: RunDirectory, tmp_path: Path
+) -> None:
+    for n in (0, 2):
+        config = configuration(explainers=["simple", "contrastive", "lexical"], n_hidden=n, n_shuffled=0)
+        results = tmp_path / f"{n}.sqlite"
+        client, _ = run(config, loader_of(directory, config), results)
+        hidden = [r for r in client.requests if r.messages[-1].content.startswith("Description: unknown\n")]
+        with ResultStore.open(results, read_only=True) as store:
+            filed = [(score.scorer, score.feature) for judge, score in store.scores() if judge.startswith("hidden:")]
+        assert len(filed) == len(set(filed))
+        assert {scorer for scorer, _ in filed} == ({"detection", "fuzzing"} if n else set())
+        assert len(hidden) == 4 * len(filed)  # 20 windows, 5 at a time
+        assert max(Counter(feature.module_path for _, feature in filed).values(), default=0) <= 2 * n
+        again, _ = run(config, loader_of(directory, config), results)
+        assert not again.requests
+
+
 def test_what_may_heal_stays_open_and_is_done_the_next_time(
     directory: RunDirectory, expected: dict[str, Any], tmp_path: Path
 ) -> None:

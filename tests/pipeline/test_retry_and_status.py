@@ -10,11 +10,14 @@ import pytest
 
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.pipeline.log_file import logged_to
-from sae_auto_interp.pipeline.progress import LineProgress
+from sae_auto_interp.pipeline.progress import LineProgress, requests_as_json
+from sae_auto_interp.pipeline.progress_state import traffic_in_short
 from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.status import kept_status, read_status, status_lines
+from sae_auto_interp.pipeline.traffic import Traffic
 from sae_auto_interp.results import ResultStore
+from sae_auto_interp.spending import Account, Spent
 from sae_auto_interp.types import Request
 from tests.pipeline.small_runs import answers, configuration, contents, loader_of, run, write_small_cache
 
@@ -80,6 +83,21 @@ def test_progress_is_kept_for_others_to_see(tmp_path: Path) -> None:
 
     (stage,) = asyncio.run(work())["stages"]
     assert (stage["stage"], stage["done"], stage["total"], stage["failures"]) == ("explain", 2, 4, {"timeout": 1})
+
+
+def test_what_was_paid_for_is_shown_while_the_run_is_on_and_after(tmp_path: Path) -> None:
+    directory = write_small_cache(tmp_path)
+    directory.manifest.write_text("{}")
+    with ResultStore.open(directory.results) as store:
+        for feature in ("h.0:1", "h.0:2"):
+            spent = Spent(n_paid=3, n_cached=1, prompt_tokens=500, completion_tokens=20, usd=0.25)
+            store.add_spending({Account("score", feature, "m"): spent})
+    status = read_status(directory.root)
+    assert "paid for: 6 answers (1,000 + 40 tokens, $0.5000); cached 2, lost 0" in status_lines(status)
+    assert status.as_json()["spent"]["usd"] == 0.5
+    traffic = Traffic(n_answered=8, spent=lambda: status.spent)
+    assert traffic_in_short(traffic).endswith(", $0.50 spent")
+    assert requests_as_json(traffic)["spent"] == {"paid": 6, "cached": 2, "lost": 0, "usd": 0.5}
 
 
 def test_what_is_no_run_directory_has_no_status(tmp_path: Path) -> None:

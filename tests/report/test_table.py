@@ -31,7 +31,7 @@ def test_table_says_everything_a_reader_needs(tmp_path: Path) -> None:
     assert "2 failed" in lines[months + 1]
     (failed,) = (line for line in lines if "failed: unparsable" in line)
     assert failed.count("–") == 2
-    (simple,) = (i for i, line in enumerate(lines) if line.split()[:2] == ["simple", "detection"])
+    simple, _ = (i for i, line in enumerate(lines) if line.split()[:2] == ["simple", "detection"])
     assert lines[simple + 1].count("[") == 3
     assert "+0." in lines[simple]
     assert " of 660" in lines[simple]

@@ -6,6 +6,7 @@ an error message: servers do echo the key they refuse.
 
 import os
 
+from sae_auto_interp.clients._log_redaction import keep_out_of_logs
 from sae_auto_interp.errors import InputError
 
 _LONGEST_QUOTE = 400
@@ -23,6 +24,7 @@ class ApiKey:
                 f"the API key in the environment variable {variable} holds a space, a line break or a non-ASCII "
                 "character, and cannot be sent; set the variable to the key alone"
             )
+        keep_out_of_logs(value)
         self.variable = variable
         self._value = value
 

@@ -32,7 +32,7 @@ from sae_auto_interp.pipeline.providers import build_provider
 from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
 from sae_auto_interp.protocols import Client, Judge, PromptReader
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import FREE, NOTHING_SPENT
+from sae_auto_interp.spending import FREE, NOTHING_SPENT, Spent
 
 STORE_EVERY_SECONDS = 0.1
 """What was spent is stored so often; a kill -9 loses no more of the count, and what was in flight."""
@@ -48,6 +48,8 @@ class RunClients:
     reader: Client | None = None
     abilities: Mapping[str, str] = field(default_factory=dict[str, str])
     """{model: what its endpoint can do}."""
+    spent: Callable[[], Spent] = lambda: NOTHING_SPENT
+    """What the run has paid for so far, earlier processes included."""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -89,7 +91,7 @@ async def open_clients(
         explainer = await shared.opened(config.for_explaining if _asks_to_explain(config, until) else None)
         scorer = await shared.opened(config.for_scoring if _asks_to_judge(config, until) else None)
         reader = await shared.opened(config.for_reading if _asks_to_read(config, until) else None)
-        yield RunClients(explainer, scorer, reader, shared.abilities)
+        yield RunClients(explainer, scorer, reader, shared.abilities, lambda: shared.ledger.total)
     finally:
         await shared.close()
 

@@ -54,6 +54,8 @@ class _Place:
     said: _Said
     before: _Said | None
     """Of the feature whose explanation its control takes; None where it has no control."""
+    is_probed: bool = False
+    """Whether its questions are also put with the explanation hidden."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,8 @@ class FeatureFlow:
     stop: Stop
     n_shuffled: int | None = None
     """Features of each module that get a shuffled control; None: all."""
+    n_hidden: int | None = None
+    """The same for questions with the explanation hidden."""
     n_features: int = field(default=0, init=False)
     """How many have come."""
     _chains: dict[str, _Chain] = field(default_factory=dict[str, _Chain], init=False)
@@ -93,6 +97,10 @@ class FeatureFlow:
         if self.score is None or n_features < 2:
             return 0
         return n_features if self.n_shuffled is None else min(n_features, self.n_shuffled)
+
+    def n_probed(self, n_features: int) -> int:
+        """Features of those `n_features` of one module whose questions are also put with the explanation hidden."""
+        return n_features if self.n_hidden is None else min(n_features, self.n_hidden)
 
     async def _open_places(self, features: AsyncIterator[Evidence]) -> AsyncIterator[_Place]:
         """The features on which something is left to do; the others only take their place."""
@@ -110,8 +118,9 @@ class FeatureFlow:
         chain = self._chains.get(evidence.feature.module_path)
         if chain is None:
             self._chains[evidence.feature.module_path] = _Chain(_Place(evidence.forgotten(), said, None), said)
-            return _Place(evidence, said, None)
-        place = _Place(evidence, said, chain.last if self._has_control(chain.n) else None)
+            return _Place(evidence, said, None, self.n_probed(1) > 0)
+        is_probed = self.n_probed(chain.n + 1) > chain.n
+        place = _Place(evidence, said, chain.last if self._has_control(chain.n) else None, is_probed)
         chain.last, chain.n = said, chain.n + 1
         return place
 
@@ -127,7 +136,7 @@ class FeatureFlow:
         feature, score = place.evidence.feature, self.score
         return all(
             self.explain.is_done(name, feature)
-            and (score is None or score.is_done(name, feature))
+            and (score is None or score.is_done(name, feature, is_probed=place.is_probed))
             and (score is None or place.before is None or score.is_done(name, feature, is_control=True))
             for name in self.explain.names
         )
@@ -142,14 +151,14 @@ class FeatureFlow:
         explanation = None if self.stop.requested else await self.explain.explain(name, place.evidence)
         place.said.tell(name, explanation)
         if self.score is not None:
-            await together([self._score_own(name, explanation, place.evidence), self._score_control(name, place)])
+            await together([self._score_own(name, explanation, place), self._score_control(name, place)])
 
-    async def _score_own(self, name: str, explanation: Explanation | None, evidence: Evidence) -> None:
+    async def _score_own(self, name: str, explanation: Explanation | None, place: _Place) -> None:
         assert self.score is not None, "nothing is to be scored"
         if explanation is None:
-            self.progress.drop(SCORE, self.score.n_scores(name))
+            self.progress.drop(SCORE, self.score.n_scores(name, is_probed=place.is_probed))
         elif not self.stop.requested:
-            await self.score.score(name, explanation, evidence)
+            await self.score.score(name, explanation, place.evidence, is_probed=place.is_probed)
 
     async def _score_control(self, name: str, place: _Place) -> None:
         """The control, where both features have been explained."""

@@ -2,17 +2,21 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sae_auto_interp.config import ComponentConfig, ExplainerConfig, RunConfig
 from sae_auto_interp.errors import ConfigError
+from sae_auto_interp.judges import HiddenJudge
 from sae_auto_interp.pipeline.components import build_component, seeded
 from sae_auto_interp.pipeline.units import claim_component
 from sae_auto_interp.prompts import prompts_digest
 from sae_auto_interp.protocols import Judge, Scorer
 from sae_auto_interp.registry import load_component
 from sae_auto_interp.results import ResultStore
+
+LANGUAGE_MODEL = "llm:"
+"""What the names of judges that ask a language model begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,26 @@ def measures_of(
             identity.append(explainer.judge_config.settings)
         claim_component(store, f"scorer {scorer.name} with judge {measure.judge_name}", identity)
     return measures
+
+
+def probes_of(measures: Sequence[Measure]) -> Sequence[Measure]:
+    """The same questions with the explanation hidden, of scorers that ask a language model for verdicts.
+
+    A scorer that the run file itself gives a hidden judge needs none. What is right here did not come from the
+    explanation (`judges.hidden`).
+    """
+    present = {(measure.scorer.name, measure.judge_name) for measure in measures}
+    probes: list[Measure] = []
+    for measure in measures:
+        judge = getattr(measure.scorer, "judge", None)
+        is_choice = hasattr(measure.scorer, "n_choices")  # there a hidden judge would be asked something else
+        if judge is None or is_choice or not measure.judge_name.startswith(LANGUAGE_MODEL):
+            continue
+        hidden = HiddenJudge(of=judge)
+        if (measure.scorer.name, hidden.name) not in present:
+            scorer: Any = measure.scorer
+            probes.append(Measure(replace(scorer, judge=hidden), hidden.name))
+    return probes
 
 
 def _asked(scorer: Scorer, judge: Judge) -> str:

@@ -48,6 +48,7 @@ class Plan:
     explain: Usage
     score: Usage
     control: Usage
+    """Shuffled explanations, and hidden ones."""
     usd: float | None
     answer_seconds: float
     """Of the language model at the run's limit; caching comes on top."""
@@ -76,12 +77,13 @@ async def make_plan(config: RunConfig, root: Path | None = None, assumed: Assump
     explain = _scaled((p.explain for p in every), n_features / len(records)).usage(ratio)
     score = _scaled((p.score for p in every), n_features / len(records)).usage(ratio)
     control = _scaled((p.control for p in every), n_controls / len(records)).usage(ratio)
-    total = explain + score + control
+    probe = _scaled((p.probe for p in every), _n_probed(config, modules) / len(records)).usage(ratio)
+    total = explain + score + control + probe
     stored = sum(len(encode_record(record)) for record in records) / len(records)
     scores = sum(len(encode_score(s)) for p in every for s in p.scores) / len(records)
     model, coders = _weights_mib(config.model), _coder_weights_mib(config)
     return Plan(
-        evidence=evidence, n_features=n_features, explain=explain, score=score, control=control,
+        evidence=evidence, n_features=n_features, explain=explain, score=score, control=control + probe,
         usd=_price(total, assumed),
         answer_seconds=_answer_seconds(config, total, assumed),
         ram_mib=_sum(PROCESS_MIB + 2 * config.cache.buffer_mib, None if _on_gpu(config) else _sum(model, coders), 0),
@@ -107,13 +109,22 @@ def _n_modules(config: RunConfig) -> int:
 
 def _n_features(config: RunConfig, modules: int) -> tuple[int, int]:
     """Features, and those of them that get a shuffled control; all find enough examples."""
-    if config.features.indices is not None:
-        per_module = [len(set(indices)) for indices in config.features.indices.values()]
-    else:
-        per_module = [config.features.n_features] * modules
+    per_module = _features_per_module(config, modules)
     limit = config.n_shuffled
     controls = [n if limit is None else min(n, limit) for n in per_module if n > 1]
     return sum(per_module), sum(controls)
+
+
+def _n_probed(config: RunConfig, modules: int) -> int:
+    """Features whose questions are also put with the explanation hidden."""
+    limit = config.n_hidden
+    return sum(n if limit is None else min(n, limit) for n in _features_per_module(config, modules))
+
+
+def _features_per_module(config: RunConfig, modules: int) -> list[int]:
+    if config.features.indices is not None:
+        return [len(set(indices)) for indices in config.features.indices.values()]
+    return [config.features.n_features] * modules
 
 
 def _price(usage: Usage, assumed: Assumptions) -> float | None:

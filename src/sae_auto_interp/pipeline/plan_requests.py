@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, explainer_name, seeded
+from sae_auto_interp.pipeline.measures import Measure, probes_of
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Score, Usage
@@ -79,6 +80,8 @@ class Planned:
     control: Asked
     """Scores of another feature's explanation."""
     scores: tuple[Score, ...]
+    probe: Asked = Asked()
+    """The questions that are also put with the explanation hidden."""
 
 
 async def planned(config: RunConfig, records: Sequence[FeatureRecord]) -> dict[str, list[Planned]]:
@@ -103,7 +106,7 @@ async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> P
     explained = client.take()
     if isinstance(outcome, Failure):
         outcome = Explanation(record.feature, SENTENCE, built.name, "planned")
-    scored = control = Asked()
+    scored = control = probe = Asked()
     scores: list[Score] = []
     for scorer in config.scorers:
         if scorer.name in left_out(config):
@@ -114,7 +117,9 @@ async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> P
         scored += cost
         if getattr(load_component("scorers", scorer.name), "reads_explanation", True):
             control += cost
-    return Planned(explained, scored, control, tuple(scores))
+        if number == 0 and probes_of([Measure(measure, str(getattr(getattr(measure, "judge", judge), "name", "")))]):
+            probe += cost
+    return Planned(explained, scored, control, tuple(scores), probe)
 
 
 def _least_instance(schema: object) -> object:

@@ -14,7 +14,7 @@ def plan_lines(plan: Plan, config: RunConfig, assumed: Assumptions) -> list[str]
         "features": f"{plan.n_features:,}",
         "explain": _tokens(plan.explain),
         "score": _tokens(plan.score),
-        "shuffled controls": _tokens(plan.control),
+        "controls": _tokens(plan.control),
         "in all": _tokens(plan.usage),
         "price": "no prices given" if plan.usd is None else f"{plan.usd:,.2f} USD",
         "time of answers": f"{duration(plan.answer_seconds)} ({limit} at once); caching comes on top",

@@ -171,13 +171,15 @@ def stage_as_json(state: StageState, now: float) -> dict[str, object]:
 
 
 def requests_as_json(traffic: Traffic | None) -> dict[str, object]:
-    """Requests and tokens of this process; nothing where no language model is asked."""
+    """Requests and tokens of this process, and what the run has paid for; nothing where no language model is asked."""
     if traffic is None:
         return {}
     counts = {"open": traffic.n_open, "answered": traffic.n_answered, "failed": traffic.n_failed}
     usage = traffic.usage
     tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
-    return {"requests": counts | tokens}
+    spent = traffic.spent()
+    paid = {"paid": spent.n_paid, "cached": spent.n_cached, "lost": spent.n_lost, "usd": round(spent.usd, 6)}
+    return {"requests": counts | tokens, "spent": paid}
 
 
 StageProgress: TypeAlias = BarProgress | LineProgress | EventProgress

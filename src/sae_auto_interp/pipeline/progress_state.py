@@ -100,12 +100,14 @@ class ProgressState:
 
 
 def traffic_in_short(traffic: Traffic | None) -> str:
-    """Requests and tokens in a few words; empty where no language model was asked."""
+    """Requests, tokens and what was paid in a few words; empty where no language model was asked."""
     if traffic is None or not (traffic.n_open or traffic.n_answered or traffic.n_failed):
         return ""
     usage = traffic.usage
     tokens = f"{_short(usage.prompt_tokens)} + {_short(usage.completion_tokens)} tokens"
-    return f"{traffic.n_answered:,} answers, {traffic.n_open:,} open, {tokens}"
+    usd = traffic.spent().usd
+    price = f", ${usd:,.2f} spent" if usd else ""
+    return f"{traffic.n_answered:,} answers, {traffic.n_open:,} open, {tokens}{price}"
 
 
 def duration(seconds: float) -> str:

@@ -97,7 +97,8 @@ async def explain_and_score(
         records = RecordStage(config, loader, store, progress, maker)
         run = _Run.of(config, records, store, clients, readers, progress, until)
         flow = FeatureFlow(
-            run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled
+            run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled,
+            config.n_hidden,
         )  # fmt: skip
         _start(run, flow, progress)
         try:
@@ -130,7 +131,7 @@ class _Run:
         cls, config: RunConfig, records: RecordStage, store: ResultStore, clients: RunClients, readers: Readers,
         progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
-        traffic = Traffic()
+        traffic = Traffic(spent=clients.spent)
         metered = clients.metered(traffic)
         if metered.n_at_once(config):
             progress.watch(traffic)
@@ -174,6 +175,10 @@ def _start(run: _Run, flow: FeatureFlow, progress: StageProgress) -> None:
         n_controls = sum(flow.n_controls(n) for n in expected.values())
         n_scores = n_features * sum(run.score.n_scores(name) for name in run.explain.names)
         n_scores += n_controls * sum(run.score.n_scores(name, is_control=True) for name in run.explain.names)
+        n_probed = sum(flow.n_probed(n) for n in expected.values())
+        n_scores += n_probed * sum(
+            run.score.n_scores(name, is_probed=True) - run.score.n_scores(name) for name in run.explain.names
+        )
         progress.start(SCORE, n_scores, run.score.n_done, "scores")
 
 

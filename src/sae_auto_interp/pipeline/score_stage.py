@@ -1,7 +1,8 @@
-"""Stage 4: every scorer on every explanation, and on the same explanations shuffled over features.
+"""Stage 4: every scorer on every explanation, and what the scores are to be compared with.
 
 The shuffled control gives a feature the explanation of another one of its module. What an explanation scores above it
-is what it says about its own feature. Which other one: see `flow`.
+is what it says about its own feature. Which other one: see `flow`. The probe asks the same questions with the
+explanation hidden, of a few features and for the first explainer of each judge: it is the same for all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.components import explainer_name
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import explanation_id
-from sae_auto_interp.pipeline.measures import Measure, measures_of
+from sae_auto_interp.pipeline.measures import Measure, measures_of, probes_of
 from sae_auto_interp.pipeline.model_readers import Readers
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.run_progress import RunProgress
@@ -41,42 +42,46 @@ class ScoreStage:
             explainer_name(explainer): measures_of(explainer, config, store, collaborators)
             for explainer in config.explainers
         }
+        self._probes = _once({name: probes_of(measures) for name, measures in self._measures.items()})
         self._finished = store.finished_units(STAGE)
 
-    def n_scores(self, explainer: str, *, is_control: bool = False) -> int:
-        """Scores of each of its explanations, or of each shuffled control."""
-        return len(self._of(explainer, is_control))
+    def n_scores(self, explainer: str, *, is_control: bool = False, is_probed: bool = False) -> int:
+        """Scores of each of its explanations, with the probes or without, or of each shuffled control."""
+        return len(self._of(explainer, is_control, is_probed))
 
     @property
     def n_done(self) -> int:
         """Finished scores of this run's explainers, controls among them."""
         wanted = {
             measure.unit(prefix + explainer)
-            for explainer, measures in self._measures.items()
-            for measure in measures
+            for explainer in self._measures
+            for measure in self._of(explainer, is_control=False, is_probed=True)
             for prefix in ("", CONTROL_PREFIX)
         }
         return sum(unit.rpartition("/")[0] in wanted for unit in self._finished)
 
-    def is_done(self, explainer: str, feature: FeatureId, *, is_control: bool = False) -> bool:
-        """Whether nothing is left to do for an explanation, or for its shuffled control."""
+    def is_done(self, explainer: str, feature: FeatureId, *, is_control: bool = False, is_probed: bool = False) -> bool:
+        """Whether nothing is left to do for an explanation (and its probes), or for its shuffled control."""
         named = explanation_id(CONTROL_PREFIX + explainer if is_control else explainer, feature)
-        return all(measure.unit(named) in self._finished for measure in self._of(explainer, is_control))
+        return all(measure.unit(named) in self._finished for measure in self._of(explainer, is_control, is_probed))
 
-    async def score(self, explainer: str, explanation: Explanation, evidence: Evidence) -> None:
+    async def score(
+        self, explainer: str, explanation: Explanation, evidence: Evidence, *, is_probed: bool = False
+    ) -> None:
         """Every score of one explanation that is not there yet, each stored when it is complete."""
         named = explanation_id(explanation.explainer, explanation.feature)
         is_control = explanation.explainer.startswith(CONTROL_PREFIX)
-        waiting = [m for m in self._of(explainer, is_control) if m.unit(named) not in self._finished]
+        waiting = [m for m in self._of(explainer, is_control, is_probed) if m.unit(named) not in self._finished]
         await together(self._score(measure, explanation, named, evidence) for measure in waiting)
 
     async def close(self) -> None:
         """Let go of the embedding models."""
         await self._embedders.close()
 
-    def _of(self, explainer: str, is_control: bool) -> Sequence[Measure]:
+    def _of(self, explainer: str, is_control: bool, is_probed: bool) -> Sequence[Measure]:
         """What scores its explanations, or the shuffled controls."""
-        return [m for m in self._measures[explainer] if m.reads_explanation or not is_control]
+        own = [m for m in self._measures[explainer] if m.reads_explanation or not is_control]
+        return [*own, *self._probes[explainer]] if is_probed else own
 
     async def _score(self, measure: Measure, explanation: Explanation, named: str, evidence: Evidence) -> None:
         with spending_on(STAGE, str(explanation.feature)):
@@ -105,6 +110,16 @@ class ScoreStage:
 def shuffled(explanation: Explanation, feature: FeatureId) -> Explanation:
     """Another feature's explanation, as the control of `feature`; it cost nothing."""
     return replace(explanation, feature=feature, explainer=CONTROL_PREFIX + explanation.explainer, usage=Usage())
+
+
+def _once(probes: Mapping[str, Sequence[Measure]]) -> Mapping[str, Sequence[Measure]]:
+    """Each probe with the first explainer that has it."""
+    seen: set[tuple[str, str]] = set()
+    kept: dict[str, Sequence[Measure]] = {}
+    for explainer, measures in probes.items():
+        kept[explainer] = [m for m in measures if (m.scorer.name, m.judge_name) not in seen]
+        seen |= {(m.scorer.name, m.judge_name) for m in measures}
+    return kept
 
 
 def _failure_kinds(score: Score | Failure) -> list[str]:

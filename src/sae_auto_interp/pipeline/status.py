@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sae_auto_interp.pipeline.progress_state import duration
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.results.lock import is_being_written
+from sae_auto_interp.spending import NOTHING_SPENT, Spent
 
 WRITE_EVERY_SECONDS = 2.0
 
@@ -35,6 +36,8 @@ class Status:
     """Records, explanations (shuffled controls included), scores and failures that are stored."""
     failures: Mapping[tuple[str, str], int]
     """{(stage, kind): how many units}."""
+    spent: Spent
+    """What all processes of the run have paid for."""
     progress: Mapping[str, Any] | None
     """Content of `progress.json`; None before anything was explained."""
 
@@ -43,6 +46,7 @@ class Status:
             "is_running": self.is_running,
             "stored": dict(self.counts),
             "failures": [{"stage": stage, "kind": kind, "n": n} for (stage, kind), n in self.failures.items()],
+            "spent": asdict(self.spent),
             "progress": self.progress,
         }
 
@@ -57,10 +61,11 @@ def read_status(root: Path) -> Status:
     with suppress(FileNotFoundError, ValueError):
         progress = json.loads(directory.progress.read_text(encoding="utf-8"))
     if not directory.results.is_file():
-        return Status(is_running, {}, {}, progress)
+        return Status(is_running, {}, {}, NOTHING_SPENT, progress)
     with ResultStore.open(directory.results, read_only=True) as store:
         failures = Counter((failure.stage, failure.kind) for _, failure in store.failures())
-        return Status(is_running, store.counts(), dict(sorted(failures.items())), progress)
+        spent = sum(store.spending().values(), NOTHING_SPENT)
+        return Status(is_running, store.counts(), dict(sorted(failures.items())), spent, progress)
 
 
 def status_lines(status: Status) -> list[str]:
@@ -75,8 +80,16 @@ def status_lines(status: Status) -> list[str]:
     if requests is not None:
         tokens = f"{requests['prompt_tokens']:,} + {requests['completion_tokens']:,} tokens"
         lines.append(f"requests of the last process: {requests['answered']:,} answered, {tokens}")
+    if status.spent != NOTHING_SPENT:
+        lines.append(_spent_line(status.spent))
     lines += [f"failed: {n:,} × {stage} {kind}" for (stage, kind), n in status.failures.items()]
     return lines
+
+
+def _spent_line(spent: Spent) -> str:
+    price = f", ${spent.usd:,.4f}" if spent.usd else ""
+    tokens = f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens"
+    return f"paid for: {spent.n_paid:,} answers ({tokens}{price}); cached {spent.n_cached:,}, lost {spent.n_lost:,}"
 
 
 def _stage_line(stage: Mapping[str, Any], is_running: bool) -> str:

@@ -4,12 +4,13 @@
 the limit is always used up, and what is shown of a run while it is on.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
 
 from sae_auto_interp.protocols import Client
+from sae_auto_interp.spending import NOTHING_SPENT, Spent
 from sae_auto_interp.types import Request, Response, Usage
 
 _of_this_feature: ContextVar["RequestCount | None"] = ContextVar("requests_of_this_feature", default=None)
@@ -31,6 +32,8 @@ class Traffic:
     n_answered: int = 0
     n_failed: int = 0
     usage: Usage = field(default_factory=Usage)
+    spent: Callable[[], Spent] = lambda: NOTHING_SPENT
+    """What the whole run has paid for so far, earlier processes included."""
 
     @contextmanager
     def of_feature(self) -> Generator[RequestCount, None, None]:

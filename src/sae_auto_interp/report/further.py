@@ -12,12 +12,16 @@ from sae_auto_interp.metrics import (
     RunMetric,
     accuracy,
     auroc,
+    average_precision,
+    average_precision_at_density,
     discrimination,
     f1,
     f1_at_density,
     failure_bounds,
     mcc,
+    mcc_at_density,
     mean_over_features,
+    precision,
     precision_at_density,
     tnr_by_source,
     tpr,
@@ -31,6 +35,8 @@ FURTHER_RESAMPLES = 2000
 WINDOW_SCORERS = frozenset({"detection"})
 """Scorers that ask whether the feature fires in a window: only such answers tell precision in text. Fuzzing asks which
 tokens of a window are the ones."""
+VALUE_ONLY = 2
+"""Resamples where only a feature's value is used: the interval is that of the mean over features."""
 PUBLISHED_BY_ACCURACY = frozenset({"saebench"})
 """Scorers of protocols whose published figures are plain accuracies; elsewhere it would only mislead."""
 Estimates = Mapping[FeatureId, Estimate]
@@ -83,10 +89,21 @@ def _others(
     in_text = {f: score for f, score in scores.items() if f in densities and score.scorer in WINDOW_SCORERS}
     return {
         "MCC": {feature: mcc(score, level) for feature, score in scores.items()},
+        "precision": {feature: precision(score, level) for feature, score in scores.items()},
         "accuracy": {f: accuracy(score, level) for f, score in scores.items() if score.scorer in PUBLISHED_BY_ACCURACY},
         "discrimination": {feature: discrimination(score, level) for feature, score in scores.items()},
         "F1": {feature: f1(score, level) for feature, score in scores.items()},
         "AUROC": {feature: auroc(score, level) for feature, score in scores.items()},
+        "AUPRC": {f: average_precision(s, _unused(), level, VALUE_ONLY) for f, s in scores.items()},
         "precision in text": {f: precision_at_density(score, densities[f], level) for f, score in in_text.items()},
         "F1 in text": {f: f1_at_density(score, densities[f], level) for f, score in in_text.items()},
+        "MCC in text": {f: mcc_at_density(score, densities[f], level) for f, score in in_text.items()},
+        "AUPRC in text": {
+            f: average_precision_at_density(s, densities[f], _unused(), level, VALUE_ONLY) for f, s in in_text.items()
+        },
     }
+
+
+def _unused() -> np.random.Generator:
+    """For intervals that nobody looks at."""
+    return np.random.default_rng(0)

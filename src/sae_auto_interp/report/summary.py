@@ -29,7 +29,9 @@ from sae_auto_interp.metrics import (
 )
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.report.baselines import HIDDEN_PREFIX, LEXICAL, baselines_of
 from sae_auto_interp.report.failures import count_kinds, explainer_failures, failures_by_feature, group_failures
+from sae_auto_interp.report.feature_tests import above_chance, above_shuffled
 from sae_auto_interp.report.further import FURTHER_RESAMPLES, WINDOW_SCORERS, further_metrics
 from sae_auto_interp.report.other_scores import HEADLINES, other_scores
 from sae_auto_interp.report.spending import spending_rows
@@ -46,9 +48,6 @@ from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Score, ScoreKind, Usage
 
 CONTROL_PREFIX = "shuffled:"
-LEXICAL = "lexical"
-HIDDEN_PREFIX = "hidden:"
-"""Of judges that are not told the explanation."""
 BASELINES = (LEXICAL, "no_op")
 HEADLINE_SCORERS = ("detection", "fuzzing")
 
@@ -177,25 +176,28 @@ def _variant_summary(variant: Variant, judged: _Judged, seed: int, n_resamples: 
     own, other = judged.accuracies[variant], judged.accuracies.get(control, {})
     n_failed = sum(e.n_failed for e in (*own.values(), *other.values()))
     values, control_values = _defined(own), _defined(other)
-    trials = [trial for score in judged.scores[variant].values() for trial in score.trials]
+    scores = judged.scores[variant]
+    trials = [trial for score in scores.values() for trial in score.trials]
+
+    def generator(what: str) -> np.random.Generator:
+        return report_generator(seed, what, variant)
+
+    is_probe = variant.judge.startswith(HIDDEN_PREFIX)
     return VariantSummary(
         variant=variant,
-        balanced_accuracy=mean_over_features(own, report_generator(seed, "mean", variant), level, n_resamples),
+        balanced_accuracy=mean_over_features(own, generator("mean"), level, n_resamples),
         shuffled=mean_over_features(other, report_generator(seed, "mean", control), level, n_resamples),
-        difference=paired_difference(
-            values, control_values, report_generator(seed, "difference", variant), level, n_resamples, n_failed
-        ),
-        skill=skill(values, control_values, report_generator(seed, "skill", variant), level, n_resamples, n_failed),
+        difference=paired_difference(values, control_values, generator("difference"), level, n_resamples, n_failed),
+        skill=skill(values, control_values, generator("skill"), level, n_resamples, n_failed),
         n_features=len(own),
         n_trials=len(trials),
         failed_trials=count_kinds(t.failure for t in trials if t.failure is not None),
-        further=further_metrics(
-            judged.scores[variant],
-            judged.densities,
-            lambda what: report_generator(seed, what, variant),
-            level,
-            min(n_resamples, FURTHER_RESAMPLES),
-        ),
+        further=further_metrics(scores, judged.densities, generator, level, min(n_resamples, FURTHER_RESAMPLES)),
+        baselines=()
+        if is_probe
+        else baselines_of(variant, control, judged.accuracies, generator, level, min(n_resamples, FURTHER_RESAMPLES)),
+        above_chance=above_chance(scores),
+        above_shuffled=above_shuffled(scores, judged.scores.get(control, {})),
     )
 
 

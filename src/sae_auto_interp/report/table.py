@@ -13,9 +13,18 @@ from rich.text import Text
 
 from sae_auto_interp.report.display import interval, number, percent, shorten, visible
 from sae_auto_interp.report.spending import spending_table
-from sae_auto_interp.report.values import FeatureScore, FeatureSummary, KindCounts, RunSummary
+from sae_auto_interp.report.values import (
+    BaselineSkill,
+    FeatureScore,
+    FeatureSummary,
+    FeatureTests,
+    KindCounts,
+    RunSummary,
+)
 from sae_auto_interp.types import Estimate
 
+BASELINES = ("shuffled", "lexical", "hidden", "constant")
+"""In the order of their columns."""
 EXPLANATION_CHARACTERS = 120
 """A longer explanation is cut in the table; the page has it whole."""
 
@@ -32,6 +41,8 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
     parts += [Text(), totals_table(summary)]
     if summary.others:
         parts += [Text(), other_table(summary)]
+    if summary.variants:
+        parts += [Text(), baselines_table(summary)]
     parts += _notes(summary)
     if summary.spending:
         parts += [Text(), spending_table(summary.spending)]
@@ -99,6 +110,38 @@ def other_table(summary: RunSummary) -> Table:
     return table
 
 
+def baselines_table(summary: RunSummary) -> Table:
+    """One row per explainer, scorer and judge: what each baseline has, and below it the skill over it."""
+    title = Text("Baselines: their balanced accuracy, and the skill of the explanations over them")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Explainer", "Test", "Judge"):
+        table.add_column(heading, no_wrap=heading != "Judge", overflow="fold")
+    rows = [row for row in summary.variants if row.baselines]
+    names = [name for name in BASELINES if any(each.name == name for row in rows for each in row.baselines)]
+    for name in (*names, "Above chance", "Above shuffled"):
+        table.add_column(name.capitalize(), justify="right", no_wrap=True)
+    for row in rows:
+        found = {each.name: each for each in row.baselines}
+        table.add_row(
+            *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
+            *(_baseline_text(found.get(name)) for name in names),
+            _passed(row.above_chance),
+            _passed(row.above_shuffled),
+        )
+    return table
+
+
+def _baseline_text(baseline: BaselineSkill | None) -> str:
+    if baseline is None:
+        return number(None)
+    return f"{number(baseline.balanced_accuracy.value)}\nskill {_two_lines(baseline.skill)}"
+
+
+def _passed(tests: FeatureTests | None) -> str:
+    """How many features pass."""
+    return number(None) if tests is None else f"{tests.n_passed} of {tests.n_tested}"
+
+
 def _title(summary: RunSummary) -> Text:
     if summary.primary is None:
         return Text("Nothing has been explained yet")
@@ -142,6 +185,11 @@ def _features_used(n_used: int, n_scored: int) -> str:
 def _notes(summary: RunSummary) -> Iterable[Text]:
     yield Text(
         "Chance is 0.5 for balanced accuracy. Shuffled: the same test with another feature's explanation.", style="dim"
+    )
+    yield Text(
+        "Hidden: the same judge, not told the explanation, on some features. Above chance, above shuffled: features "
+        "that pass an exact test with 5 % false discoveries (Benjamini-Hochberg).",
+        style="dim",
     )
     for explainer in summary.explainers:
         if explainer.failed:

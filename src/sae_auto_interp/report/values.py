@@ -34,6 +34,30 @@ class FurtherMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureTests:
+    """How many features pass a test, adjusted for there being many (Benjamini-Hochberg)."""
+
+    n_passed: int
+    n_tested: int
+    n_undefined: int
+    """Features on which the test says nothing, such as those whose every trial failed."""
+    fdr: float
+    """Expected share of false ones among those that passed, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineSkill:
+    """What a variant is compared with, and how much it gains."""
+
+    name: str
+    """shuffled, lexical, hidden or constant."""
+    balanced_accuracy: Estimate
+    """Mean over the features that the baseline was scored on."""
+    skill: Estimate
+    """Share of what there was to gain over it, on the features that both have."""
+
+
+@dataclass(frozen=True, slots=True)
 class VariantSummary:
     """A variant over all its features, beside the same with shuffled explanations."""
 
@@ -50,6 +74,10 @@ class VariantSummary:
     """Trials put to the judge, failed ones included; the control's are not counted."""
     failed_trials: KindCounts
     further: FurtherMetrics
+    baselines: tuple[BaselineSkill, ...] = ()
+    """Those that the run has; none for a judge that is a baseline itself."""
+    above_chance: FeatureTests | None = None
+    above_shuffled: FeatureTests | None = None
 
 
 @dataclass(frozen=True, slots=True)
