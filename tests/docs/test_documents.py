@@ -75,6 +75,21 @@ def test_make_targets_of_the_readme_exist(commands: Path) -> None:
 
 def test_links_lead_somewhere() -> None:
     for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
-        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-            if "://" not in link:
-                assert (document.parent / link).exists(), f"{document.relative_to(ROOT)} links to {link}"
+        for link, place in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", document.read_text(encoding="utf-8")):
+            if "://" in link:
+                continue
+            target = document.parent / link if link else document
+            assert target.exists(), f"{document.relative_to(ROOT)} links to {link}"
+            assert not place or place in headings(target), f"{document.relative_to(ROOT)}: no {place} in {link}"
+
+
+def headings(document: Path) -> set[str]:
+    """As links name them: in small letters, without punctuation, hyphens for spaces."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    """Pages on single methods are found through those on scorers and records."""
+    linked = set(re.findall(r"\]\((docs/[^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
