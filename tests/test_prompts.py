@@ -26,7 +26,8 @@ def test_a_prompt_is_its_file_and_its_id_says_which_version(folder: str, name: s
 
 @pytest.mark.parametrize(("folder", "name"), PROMPTS)
 def test_every_placeholder_is_filled(folder: str, name: str) -> None:
-    filled = load_prompt(folder, name).fill(n="5", opening="<<", closing=">>")
+    values = dict.fromkeys(("explanation", "max_level", "unknown"), "7")
+    filled = load_prompt(folder, name).fill(n="5", opening="<<", closing=">>", **values)
     assert "$" not in filled
 
 

@@ -48,8 +48,9 @@ class ClientConfig(Section):
     adaptive: bool = True
     """Have fewer in flight while the server is overloaded (429, 503, no answer in time)."""
     requests_per_minute: float | None = Field(default=None, gt=0)
-    tokens_per_minute: float | None = Field(default=None, gt=0)
     """What the provider allows; None: no such limit."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """The same of tokens, those of the prompt and the whole answer that is allowed."""
     timeout_seconds: float = Field(default=120.0, gt=0)
     """Longest wait for one complete answer."""
     attempts: int = Field(default=6, ge=1)
@@ -66,7 +67,9 @@ class BudgetConfig(Section):
     """What the run may spend at most, over all of its processes; None: no cap."""
 
     max_usd: float | None = Field(default=None, ge=0)
+    """US dollars; needs the price of every endpoint."""
     max_tokens: int | None = Field(default=None, ge=0)
+    """Of prompts and answers together."""
 
 
 class ResponsesConfig(Section):

@@ -227,7 +227,9 @@ class RunConfig(Section):
     prompt_reader: ClientConfig | None = None
     """What rates the tokens of given texts, for the scorers that need it; None: who judges."""
     budget: BudgetConfig = BudgetConfig()
+    """What the run may spend."""
     responses: ResponsesConfig = ResponsesConfig()
+    """The cache of answers."""
     seed: int = Field(default=0, ge=0)
     """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 

@@ -12,6 +12,7 @@ from sae_auto_interp.errors import (
     ClientError,
     InputError,
     MalformedReplyError,
+    NoAccessError,
     RateLimitedError,
     RefusedRequestError,
     ServerError,
@@ -156,7 +157,7 @@ def test_prepare_finds_the_model_or_names_the_nearest(monkeypatch: pytest.Monkey
     with pytest.raises(UnknownNameError, match="did you mean 'claude-test-1'"):
         prepared("claude-test-11", api)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "another")
-    with pytest.raises(RefusedRequestError, match="invalid x-api-key"):
+    with pytest.raises(NoAccessError, match="invalid x-api-key"):
         prepared("claude-test-1", api)
 
 

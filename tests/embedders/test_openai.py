@@ -9,9 +9,11 @@ import pytest
 
 from sae_auto_interp.embedders import OpenAIEmbedder
 from sae_auto_interp.errors import (
+    BrokenReplyError,
     ConfigError,
     InputError,
     MalformedReplyError,
+    NoAccessError,
     RateLimitedError,
     RefusedRequestError,
     ServerError,
@@ -99,11 +101,11 @@ def test_what_passes_with_time_is_asked_again(fault: Reply) -> None:
     [
         (rate_limited(), RateLimitedError, 3),
         (error(500), ServerError, 3),
-        (error(401), RefusedRequestError, 1),
+        (error(401), NoAccessError, 1),
         (error(404), RefusedRequestError, 1),
         (json_reply({"data": []}), MalformedReplyError, 1),
         (json_reply([]), MalformedReplyError, 1),
-        (Reply(body=b"<html>"), MalformedReplyError, 1),
+        (Reply(body=b"<html>"), BrokenReplyError, 3),
     ],
 )
 def test_anything_else_is_an_error_of_its_kind(reply: Reply, wanted: type[Exception], n_requests: int) -> None:
@@ -147,7 +149,7 @@ def test_no_answer_in_time_and_no_server_at_all() -> None:
 def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "secret-key-1")
     with LlmServer([error(401, "bad key secret-key-1")]) as server:
-        with pytest.raises(RefusedRequestError) as caught:
+        with pytest.raises(NoAccessError) as caught:
             embed(server, api_key_env="MY_KEY")
         assert server.requests[0].headers["Authorization"] == "Bearer secret-key-1"
     assert "secret-key-1" not in str(caught.value)

@@ -27,12 +27,13 @@ BASE: dict[str, Any] = {
     "autoencoders": ["embedded:sparse_coders/openai"],
     "data": {"n_tokens": 12_000, "ctx_len": 128, "max_chars_per_document": 3000},
     "preflight": {"enabled": False},
+    "responses": {"mode": "off"},
     "features": {
         "n_features": 2, "n_train": 10, "n_test": 10, "n_non_activating_train": 10, "n_non_activating_test": 10,
         "min_examples": 15, "window": 16,
     },
     "client": {"base_url": "http://127.0.0.1:1"},
-    "prompt_reader": {"base_url": "http://127.0.0.1:2"},
+    "prompt_reader": {"base_url": "http://127.0.0.1:2", "attempts": 1},
     "scorers": [
         {"name": "simulation", "n_windows": 6},
         {"name": "simulation_all_at_once", "n_windows": 4},
@@ -125,7 +126,7 @@ def test_a_client_that_does_not_rate_texts_is_refused_before_any_work(
     def attempt(**changes: Any) -> None:
         asyncio.run(run_pipeline(config(scorers=[scorer], **changes), tmp_path / "run", make_progress()))
 
-    with pytest.raises(ConfigError, match=rf"{needs}: scripted cannot be asked"):
+    with pytest.raises(ConfigError, match=rf"{needs}: the client of scripted does not rate"):
         attempt(prompt_reader=None)
     opened["http://127.0.0.1:2"] = PlacedReader(lambda text: RefusedRequestError("echo is not supported"))
     with pytest.raises(ConfigError, match=rf"{needs}: echo is not supported"):

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from sae_auto_interp.errors import ClientError
-from sae_auto_interp.types import PromptLogprobs, PromptRequest, TokenLogprob, Usage
+from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
 
 WORDS = re.compile(r"\w+|\s|[^\w\s]")
 """Words, and every other character by itself."""
@@ -37,6 +37,9 @@ class PlacedReader:
         ]
         return PromptLogprobs(tuple(tokens), Usage(len(tokens), 0, 1), self.model)
 
+    async def generate(self, request: Request) -> Response:
+        raise AssertionError("this model only reads")
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -58,6 +61,9 @@ class WordReader:
             for word, before in found
         )
         return PromptLogprobs(tokens, Usage(len(tokens), 0, 1), self.model)
+
+    async def generate(self, request: Request) -> Response:
+        raise AssertionError("this model only reads")
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -103,6 +109,9 @@ class EmbeddedReader:
 
         with torch.inference_mode():
             return wrapped_model()._module(torch.tensor([ids])).logits[0].log_softmax(-1)
+
+    async def generate(self, request: Request) -> Response:
+        raise AssertionError("this model only reads")
 
     async def close(self) -> None:
         """Nothing is open."""

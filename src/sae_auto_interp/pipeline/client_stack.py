@@ -48,7 +48,7 @@ class RunClients:
     reader: Client | None = None
     abilities: Mapping[str, str] = field(default_factory=dict[str, str])
     """{model: what its endpoint can do}."""
-    spent: Callable[[], Spent] = lambda: NOTHING_SPENT
+    spent: Callable[[], Spent] = field(default=lambda: NOTHING_SPENT, compare=False)
     """What the run has paid for so far, earlier processes included."""
 
     @property
