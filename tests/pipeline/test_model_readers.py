@@ -169,7 +169,8 @@ def test_a_window_whose_server_was_away_leaves_the_score_open_and_the_next_run_c
         n_asked += 1
         return ServerError("503") if n_asked == 3 else lister(request)
 
-    only = config(scorers=[{"name": "simulation", "n_windows": 4}], n_shuffled=0)
+    asked_once = BASE["client"] | {"attempts": 1}
+    only = config(scorers=[{"name": "simulation", "n_windows": 4}], n_shuffled=0, client=asked_once)
     opened["http://127.0.0.1:1"] = ScriptedClient(away_once)
     asyncio.run(run_pipeline(only, tmp_path, make_progress()))
     with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
