@@ -21,7 +21,7 @@ import pytest
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.clients._chat_completions import as_ascii, encode_request
 from sae_auto_interp.explainers import SimpleExplainer
-from sae_auto_interp.judges import LlmJudge
+from sae_auto_interp.judges import HiddenJudge, LlmJudge
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.scorers import DetectionScorer, FuzzingScorer
@@ -94,17 +94,20 @@ def paid_for(results: Path) -> set[bytes]:
     with ResultStore.open(results, read_only=True) as store:
         explanations = dict(store.explanations())
         records = {record.feature: record for record in store.records()}
-        scored = [(s.scorer, records[s.feature], explanations[s.explanation_id]) for _, s in store.scores()]
+        scored = [(who, s.scorer, records[s.feature], explanations[s.explanation_id]) for who, s in store.scores()]
     own = [records[e.feature] for e in explanations.values() if e.explainer == "simple"]
     requests = [SimpleExplainer(nothing()).request(record) for record in own]
-    for scorer, record, explanation in scored:
-        requests += asyncio.run(asked_by(scorer, record, explanation))
+    for who, scorer, record, explanation in scored:
+        requests += asyncio.run(asked_by(who, scorer, record, explanation))
     return {as_ascii(encode_request(request, MODEL)) for request in requests}
 
 
-async def asked_by(scorer: str, record: FeatureRecord, explanation: Explanation) -> list[Request]:
+async def asked_by(who: str, scorer: str, record: FeatureRecord, explanation: Explanation) -> list[Request]:
     client = nothing()
-    await SCORERS[scorer](judge=LlmJudge(client=client)).score(record, explanation, "id")
+    judge = LlmJudge(client=client)
+    await SCORERS[scorer](judge=HiddenJudge(of=judge) if who.startswith("hidden:") else judge).score(
+        record, explanation, "id"
+    )
     return client.requests
 
 

@@ -6,7 +6,6 @@
 A call has the caller's arguments, folder, environment and streams, and gives its exit status. One call at a time.
 """
 
-import importlib
 import json
 import os
 import runpy
@@ -17,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import sae_auto_interp.cli
+from sae_auto_interp.config import resolve_path
+from sae_auto_interp.models.subject import load_subject_model
 
 COMMAND = "sae-auto-interp"
-HEAVY = ("torch", "transformers", "nnsight", "sae_auto_interp.models.subject")
 
 
 def main(path: str) -> None:
-    for module in HEAVY:
-        importlib.import_module(module)
+    load_subject_model(resolve_path("embedded:language_model"), device="cpu")  # imports all that a run does
     if not _is_fork_for_a_call(path):
         return
     if sys.argv[0] == COMMAND:
