@@ -55,7 +55,7 @@ def test_the_message_says_what_to_do(runs: tuple[Path, ChaosLlm, list[str]]) -> 
 
 def test_going_on_pays_for_nothing_twice(runs: tuple[Path, ChaosLlm, list[str]]) -> None:
     folder, llm, _ = runs
-    assert len(llm.attempts) == N_FEATURES * (1 + 4 * 4)
+    assert len(llm.attempts) == N_FEATURES * (1 + 6 * 4)
     assert set(llm.attempts.values()) == set(llm.delivered.values()) == {1}
     spent = spent_by(folder / "run")
     assert spent.n_paid == llm.delivered.total()

@@ -1,8 +1,8 @@
 """Interrupted at any stage and run again, a run finishes without repeating finished work, with the same results."""
 
-import json
 import signal
 import sqlite3
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.runs import sae_auto_interp, stopped_at, write_run_file
-from tests.support.llm_server import LlmServer
-from tests.support.scripted_llm import explain_and_judge
+from tests.support.llm_server import LlmServer, Received, Reply
+from tests.support.scripted_llm import explain_and_judge, is_of_the_run
 
 
 def stored(run_dir: Path) -> dict[str, Any]:
@@ -84,21 +84,18 @@ def test_a_finished_run_does_nothing_again(tmp_path: Path) -> None:
     ]
 
 
-def is_of_the_run(body: bytes) -> bool:
-    """Whether the process lived to send all of it, and not to find out what the server can do."""
-    try:
-        content = json.loads(body)
-    except ValueError:
-        return False
-    return "messages" in content and content["messages"][0]["role"] == "system"
+def slowly(received: Received) -> Reply:
+    """So that a second and a half is in the middle of the run."""
+    time.sleep(0.1 if received.method == "POST" else 0.0)
+    return explain_and_judge(received)
 
 
 def test_no_answer_is_paid_for_twice_after_a_kill(tmp_path: Path) -> None:
     """Requests of finished units are not repeated; only those in flight when the process died may be."""
-    with LlmServer(explain_and_judge) as server:
+    with LlmServer(slowly) as server:
         client = f"client: {{base_url: '{server.base_url}', max_concurrency: 2}}\n"
         arguments = ("run", write_run_file(tmp_path, "simple, lexical", more=client), "--out", tmp_path / "run")
-        stopped_at("score:", signal.SIGKILL, *arguments, delay_seconds=0.2)
+        stopped_at("score:", signal.SIGKILL, *arguments, delay_seconds=1.5)
         with closing(sqlite3.connect(tmp_path / "run" / "results.sqlite")) as connection:
             finished = connection.execute("SELECT count(*) FROM finished WHERE stage = 'explain'").fetchone()[0]
         again = sae_auto_interp(*arguments)

@@ -75,8 +75,8 @@ def check_all_scored(root: Path, capabilities: Capabilities) -> list[bool]:
         assert store.failures() == []
         assert {explanation.text for _, explanation in store.explanations()} == {EXPLANATION}
         scores = [score for _, score in store.scores()]
-        assert store.info()["client_capabilities"] == capabilities.summary()
-    assert len(scores) == 2 * 2 * N_FEATURES, "two scorers, the explanation's own feature and another"
+        assert store.info()["client_capabilities"].endswith(f": {capabilities.summary()}")
+    assert len(scores) == 2 * 3 * N_FEATURES, "two scorers: the feature's own explanation, another's, and none"
     trials = [trial for score in scores for trial in score.trials]
     assert len(trials) == 4 * len(scores)
     assert not [trial.failure for trial in trials if trial.failure is not None]
@@ -89,7 +89,7 @@ def test_through_llama_cpp_answers_are_bound_to_their_schema(llama_cpp: str, tmp
     assert capabilities.top_logprobs == 20
     assert capabilities.prompt_logprobs is None
     assert (capabilities.n, capabilities.max_tokens) == (False, True), "two answers need two slots, and it has one"
-    assert len(check_all_scored(tmp_path, capabilities)) == 32
+    assert len(check_all_scored(tmp_path, capabilities)) == 48
 
 
 def test_through_transformers_serve_verdicts_are_read_from_the_text(serve: str, saying: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.support.llm_server import (
     rate_limited,
     stalled,
 )
-from tests.support.scripted_llm import explain_and_judge
+from tests.support.scripted_llm import explain_and_judge, is_of_the_run
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ChaosLlm:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, received: Received) -> Reply:
-        if received.method == "GET":
+        if received.method == "GET" or not is_of_the_run(received.raw_body):
             return explain_and_judge(received)
         with self._lock:
             self.attempts[received.raw_body] += 1

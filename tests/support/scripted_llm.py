@@ -27,3 +27,12 @@ def explain_and_judge(received: Received) -> Reply:
     if "verdicts" not in properties:  # it is asked what it can do: it keeps to any schema
         return answer(json.dumps({name: value["enum"][0] for name, value in properties.items()}))
     return answer(json.dumps({"verdicts": [int(any(c.isupper() for c in text)) for text in excerpts]}))
+
+
+def is_of_the_run(body: bytes) -> bool:
+    """Whether the process lived to send all of it, and not to find out what the server can do."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return False
+    return "messages" in content and content["messages"][0]["role"] == "system"

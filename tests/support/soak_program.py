@@ -35,7 +35,13 @@ def configuration(n_features: int, base_url: str) -> RunConfig:
         "n_non_activating_test": 50, "min_examples": 20,
     }  # fmt: skip
     client = {"base_url": base_url, "max_concurrency": 64}
-    content: dict[str, Any] = {"features": features, "explainers": ["simple"], "client": client, "n_shuffled": 0}
+    content: dict[str, Any] = {
+        "features": features,
+        "explainers": ["simple"],
+        "client": client,
+        "n_shuffled": 0,
+        "n_hidden": 0,
+    }
     return parse_config({"model": "none", "autoencoders": ["none"]} | content)
 
 
