@@ -105,7 +105,9 @@ def test_what_is_no_run_directory_has_no_status(tmp_path: Path) -> None:
         read_status(tmp_path)
 
 
-def test_the_log_is_json_lines(tmp_path: Path) -> None:
+def test_the_log_is_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A test process cannot hand on half a character, which what is captured of the log would hold.
+    monkeypatch.setattr(logging.getLogger("sae_auto_interp"), "propagate", False)
     log = logging.getLogger("sae_auto_interp.clients.retry")
     with logged_to(tmp_path / "later" / "log.jsonl"):
         log.info("before there is a folder")
