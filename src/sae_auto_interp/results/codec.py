@@ -10,6 +10,7 @@ Records and scores are compressed; explanations and failures stay readable in an
 import json
 import zlib
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -284,13 +285,14 @@ def _rounded_values(example: Example) -> list[float | int]:
     return [_round(value) for value in example.activations.tolist()]
 
 
+@lru_cache(maxsize=1 << 16)  # activations of a cache have 16 bits, so there are not more of them
 def _round(value: float) -> float | int:
     """Exact zeros, most of a window, become the one character 0."""
     return 0 if value == 0.0 else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def _compressed(fields: Json) -> bytes:
-    return zlib.compress(_dump(fields), level=6)
+    return zlib.compress(_dump(fields), level=1)  # a sixth more than at level 6, for a quarter of the time
 
 
 def _plain(content: bytes) -> bytes:
