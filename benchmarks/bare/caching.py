@@ -1,7 +1,7 @@
 """The least that caching could do: forward to the deepest module and the encoder's product. Nothing is kept.
 
-Twice: with the way of multiplying that is the fastest on this machine, and with one product per batch into a buffer that
-is used again, which is what a program does that takes no thought for the caches.
+Twice: with the way of multiplying that is the fastest on this machine, and with one product per batch into a buffer
+that is used again, which is what a program does that takes no thought for the processor's caches.
 """
 
 import time
