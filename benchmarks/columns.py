@@ -41,6 +41,11 @@ def quotient(name: str, above: str, below: str) -> Value:
     return lambda lines: ratio(figure(above, name)(lines), figure(below, name)(lines))
 
 
+def over_one_product(lines: Sequence[Line]) -> float | None:
+    """Seconds of ours over those of the bare limit with one product per batch."""
+    return ratio(figure("ours", "seconds")(lines), figure("bare", "one_product_seconds")(lines))
+
+
 def setting(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda settings: settings.get(name, "")
 
@@ -62,6 +67,7 @@ TABLES: dict[str, Table] = {
             Column("ours, tokens/s", figure("ours", SPEED)),
             Column("bare limit", figure("bare", SPEED)),
             Column("peer", figure("peer", SPEED)),
+            Column("ours / one product, time", over_one_product, ".2f"),
             Column("ours / bare, time", quotient("seconds", "ours", "bare"), ".2f"),
             Column("ours / peer, speed", quotient(SPEED, "ours", "peer"), ".1f"),
             Column("ours, MiB", figure("ours", PEAK)),

@@ -58,6 +58,7 @@ def test_the_bare_limit_is_measured(tmp_path: Path, activation: Activation) -> N
     workload = replace(TINY, activation=activation)
     result = benchmarks.bare.caching.measure(caching_settings(workload), prepare(workload, tmp_path))
     assert result["seconds"] == pytest.approx(result["forward_seconds"] + result["product_seconds"], abs=1e-3)
+    assert result["one_product_seconds"] > 0
 
 
 def test_a_workload_is_made_once_and_always_the_same(tmp_path: Path) -> None:
