@@ -62,7 +62,11 @@ class Clause(NamedTuple):
 
     @property
     def words(self) -> str:
-        kinds = (self.token is not None or self.previous is not None, self.token_class is not None, self.word is not None)
+        kinds = (
+            self.token is not None or self.previous is not None,
+            self.token_class is not None,
+            self.word is not None,
+        )
         assert sum(kinds) == 1, f"a clause states one condition, not {self}"
         if self.token_class is not None:
             return self.token_class
@@ -88,7 +92,9 @@ class _HoldsAlone(dict[str, bool]):
         self._classes = {clause.token_class for clause in alone} - {None}
 
     def __missing__(self, token: str) -> bool:
-        holds = token in self._tokens or word_in(token) in self._words or not self._classes.isdisjoint(classes_of(token))
+        holds = (
+            token in self._tokens or word_in(token) in self._words or not self._classes.isdisjoint(classes_of(token))
+        )
         self[token] = holds
         return holds
 
@@ -124,14 +130,14 @@ class Support:
     n_examples: int
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def word_in(token: str) -> str | None:
     """The token without capitals and the spaces around it; None where that holds no letter or digit."""
     word = token.strip().casefold()
     return word if any(character.isalnum() for character in word) else None
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def classes_of(token: str) -> tuple[str, ...]:
     """The names of the classes that the token is of."""
     return tuple(name for name, holds in TOKEN_CLASSES.items() if holds(token))

@@ -106,7 +106,7 @@ def _clauses_at(str_tokens: Sequence[str], position: int) -> tuple[Clause, ...]:
     return _clauses_of(str_tokens[position], str_tokens[position - 1] if position > 0 else None)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _clauses_of(token: str, previous: str | None) -> tuple[Clause, ...]:
     """Every clause that holds of a token after `previous` (None: it is the window's first)."""
     clauses = [Clause(token=token)]

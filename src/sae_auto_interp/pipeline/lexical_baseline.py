@@ -83,6 +83,6 @@ def _asking_of_each(config: RunConfig) -> tuple[ComponentConfig, ...]:
         component = load_component("scorers", scorer.name)
         settings = {name: value for name, value in scorer.settings.items() if name != "judge"}
         bare = ComponentConfig.model_validate({"name": scorer.name} | settings)
-        if collaborators_of("scorers", bare) == {Judge} and not hasattr(component, "n_choices"):
+        if set(collaborators_of("scorers", bare)) == {Judge} and not hasattr(component, "n_choices"):
             found.setdefault(str(component.name), bare)
     return tuple(found.values())
