@@ -1,5 +1,5 @@
-"""Nothing but content changes what is stored: one run file with every scorer and every kind of silent windows, run as it
-is, in other batches, processes and limits, and killed again and again. All that is stored is the same, byte for byte."""
+"""Nothing but content changes what is stored: one run file with every scorer and every kind of silent windows,
+run as it is, in other batches, processes and limits, and killed again and again: the same bytes are stored."""
 
 import signal
 import sqlite3

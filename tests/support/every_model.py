@@ -1,5 +1,5 @@
-"""One server for all that scorers ask of models: chat, choices, listings, texts, embeddings, rated texts, and tokens with
-their alternatives. Every answer depends on the text of its request alone."""
+"""One server for all that scorers ask of models: chat, choices, listings, texts, embeddings, rated texts, and tokens
+with their alternatives. Every answer depends on the text of its request alone."""
 
 import json
 import re
