@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sae_auto_interp.lexical_rule import (
     TOKEN_CLASSES,
     Clause,
+    Rule,
     Support,
-    matching_positions,
     read_rule,
     word_in,
     write_rule,
@@ -20,12 +20,18 @@ LIKE_CLAUSES = [
     "\x7f",
 ]  # fmt: skip
 TOKENS = st.sampled_from(LIKE_CLAUSES) | st.text() | st.lists(st.sampled_from(LIKE_CLAUSES)).map("".join)
+
+
+def clauses(**fields: st.SearchStrategy[str]) -> st.SearchStrategy[Clause]:
+    return st.fixed_dictionaries(fields).map(lambda given: Clause(**given))
+
+
 CLAUSES = st.one_of(
-    st.builds(Clause, token=TOKENS),
-    st.builds(Clause, token=TOKENS, previous=TOKENS),
-    st.builds(Clause, previous=TOKENS),
-    st.builds(Clause, word=TOKENS),
-    st.builds(Clause, token_class=st.sampled_from(sorted(TOKEN_CLASSES))),
+    clauses(token=TOKENS),
+    clauses(token=TOKENS, previous=TOKENS),
+    clauses(previous=TOKENS),
+    clauses(word=TOKENS),
+    clauses(token_class=st.sampled_from(sorted(TOKEN_CLASSES))),
 )
 SENTENCE = 'Fires on the token " cat" (3 of 9); "(" after "print" (2 of 9); numbers (1 of 9).'
 
@@ -96,14 +102,47 @@ def test_a_sentence_that_is_no_rule_reads_as_empty(text: str) -> None:
     ],
 )
 def test_where_a_clause_holds(clause: Clause, expected: list[bool]) -> None:
-    assert matching_positions([clause], ["the", " cat", " sat", "CAT", " 7", " cat"]) == expected
+    assert places_of([clause], ["the", " cat", " sat", "CAT", " 7", " cat"]) == expected
+
+
+def places_of(clauses: list[Clause], str_tokens: list[str]) -> list[bool]:
+    """Where the rule holds; that it does so anywhere must be the same as somewhere."""
+    rule = Rule(clauses)
+    places = [rule.holds_at(str_tokens, i) for i in range(len(str_tokens))]
+    assert rule.holds_in(str_tokens) == any(places)
+    return places
 
 
 def test_a_rule_holds_where_any_clause_does() -> None:
-    clauses = [Clause(token="a"), Clause(previous="b")]
-    assert matching_positions(clauses, ["a", "b", "c", "d"]) == [True, False, True, False]
-    assert matching_positions(clauses, []) == []
-    assert matching_positions([], ["a"]) == [False]
+    either = [Clause(token="a"), Clause(previous="b")]
+    assert places_of(either, ["a", "b", "c", "d"]) == [True, False, True, False]
+    assert places_of(either, []) == []
+    assert places_of([], ["a"]) == [False]
+
+
+def holds(clause: Clause, token: str, before: str | None) -> bool:
+    """What a clause means, written out."""
+    if clause.token_class is not None:
+        return TOKEN_CLASSES[clause.token_class](token)
+    if clause.word is not None:
+        return word_in(token) == clause.word
+    return clause.token in (None, token) and clause.previous in (None, before)
+
+
+FEW = st.sampled_from([" cat", "cat", "Cat", "(", " 7", "7", "\n", "_x", ""])
+FEW_CLAUSES = st.one_of(
+    clauses(token=FEW),
+    clauses(token=FEW, previous=FEW),
+    clauses(previous=FEW),
+    clauses(word=st.sampled_from(["cat", "7", "x"])),
+    clauses(token_class=st.sampled_from(sorted(TOKEN_CLASSES))),
+)
+
+
+@given(st.lists(FEW_CLAUSES, max_size=4), st.lists(FEW, max_size=6))
+def test_a_rule_holds_where_its_clauses_say(chosen: list[Clause], str_tokens: list[str]) -> None:
+    pairs = zip(str_tokens, [None, *str_tokens], strict=False)
+    assert places_of(chosen, str_tokens) == [any(holds(clause, *pair) for clause in chosen) for pair in pairs]
 
 
 CLASS_EXAMPLES = {
@@ -161,4 +200,4 @@ def test_the_word_in_a_token(token: str, word: str | None) -> None:
 )
 def test_a_clause_states_one_condition(fields: dict[str, str]) -> None:
     with pytest.raises(AssertionError, match="one condition"):
-        Clause(**fields)
+        write_rule([Support(Clause(**fields), 1)], 1)

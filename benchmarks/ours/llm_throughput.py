@@ -47,7 +47,7 @@ def configuration(settings: dict[str, Any], root: str, answers: Path) -> RunConf
     records = {name: settings[name] for name in names}
     shown = {"n_shown": settings["n_shown"]}
     return parse_config({
-        "model": "none", "autoencoders": ["none"], "n_shuffled": 0, "n_hidden": 0,
+        "model": "none", "autoencoders": ["none"], "n_shuffled": 0, "n_hidden": 0, "n_lexical": 0,
         "features": records | {
             "sampling": "quantile", "n_non_activating_train": 0, "n_non_activating_test": settings["n_non_activating"],
         },

@@ -218,6 +218,8 @@ class RunConfig(Section):
     n_hidden: int | None = Field(default=10, ge=0)
     """Features per module whose questions are also put with the explanation hidden, to see what else gives the answers
     away; None: all."""
+    n_lexical: int | None = Field(default=None, ge=0)
+    """Features per module that are also explained and scored by a rule about tokens, which asks no model; None: all."""
     client: ClientConfig | None = None
     """The endpoint that explains and scores, but for what the next three say."""
     explainer_client: ClientConfig | None = None

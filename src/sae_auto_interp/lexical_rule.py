@@ -16,6 +16,9 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 _BRACKETS_AND_QUOTES = frozenset("([{}])\"'`_")
 
@@ -45,9 +48,11 @@ _CLAUSE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """One condition on a position: a token, the one before it, or both; or a word; or a class of tokens."""
+class Clause(NamedTuple):
+    """One condition on a position: a token, the one before it, or both; or a word; or a class of tokens.
+
+    A tuple, because the lexical explainer counts hundreds of them for every feature.
+    """
 
     token: str | None = None
     previous: str | None = None
@@ -55,23 +60,14 @@ class Clause:
     word: str | None = None
     """As `word_in` gives it."""
 
-    def __post_init__(self) -> None:
-        by_strings = self.token is not None or self.previous is not None
-        kinds = (by_strings, self.token_class is not None, self.word is not None)
-        assert sum(kinds) == 1, f"a clause states one condition, not {self}"
-
-    def holds_at(self, str_tokens: Sequence[str], position: int) -> bool:
-        token = str_tokens[position]
-        if self.token_class is not None:
-            return TOKEN_CLASSES[self.token_class](token)
-        if self.word is not None:
-            return word_in(token) == self.word
-        if self.token is not None and token != self.token:
-            return False
-        return self.previous is None or (position > 0 and str_tokens[position - 1] == self.previous)
-
     @property
     def words(self) -> str:
+        kinds = (
+            self.token is not None or self.previous is not None,
+            self.token_class is not None,
+            self.word is not None,
+        )
+        assert sum(kinds) == 1, f"a clause states one condition, not {self}"
         if self.token_class is not None:
             return self.token_class
         if self.word is not None:
@@ -85,6 +81,47 @@ class Clause:
         )
 
 
+class _HoldsAlone(dict[str, bool]):
+    """{token: whether a clause about that token alone holds of it}, filled as tokens are looked up."""
+
+    def __init__(self, clauses: Sequence[Clause]) -> None:
+        super().__init__()
+        alone = [clause for clause in clauses if clause.previous is None]
+        self._tokens = {clause.token for clause in alone} - {None}
+        self._words = {clause.word for clause in alone} - {None}
+        self._classes = {clause.token_class for clause in alone} - {None}
+
+    def __missing__(self, token: str) -> bool:
+        holds = (
+            token in self._tokens or word_in(token) in self._words or not self._classes.isdisjoint(classes_of(token))
+        )
+        self[token] = holds
+        return holds
+
+
+class Rule:
+    """Clauses, made ready to be looked for in many windows: the rule holds where any of them does."""
+
+    def __init__(self, clauses: Sequence[Clause]) -> None:
+        self._alone = _HoldsAlone(clauses)
+        after = [clause for clause in clauses if clause.previous is not None]
+        self._previous = {clause.previous for clause in after if clause.token is None}
+        self._pairs = {(clause.previous, clause.token) for clause in after if clause.token is not None}
+
+    def holds_at(self, str_tokens: Sequence[str], position: int) -> bool:
+        token = str_tokens[position]
+        if self._alone[token]:
+            return True
+        before = str_tokens[position - 1] if position > 0 else None
+        return before in self._previous or (before, token) in self._pairs
+
+    def holds_in(self, str_tokens: Sequence[str]) -> bool:
+        """Whether it holds anywhere in a window."""
+        if any(map(self._alone.__getitem__, str_tokens)):
+            return True
+        return not (self._previous.isdisjoint(str_tokens[:-1]) and self._pairs.isdisjoint(pairwise(str_tokens)))
+
+
 @dataclass(frozen=True, slots=True)
 class Support:
     """A clause, and how many of the training examples it accounts for."""
@@ -93,10 +130,17 @@ class Support:
     n_examples: int
 
 
+@lru_cache(maxsize=1 << 14)
 def word_in(token: str) -> str | None:
     """The token without capitals and the spaces around it; None where that holds no letter or digit."""
     word = token.strip().casefold()
     return word if any(character.isalnum() for character in word) else None
+
+
+@lru_cache(maxsize=1 << 14)
+def classes_of(token: str) -> tuple[str, ...]:
+    """The names of the classes that the token is of."""
+    return tuple(name for name, holds in TOKEN_CLASSES.items() if holds(token))
 
 
 def write_rule(supports: Sequence[Support], n_examples: int) -> str:
@@ -122,11 +166,6 @@ def read_rule(text: str) -> tuple[Clause, ...]:
             return ()
         position = match.end() + len(_SEPARATOR)
     return ()
-
-
-def matching_positions(clauses: Sequence[Clause], str_tokens: Sequence[str]) -> list[bool]:
-    """Where any clause holds."""
-    return [any(clause.holds_at(str_tokens, i) for clause in clauses) for i in range(len(str_tokens))]
 
 
 def _clause(match: re.Match[str]) -> Clause | None:

@@ -94,7 +94,11 @@ def paid_for(results: Path) -> set[bytes]:
     with ResultStore.open(results, read_only=True) as store:
         explanations = dict(store.explanations())
         records = {record.feature: record for record in store.records()}
-        scored = [(who, s.scorer, records[s.feature], explanations[s.explanation_id]) for who, s in store.scores()]
+        scored = [
+            (who, s.scorer, records[s.feature], explanations[s.explanation_id])
+            for who, s in store.scores()
+            if who != "lexical"
+        ]
     own = [records[e.feature] for e in explanations.values() if e.explainer == "simple"]
     requests = [SimpleExplainer(nothing()).request(record) for record in own]
     for who, scorer, record, explanation in scored:

@@ -33,7 +33,7 @@ def is_near(planned: float, used: float) -> bool:
 def test_before_and_after_a_run(tmp_path: Path) -> None:
     with LlmServer(explain_and_judge) as server:
         client = f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\nn_hidden: 3\n"
-        path = write_run_file(tmp_path, "simple, lexical", more=client)
+        path = write_run_file(tmp_path, "simple", more=client)  # and the lexical baseline, which asks nothing
         before: Plan = asyncio.run(make_plan(load_config(path), None, PRICES))
         assert not server.requests
         done = sae_auto_interp("run", path, "--out", tmp_path / "run")

@@ -92,12 +92,13 @@ def test_each_scorer_scores_each_feature_and_its_control(runs: tuple[list[tuple[
     for judge, score in runs[0]:
         found.setdefault((score.scorer, judge.partition(":")[0]), set()).add(score.explanation_id)
     hidden = {(name, "hidden") for name in CLASSIFICATION}  # detection by the run file, the others by n_hidden
-    without_control = {("intruder", "llm"), ("example_embedding", "openai"), *hidden}
+    rule = {(name, "lexical") for name in CLASSIFICATION}
+    without_control = {("intruder", "llm"), ("example_embedding", "openai"), *hidden, *rule}
     assert {key: len(ids) for key, ids in found.items()} == {
         key: 3 if key in without_control else 6
         for key in (
             *((name, "llm") for name in (*CLASSIFICATION, "intruder", "intruder_explained", "discrimination")),
-            ("embedding", "openai"), ("example_embedding", "openai"), ("fuzzing", "embedding"), *hidden,
+            ("embedding", "openai"), ("example_embedding", "openai"), ("fuzzing", "embedding"), *hidden, *rule,
         )
     }  # fmt: skip
 
@@ -114,5 +115,5 @@ def test_every_question_is_answered_but_for_the_neighbours_that_a_plain_record_l
 
 def test_the_number_of_requests_in_flight_changes_no_byte(runs: tuple[object, list[list[tuple[object, ...]]]]) -> None:
     first, second = runs[1]
-    assert len(first) == 75
+    assert len(first) == 90
     assert first == second

@@ -65,6 +65,19 @@ def test_a_batch_size_that_nobody_chose_changes_no_entry(
     assert by_itself == files(world, rows, tmp_path / "b", batch_size=rows.n_rows)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_the_batch_size_and_the_number_of_threads_change_no_byte(
+    n_threads: int, world: tuple[Any, dict[str, Any]], rows: TokenRows, tmp_path: Path
+) -> None:
+    expected = files(world, rows, tmp_path / "all", batch_size=rows.n_rows)
+    torch.set_num_threads(n_threads)
+    try:
+        for batch_size in range(1, 8):
+            assert files(world, rows, tmp_path / str(batch_size), batch_size=batch_size) == expected, batch_size
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize(
     ("hidden", "heads", "ctx_len", "device", "expected"),
     [(128, 4, 256, "cpu", 25), (768, 12, 1024, "cpu", 1), (768, 12, 128, "cpu", 12), (64, 2, 64, "cuda", 256)],

@@ -157,6 +157,51 @@ def test_questions_with_the_explanation_hidden_are_put_once_and_of_so_many_featu
         assert not again.requests
 
 
+def test_the_lexical_baseline_is_what_listing_the_explainer_gives(
+    directory: RunDirectory, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of all features by default, without a request, without controls; a run that comes to list it goes on."""
+    config, results = configuration(explainers=["simple"]), tmp_path / "results.sqlite"
+    client, said = run(config, loader_of(directory, config), results)
+    assert f"explain: {2 * N_FEATURES} explanations" in said
+    found = contents(results)
+    for table, place in (("explanations", 2), ("scores", 2)):
+        rule = {row for row in expected[table] if str(row[place]).startswith("lexical/")}
+        assert rule == {row for row in found[table] if "lexical/" in str(row[place])}
+        assert len(rule) == N_FEATURES * (2 if table == "scores" else 1)
+    listed = configuration()
+    alone, _ = run(configuration(n_lexical=0), loader_of(directory, config), tmp_path / "listed.sqlite")
+    assert Counter(client.requests) == Counter(alone.requests)
+    again, _ = run(listed, loader_of(directory, listed), results)
+    assert not again.requests
+    assert contents(results) == expected == contents(tmp_path / "listed.sqlite")
+
+
+@pytest.mark.parametrize(("n_lexical", "n_of_each_module"), [(0, 0), (1, 1), (3, 3), (None, 5)])
+def test_the_lexical_baseline_of_so_many_features_and_on_tests_that_ask_of_each_window(
+    n_lexical: int | None, n_of_each_module: int, directory: RunDirectory, tmp_path: Path
+) -> None:
+    scorers = [{"name": "detection", "judge": "hidden"}, "detection", "saebench", "intruder_explained", "intruder"]
+    config = configuration(explainers=["no_op"], scorers=scorers, n_lexical=n_lexical, n_shuffled=0, n_hidden=0)
+    run(config, loader_of(directory, config), tmp_path / "results.sqlite")
+    with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
+        filed = Counter(
+            (judge, score.scorer, score.feature.module_path)
+            for judge, score in store.scores()
+            if score.explanation_id.startswith("lexical/")
+        )
+    each = {("lexical", name, module): n_of_each_module for name in ("detection", "saebench") for module in MODULES}
+    assert filed == Counter(each) - Counter()
+
+
+def test_no_lexical_baseline_where_nothing_is_scored(directory: RunDirectory, tmp_path: Path) -> None:
+    for name, scorers in (("explained", ["detection"]), ("intruders", ["intruder"])):
+        config = configuration(explainers=["no_op"], scorers=scorers)
+        until = "explain" if name == "explained" else "score"
+        run(config, loader_of(directory, config), tmp_path / name, until=until)
+        assert not [row for row in contents(tmp_path / name)["explanations"] if "lexical" in row[2]]
+
+
 def test_what_may_heal_stays_open_and_is_done_the_next_time(
     directory: RunDirectory, expected: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -2,20 +2,22 @@
 demo."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any, get_args
 
+import jaxtyping
 import numpy as np
 import pytest
 
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
-from sae_auto_interp.features.config import NonActivatingKind, Sampling, Windows
+from sae_auto_interp.features.config import NonActivatingKind, Sampling
 from sae_auto_interp.features.constructors import ActiveWindows, max_activation_pooling_sampler
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.neighbours import Neighbours
 from sae_auto_interp.features.selection import Selection
-from sae_auto_interp.features.similar import window_index, with_similar
+from sae_auto_interp.features.similar import WindowIndex, window_index, with_similar
 from sae_auto_interp.pipeline.neighbours import neighbours_of
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.types import FeatureEntries, FeatureId
@@ -23,15 +25,23 @@ from tests.support.embedders import BagOfHashes
 
 N_FEATURES = 500
 WINDOW = 32
-HARD: dict[Sampling, NonActivatingKind] = {
-    "top": "neighbour", "quantile": "neighbour", "interval": "neighbour",
-    "random": "token", "mix": "token", "importance": "token",
-}  # fmt: skip
-"""Silent windows that are drawn beside random ones."""
+SIMILAR_POOL = 300
 COUNTS: dict[str, Any] = {
     "n_train": 12, "n_test": 10, "n_dev": 10, "n_quantiles": 5, "min_examples": 20, "n_neighbours": 3,}  # fmt: skip
+EVERY_KIND: dict[str, Any] = {
+    f"n_non_activating_{side}": dict.fromkeys(get_args(NonActivatingKind), 3) for side in ("train", "test", "dev")
+}
+EMBEDDER = BagOfHashes()
 PURPOSES = ((0, 3), (1, 4), (2, 5))
 """Active and silent pool of what is for explaining, for scoring, for development."""
+
+
+@pytest.fixture(autouse=True)
+def _unchecked_shapes() -> Iterator[None]:
+    """Shapes are checked in all other tests; here, in some hundred thousand calls, that is most of the time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +59,10 @@ def features_of(dataset: FeatureDataset) -> list[FeatureId]:
     return [f for some in zip(*often, strict=False) for f in some][: N_FEATURES + 100]
 
 
-def silent_of(counts: Mapping[NonActivatingKind, int]) -> dict[str, Any]:
-    return {f"n_non_activating_{side}": counts for side in ("train", "test", "dev")}
-
-
 def loader_of(
     demo: RunDirectory, neighbours: Sequence[Neighbours], constructor: Any = None, **settings: Any
 ) -> FeatureLoader:
-    dataset = FeatureDataset(demo.features, FeatureConfig(**COUNTS | settings))
+    dataset = FeatureDataset(demo.features, FeatureConfig(**COUNTS | {"similar_pool": SIMILAR_POOL} | settings))
     return FeatureLoader(demo.load_tokens(), dataset, constructor, neighbours=neighbours)
 
 
@@ -89,44 +95,42 @@ def check(selection: Selection, loader: FeatureLoader) -> None:
     assert (after > begins).tolist() == [True] * sum(selection.sizes[:3]) + [False] * sum(selection.sizes[3:])
 
 
-@pytest.mark.parametrize("sampling", get_args(Sampling))
-def test_no_window_and_no_document_is_on_two_sides(
-    sampling: Sampling, demo: RunDirectory, neighbours: list[Neighbours]
-) -> None:
-    silent = silent_of({"random": 4, HARD[sampling]: 4})
-    loader = loader_of(demo, neighbours, pooled_once, sampling=sampling, test_sampling=sampling, **silent)
-    kinds: set[str] = set()
-    n_checked = 0
+@pytest.fixture(scope="module")
+def index(demo: RunDirectory) -> WindowIndex:
+    """Of the grid's windows, which are the same whatever is sampled."""
+    loader = loader_of(demo, ())
+    return asyncio.run(window_index(loader, loader.grid, EMBEDDER))
+
+
+async def n_checked(loader: FeatureLoader, index: WindowIndex, n: int) -> tuple[int, Counter[str]]:
+    """How many features of at most `n` have a record, each of them checked; and how many windows of each kind."""
+    found, kinds = 0, Counter[str]()
     for feature in features_of(loader.dataset):
         selection = loader.select(feature)
         if isinstance(selection, Selection):
-            check(selection, loader)
-            kinds |= set(selection.windows.sources)
-            n_checked += 1
-        if n_checked == N_FEATURES:
-            break
-    assert n_checked == N_FEATURES
-    assert kinds == {"activating", "random", HARD[sampling]}
-
-
-@pytest.mark.parametrize("windows", get_args(Windows))
-def test_windows_alike_in_meaning_are_on_their_own_side_too(
-    windows: Windows, demo: RunDirectory, neighbours: list[Neighbours]
-) -> None:
-    silent = silent_of(dict.fromkeys(get_args(NonActivatingKind), 3))
-    loader = loader_of(demo, neighbours, windows=windows, similar_pool=400, **silent)
-    asyncio.run(_check_similar(loader))
-
-
-async def _check_similar(loader: FeatureLoader) -> None:
-    embedder = BagOfHashes()
-    index = await window_index(loader, loader.grid, embedder)
-    n_similar = 0
-    for feature in features_of(loader.dataset)[:60]:
-        selection = loader.select(feature)
+            selection = await with_similar(selection, loader, index, EMBEDDER)
         if isinstance(selection, Selection):
-            complete = await with_similar(selection, loader, index, embedder)
-            assert isinstance(complete, Selection)
-            check(complete, loader)
-            n_similar += complete.windows.sources.count("similar")
-    assert n_similar > 60 * 3
+            check(selection, loader)
+            kinds.update(selection.windows.sources)
+            found += 1
+        if found == n:
+            break
+    return found, kinds
+
+
+@pytest.mark.parametrize("sampling", get_args(Sampling))
+def test_no_window_and_no_document_is_on_two_sides(
+    sampling: Sampling, demo: RunDirectory, neighbours: list[Neighbours], index: WindowIndex
+) -> None:
+    loader = loader_of(demo, neighbours, pooled_once, sampling=sampling, test_sampling=sampling, **EVERY_KIND)
+    found, kinds = asyncio.run(n_checked(loader, index, N_FEATURES))
+    assert found == N_FEATURES
+    assert kinds.keys() == {"activating", *get_args(NonActivatingKind)}
+    assert min(kinds.values()) > N_FEATURES
+
+
+def test_nor_where_windows_are_centred(demo: RunDirectory, neighbours: list[Neighbours], index: WindowIndex) -> None:
+    loader = loader_of(demo, neighbours, windows="centred", **EVERY_KIND)
+    found, kinds = asyncio.run(n_checked(loader, index, 60))
+    assert found == 60
+    assert kinds.keys() == {"activating", *get_args(NonActivatingKind)}

@@ -101,6 +101,23 @@ def test_windows_of_every_kind_are_what_they_say(demo: RunDirectory, alone: dict
             assert all(found.count(kind) == 3 or kind in short for kind in KINDS)
 
 
+@pytest.mark.parametrize("neighbours", ["decoder", "encoder", "pmi"])
+def test_neighbours_of_each_kind_give_windows(
+    neighbours: str, demo: RunDirectory, alone: dict[FeatureId, Outcome]
+) -> None:
+    """And others than those by co-occurrence, which the records of this module have."""
+    features = [feature for feature, outcome in alone.items() if isinstance(outcome, FeatureRecord)][::3]
+    n_others = 0
+    for feature, outcome in made(maker_of(demo, neighbours=neighbours), features).items():
+        usual = alone[feature]
+        assert isinstance(outcome, FeatureRecord), outcome
+        assert isinstance(usual, FeatureRecord), usual
+        whose = [{e.neighbour for e in record.non_activating.test} - {None} for record in (outcome, usual)]
+        assert whose[0] or any(short.source == "neighbour" for short in outcome.shortages)
+        n_others += len(whose[0] - whose[1])
+    assert n_others > 0
+
+
 def test_similar_windows_are_nearer_than_random_ones(alone: dict[FeatureId, Outcome]) -> None:
     """Each is the nearest that there was to one of the examples; a random window is near to one only by chance."""
     near: dict[str, list[float]] = {"similar": [], "random": []}

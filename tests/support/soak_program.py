@@ -41,6 +41,7 @@ def configuration(n_features: int, base_url: str) -> RunConfig:
         "client": client,
         "n_shuffled": 0,
         "n_hidden": 0,
+        "n_lexical": 0,
     }
     return parse_config({"model": "none", "autoencoders": ["none"]} | content)
 

@@ -1,9 +1,9 @@
 """From activations to the entries of their codes, in blocks of positions whose size is bounded by memory.
 
 On a CPU each block is computed and selected by one thread, tile by tile of columns (`selection`), and the threads take
-the blocks in turn. On a GPU each block's pre-activations are one matrix product into a reused buffer, from which
-`device_selection` takes what is kept. No dense code of all positions ever exists. The entries do not depend on the
-number of threads.
+the blocks in turn; neither the number of threads nor that of positions changes a bit (`products`). On a GPU each
+block's pre-activations are one matrix product into a reused buffer, from which `device_selection` takes what is kept.
+No dense code of all positions ever exists.
 """
 
 import os
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders import device_selection
 from sae_auto_interp.autoencoders.candidates import Entries
+from sae_auto_interp.autoencoders.products import product
 from sae_auto_interp.autoencoders.selection import Tiles, select_above, select_topk, tiles_for
 from sae_auto_interp.autoencoders.workers import Room, Workers
 from sae_auto_interp.types import Array
@@ -85,7 +86,7 @@ class Products:
         return len(self.x), len(self.w_enc)
 
     def compute(self, first: int, last: int, out: Float32[Tensor, "n some"]) -> None:
-        torch.mm(self.x, self.w_enc[first:last].t(), out=out)
+        product(self.x, self.w_enc[first:last], out)
         out.add_(self.b_enc[first:last])  # the same bits as addmm, which first fills `out` and is slower
         if self.scale is not None:
             out.mul_(self.scale[first:last])

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.encoder import Encoder, SparseCode
+from sae_auto_interp.autoencoders.products import product
 
 BLOCK_ENTRIES = 1 << 25
 """Pre-activations at a time: 128 MiB in float32."""
@@ -83,7 +84,7 @@ def blocks_of_pre_activations(
     prepared = plain.prepare(x)
     rows = max(1, BLOCK_ENTRIES // len(plain.w_enc))
     for first in range(0, len(prepared), rows):
-        pre = torch.addmm(plain.b_enc, prepared[first : first + rows], plain.w_enc.t())
+        pre = product(prepared[first : first + rows], plain.w_enc).add_(plain.b_enc)
         yield first, pre if plain.scale is None else pre.mul_(plain.scale)
 
 

@@ -8,9 +8,10 @@ explanation, with the silent windows keeping it from naming tokens that occur ev
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float
 
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.highlights import highlighted_tokens
-from sae_auto_interp.lexical_rule import TOKEN_CLASSES, Clause, Support, word_in, write_rule
+from sae_auto_interp.lexical_rule import Clause, Support, classes_of, word_in, write_rule
 from sae_auto_interp.types import Array, Example, Explanation, Failure, FeatureRecord
 
 RULE_FORMAT = "lexical_rule/1"
@@ -69,9 +70,13 @@ class LexicalExplainer:
         A training window counts half for a clause that holds anywhere in it, as detection asks, and half for one that
         holds on a peak, as fuzzing asks: a word that merely accompanies the peaks is not what the feature fires on.
         """
-        held_at_peaks = np.array([[clause in held for held in at_peaks] for clause in clauses])
-        recall = (_holds(clauses, record.train) + held_at_peaks.astype(float)) / 2
-        alarm = _holds(clauses, record.non_activating.explain).astype(float)
+        row_of = {clause: row for row, clause in enumerate(clauses)}
+        held_at_peaks = np.zeros((len(clauses), len(at_peaks)), dtype=bool)
+        for column, held in enumerate(at_peaks):
+            held_at_peaks[[row_of[clause] for clause in held if clause in row_of], column] = True
+        sought = _Sought(row_of)
+        recall = (sought.held_in(record.train) + held_at_peaks.astype(float)) / 2
+        alarm = sought.held_in(record.non_activating.explain).astype(float)
         chosen: list[int] = []
         covered, alarmed = np.zeros(recall.shape[1]), np.zeros(alarm.shape[1])
         accuracy = 0.5
@@ -101,11 +106,11 @@ def _clauses_at(str_tokens: Sequence[str], position: int) -> tuple[Clause, ...]:
     return _clauses_of(str_tokens[position], str_tokens[position - 1] if position > 0 else None)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _clauses_of(token: str, previous: str | None) -> tuple[Clause, ...]:
     """Every clause that holds of a token after `previous` (None: it is the window's first)."""
     clauses = [Clause(token=token)]
-    clauses += [Clause(token_class=name) for name, holds in TOKEN_CLASSES.items() if holds(token)]
+    clauses += [Clause(token_class=name) for name in classes_of(token)]
     word = word_in(token)
     if word is not None:
         clauses.append(Clause(word=word))
@@ -114,15 +119,42 @@ def _clauses_of(token: str, previous: str | None) -> tuple[Clause, ...]:
     return tuple(clauses)
 
 
-def _holds(clauses: Sequence[Clause], examples: Sequence[Example]) -> Bool[Array, "clauses examples"]:
-    """Whether each clause holds anywhere in each window."""
-    row_of = {clause: row for row, clause in enumerate(clauses)}
-    holds = np.zeros((len(clauses), len(examples)), dtype=bool)
-    for column, example in enumerate(examples):
-        pairs = set(zip(example.str_tokens, (None, *example.str_tokens), strict=False))
-        rows = [row_of[clause] for pair in pairs for clause in _clauses_of(*pair) if clause in row_of]
-        holds[rows, column] = True
-    return holds
+class _RowsOfToken(dict[str, list[int]]):
+    """{token: rows of the clauses about that token alone}, filled as tokens are looked up."""
+
+    def __init__(self, row_of: Mapping[Clause, int]) -> None:
+        super().__init__()
+        self._row_of = row_of
+
+    def __missing__(self, token: str) -> list[int]:
+        clauses = _clauses_of(token, None)
+        rows = self[token] = [self._row_of[clause] for clause in clauses if clause in self._row_of]
+        return rows
+
+
+class _Sought:
+    """Clauses by what they are about, so that all of them are looked for in a window at once."""
+
+    def __init__(self, row_of: Mapping[Clause, int]) -> None:
+        self._n_clauses = len(row_of)
+        self._alone = _RowsOfToken(row_of)
+        after = [(clause, row) for clause, row in row_of.items() if clause.previous is not None]
+        self._previous = {clause.previous: row for clause, row in after if clause.token is None}
+        self._pairs = {(clause.previous, clause.token): row for clause, row in after if clause.token is not None}
+
+    def held_in(self, examples: Sequence[Example]) -> Bool[Array, "clauses examples"]:
+        """Whether each clause holds anywhere in each window."""
+        holds = np.zeros((self._n_clauses, len(examples)), dtype=bool)
+        for column, example in enumerate(examples):
+            holds[self._rows_in(example.str_tokens), column] = True
+        return holds
+
+    def _rows_in(self, str_tokens: Sequence[str]) -> list[int]:
+        """Rows of the clauses that hold somewhere in a window, some of them several times."""
+        rows = list(chain.from_iterable(map(self._alone.__getitem__, set(str_tokens))))
+        rows += [self._previous[token] for token in self._previous.keys() & str_tokens[:-1]]
+        rows += [self._pairs[pair] for pair in self._pairs.keys() & pairwise(str_tokens)]
+        return rows
 
 
 def _mean(per_window: Float[Array, "clauses examples"]) -> Float[Array, " clauses"]:

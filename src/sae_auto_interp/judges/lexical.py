@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import compress
 
-from sae_auto_interp.lexical_rule import matching_positions, read_rule
+from sae_auto_interp.lexical_rule import Rule, read_rule
 from sae_auto_interp.types import Failure, ShownExample, Usage, Verdict
 
 
@@ -22,15 +24,22 @@ class LexicalJudge:
         self, explanation: str, examples: Sequence[ShownExample], task: str
     ) -> tuple[list[Verdict | Failure], Usage]:
         """Detection: does the rule hold anywhere? Fuzzing: does it hold on enough of the marked tokens?"""
-        clauses = read_rule(explanation)
-        if not clauses:
+        rule = _rule_in(explanation)
+        if rule is None:
             reason = "the explanation states no token rule, so the lexical judge cannot apply it"
             return [Failure("score", "no_rule", reason, explanation)] * len(examples), Usage()
-        matches = (matching_positions(clauses, shown.str_tokens) for shown in examples)
-        return [Verdict(self._fits(m, shown)) for m, shown in zip(matches, examples, strict=True)], Usage()
+        return [Verdict(self._fits(rule, shown)) for shown in examples], Usage()
 
-    def _fits(self, matches: Sequence[bool], shown: ShownExample) -> bool:
+    def _fits(self, rule: Rule, shown: ShownExample) -> bool:
         if shown.highlighted is None:
-            return any(matches)
-        marked = [match for match, is_marked in zip(matches, shown.highlighted, strict=True) if is_marked]
-        return bool(marked) and sum(marked) >= self.marked_fraction * len(marked)
+            return rule.holds_in(shown.str_tokens)
+        marked = list(compress(range(len(shown.str_tokens)), shown.highlighted))
+        n_fitting = sum(rule.holds_at(shown.str_tokens, position) for position in marked)
+        return bool(marked) and n_fitting >= self.marked_fraction * len(marked)
+
+
+@lru_cache(maxsize=256)
+def _rule_in(explanation: str) -> Rule | None:
+    """The rule that an explanation states; every batch of a score asks for the same one."""
+    clauses = read_rule(explanation)
+    return Rule(clauses) if clauses else None

@@ -21,6 +21,7 @@ from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.interrupts import Stop
+from sae_auto_interp.pipeline.lexical_baseline import LexicalBaseline
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage, shuffled
@@ -58,6 +59,8 @@ class _Place:
     """Of the feature whose explanation its control takes; None where it has no control."""
     is_probed: bool = False
     """Whether its questions are also put with the explanation hidden."""
+    has_lexical: bool = False
+    """Whether it has the lexical baseline."""
 
 
 @dataclass(slots=True)
@@ -84,6 +87,8 @@ class FeatureFlow:
     """Features of each module that get a shuffled control; None: all."""
     n_hidden: int | None = None
     """The same for questions with the explanation hidden."""
+    lexical: LexicalBaseline | None = None
+    """None: no such baseline."""
     n_features: int = field(default=0, init=False)
     """How many have come."""
     _chains: dict[str, _Chain] = field(default_factory=dict[str, _Chain], init=False)
@@ -120,9 +125,10 @@ class FeatureFlow:
         chain = self._chains.get(evidence.feature.module_path)
         if chain is None:
             self._chains[evidence.feature.module_path] = _Chain(_Place(evidence.forgotten(), said, None), said)
-            return _Place(evidence, said, None, self.n_probed(1) > 0)
+            return _Place(evidence, said, None, self.n_probed(1) > 0, self._has_lexical(0))
         is_probed = self.n_probed(chain.n + 1) > chain.n
-        place = _Place(evidence, said, chain.last if self._has_control(chain.n) else None, is_probed)
+        before = chain.last if self._has_control(chain.n) else None
+        place = _Place(evidence, said, before, is_probed, self._has_lexical(chain.n))
         chain.last, chain.n = said, chain.n + 1
         return place
 
@@ -130,12 +136,17 @@ class FeatureFlow:
         """Whether the feature of this number in its module, counted from 0, is to have one."""
         return self.score is not None and (self.n_shuffled is None or number < self.n_shuffled)
 
+    def _has_lexical(self, number: int) -> bool:
+        return self.lexical is not None and self.lexical.n_features(number + 1) > number
+
     def _closed(self, chain: _Chain) -> _Place:
         """The first feature of a module, now that the last one is there."""
         return replace(chain.first, before=chain.last)
 
     def _is_done(self, place: _Place) -> bool:
         feature, score = place.evidence.feature, self.score
+        if place.has_lexical and self.lexical is not None and not self.lexical.is_done(feature):
+            return False
         return all(
             self.explain.is_done(name, feature)
             and (score is None or score.is_done(name, feature, is_probed=place.is_probed))
@@ -145,7 +156,8 @@ class FeatureFlow:
 
     async def _work_on(self, place: _Place) -> None:
         with self.traffic.of_feature() as requests:
-            await together(self._explain_and_score(name, place) for name in self.explain.names)
+            asking = [self._explain_and_score(name, place) for name in self.explain.names]
+            await together([*asking, self._compare_with_rule(place)])
         self.window.finished(requests.n)
 
     async def _explain_and_score(self, name: str, place: _Place) -> None:
@@ -154,6 +166,11 @@ class FeatureFlow:
         place.said.tell(name, explanation)
         if self.score is not None:
             await together([self._score_own(name, explanation, place), self._score_control(name, place)])
+
+    async def _compare_with_rule(self, place: _Place) -> None:
+        """The lexical baseline, while a language model is waited for."""
+        if place.has_lexical and self.lexical is not None and not self.stop.requested:
+            await self.lexical.work_on(place.evidence)
 
     async def _score_own(self, name: str, explanation: Explanation | None, place: _Place) -> None:
         assert self.score is not None, "nothing is to be scored"

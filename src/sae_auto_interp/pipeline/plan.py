@@ -6,16 +6,17 @@ scores take when they are stored. Memory is that of the weights, by the size of 
 What is assumed is printed beside the figures.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sae_auto_interp.config import AutoencoderConfig, RunConfig, resolve_path
 from sae_auto_interp.pipeline.components import check_components
+from sae_auto_interp.pipeline.lexical_baseline import has_lexical_baseline, lexical_only
 from sae_auto_interp.pipeline.plan_records import sampled_records
 from sae_auto_interp.pipeline.plan_requests import CHARACTERS_PER_TOKEN, Asked, planned
 from sae_auto_interp.results.codec import encode_record, encode_score
-from sae_auto_interp.types import Usage
+from sae_auto_interp.types import FeatureRecord, Usage
 
 BYTES_PER_ACTIVATION = 6
 """Of the cache, offsets and statistics included (docs/benchmarks.md)."""
@@ -81,6 +82,7 @@ async def make_plan(config: RunConfig, root: Path | None = None, assumed: Assump
     total = explain + score + control + probe
     stored = sum(len(encode_record(record)) for record in records) / len(records)
     scores = sum(len(encode_score(s)) for p in every for s in p.scores) / len(records)
+    rule_scores = await _lexical_bytes(config, records)
     model, coders = _weights_mib(config.model), _coder_weights_mib(config)
     return Plan(
         evidence=evidence, n_features=n_features, explain=explain, score=score, control=control + probe,
@@ -89,8 +91,16 @@ async def make_plan(config: RunConfig, root: Path | None = None, assumed: Assump
         ram_mib=_sum(PROCESS_MIB + 2 * config.cache.buffer_mib, None if _on_gpu(config) else _sum(model, coders), 0),
         vram_mib=_sum(model, coders) if _on_gpu(config) else 0.0,
         cache_mib=config.data.n_tokens * _active_per_token(config, modules) * BYTES_PER_ACTIVATION / MIB,
-        results_mib=(n_features * stored + (n_features + n_controls) * scores) / MIB,
+        results_mib=(n_features * (stored + rule_scores) + (n_features + n_controls) * scores) / MIB,
     )  # fmt: skip
+
+
+async def _lexical_bytes(config: RunConfig, records: Sequence[FeatureRecord]) -> float:
+    """What the lexical baseline stores of a feature; it asks nothing."""
+    if not has_lexical_baseline(config):
+        return 0.0
+    found = await planned(lexical_only(config), records)
+    return sum(len(encode_score(s)) for each in found.values() for p in each for s in p.scores) / len(records)
 
 
 def _scaled(asked: Iterable[Asked], factor: float) -> Asked:

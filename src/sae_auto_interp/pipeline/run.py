@@ -4,7 +4,7 @@ Caching comes first and by itself. Records, explanations and scores then flow th
 """
 
 import platform
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.frozen_heap import frozen_heap
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
+from sae_auto_interp.pipeline.lexical_baseline import LexicalBaseline, has_lexical_baseline
 from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.model_readers import NO_READERS, Readers, model_readers
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
@@ -99,7 +100,7 @@ async def explain_and_score(
         run = _Run.of(config, records, store, clients, readers, progress, until)
         flow = FeatureFlow(
             run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled,
-            config.n_hidden,
+            config.n_hidden, run.lexical,
         )  # fmt: skip
         _start(run, flow, progress)
         try:
@@ -124,6 +125,7 @@ class _Run:
     records: RecordStage
     explain: ExplainStage
     score: ScoreStage | None
+    lexical: LexicalBaseline | None
     window: FeatureWindow
     traffic: Traffic
 
@@ -136,10 +138,12 @@ class _Run:
         metered = clients.metered(traffic)
         if metered.n_at_once(config):
             progress.watch(traffic)
+        is_scoring = until == "score"
         return cls(
             records,
             ExplainStage(config, store, metered, progress),
-            ScoreStage(config, store, metered.scorer, readers, progress) if until == "score" else None,
+            ScoreStage(config, store, metered.scorer, readers, progress) if is_scoring else None,
+            LexicalBaseline(config, store, progress) if is_scoring and has_lexical_baseline(config) else None,
             FeatureWindow(max(1, metered.n_at_once(config)), traffic),
             traffic,
         )
@@ -168,19 +172,24 @@ async def _record_maker(
 
 def _start(run: _Run, flow: FeatureFlow, progress: StageProgress) -> None:
     """Say how much there is to do: all of it, as long as nothing fails."""
-    expected = run.records.n_expected
-    n_features = sum(expected.values())
-    progress.start(RECORDS, n_features, run.records.n_done, "features")
-    progress.start(EXPLAIN, n_features * len(run.explain.names), run.explain.n_done, "explanations")
+    expected = run.records.n_expected.values()
+    progress.start(RECORDS, sum(expected), run.records.n_done, "features")
+    lexical = run.lexical
+    n_lexical = 0 if lexical is None else sum(map(lexical.n_features, expected))
+    n_done = run.explain.n_done + (0 if lexical is None else lexical.n_explained)
+    progress.start(EXPLAIN, sum(expected) * len(run.explain.names) + n_lexical, n_done, "explanations")
     if run.score is not None:
-        n_controls = sum(flow.n_controls(n) for n in expected.values())
-        n_scores = n_features * sum(run.score.n_scores(name) for name in run.explain.names)
-        n_scores += n_controls * sum(run.score.n_scores(name, is_control=True) for name in run.explain.names)
-        n_probed = sum(flow.n_probed(n) for n in expected.values())
-        n_scores += n_probed * sum(
-            run.score.n_scores(name, is_probed=True) - run.score.n_scores(name) for name in run.explain.names
-        )
-        progress.start(SCORE, n_scores, run.score.n_done, "scores")
+        n_scores = sum(_n_scores(run.score, name, flow, expected) for name in run.explain.names)
+        n_scores += 0 if lexical is None else n_lexical * lexical.n_scores
+        n_done = run.score.n_done + (0 if lexical is None else lexical.n_scored)
+        progress.start(SCORE, n_scores, n_done, "scores")
+
+
+def _n_scores(score: ScoreStage, explainer: str, flow: FeatureFlow, expected: Collection[int]) -> int:
+    """Of one explainer, controls and probes included; `expected`: features of each module."""
+    n_own, n_control = score.n_scores(explainer), score.n_scores(explainer, is_control=True)
+    n_probes = score.n_scores(explainer, is_probed=True) - n_own
+    return sum(n * n_own + flow.n_controls(n) * n_control + flow.n_probed(n) * n_probes for n in expected)
 
 
 def _cache(config: RunConfig, directory: RunDirectory, store: ResultStore, progress: StageProgress) -> None:
