@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sae_auto_interp.asking import asking_again
 from sae_auto_interp.config import ExplainerConfig, RunConfig
 from sae_auto_interp.pipeline.client_stack import RunClients
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
@@ -31,6 +32,7 @@ class ExplainStage:
             explainer.name: explainer for explainer in (_claimed(e, config, store, clients) for e in config.explainers)
         }
         self._finished = store.finished_units(STAGE)
+        self._reopened = store.times_reopened(STAGE)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,7 +51,7 @@ class ExplainStage:
         unit = explanation_id(name, evidence.feature)
         if unit in self._finished:
             return self._store.explanation(unit)
-        with spending_on(STAGE, str(evidence.feature)):
+        with spending_on(STAGE, str(evidence.feature)), asking_again(self._reopened.get(unit, 0)):
             outcome = await isolated(STAGE, self._explainers[name].explain(evidence.record))
         if isinstance(outcome, Failure):
             self._keep_failure(unit, outcome)

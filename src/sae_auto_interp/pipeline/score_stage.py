@@ -8,6 +8,7 @@ explanation hidden, of a few features and for the first explainer of each judge:
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sae_auto_interp.asking import asking_again
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.components import explainer_name
 from sae_auto_interp.pipeline.evidence import Evidence
@@ -44,6 +45,7 @@ class ScoreStage:
         }
         self._probes = _once({name: probes_of(measures) for name, measures in self._measures.items()})
         self._finished = store.finished_units(STAGE)
+        self._reopened = store.times_reopened(STAGE)
 
     def n_scores(self, explainer: str, *, is_control: bool = False, is_probed: bool = False) -> int:
         """Scores of each of its explanations, with the probes or without, or of each shuffled control."""
@@ -84,9 +86,9 @@ class ScoreStage:
         return [*own, *self._probes[explainer]] if is_probed else own
 
     async def _score(self, measure: Measure, explanation: Explanation, named: str, evidence: Evidence) -> None:
-        with spending_on(STAGE, str(explanation.feature)):
-            score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
         unit = measure.unit(named)
+        with spending_on(STAGE, str(explanation.feature)), asking_again(self._reopened.get(unit, 0)):
+            score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
         failure = score if isinstance(score, Failure) else open_failure(score)
         if isinstance(score, Failure):
             with self._store.unit(STAGE, unit):
