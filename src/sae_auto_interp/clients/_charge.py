@@ -19,11 +19,9 @@ from sae_auto_interp.clients._probing import Post
 from sae_auto_interp.clients._response_codec import StoredAnswer
 from sae_auto_interp.errors import ClientError, MalformedReplyError
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.spending import FREE, Price, Spent, spending_on
+from sae_auto_interp.spending import FREE, PROBE, Price, Spent, spending_on
 from sae_auto_interp.types import Request, Response
 
-PROBE = "probe"
-"""The account's stage of what is asked to find out what an endpoint can do."""
 AnswerT = TypeVar("AnswerT")
 
 

@@ -62,21 +62,23 @@ class RunClients:
         return models | ({"client_capabilities": known} if known else {})
 
     def metered(self, traffic: Traffic) -> "RunClients":
-        """The same, counted in `traffic` where explainers and judges ask."""
-        explainer, scorer = (
-            None if c is None else MeteredClient(c, traffic=traffic) for c in (self.explainer, self.scorer)
-        )
-        return replace(self, explainer=explainer, scorer=explainer if self.is_one else scorer)
-
-    @property
-    def is_one(self) -> bool:
-        """Whether explainers and judges share one client, and so its limit."""
-        return self.explainer is self.scorer
+        """The same, counted in `traffic`; what is one client stays one."""
+        known = {id(c): MeteredClient(c, traffic=traffic) for c in (self.explainer, self.scorer, self.reader) if c}
+        explainer, scorer, reader = (known.get(id(c)) for c in (self.explainer, self.scorer, self.reader))
+        return replace(self, explainer=explainer, scorer=scorer, reader=reader)
 
     def n_at_once(self, config: RunConfig) -> int:
-        """Requests of explainers and judges in flight at most; 0 where nobody is asked."""
-        chosen = [(self.explainer, config.for_explaining), (None if self.is_one else self.scorer, config.for_scoring)]
-        return sum(each.max_concurrency for client, each in chosen if client is not None and each is not None)
+        """Requests in flight at most, over all endpoints; 0 where nobody is asked."""
+        asked = {
+            id(client): endpoint.max_concurrency
+            for client, endpoint in (
+                (self.explainer, config.for_explaining),
+                (self.scorer, config.for_scoring),
+                (self.reader, config.for_reading),
+            )
+            if client is not None and endpoint is not None
+        }
+        return sum(asked.values())
 
 
 @asynccontextmanager

@@ -101,13 +101,14 @@ class ProgressState:
 
 def traffic_in_short(traffic: Traffic | None) -> str:
     """Requests, tokens and what was paid in a few words; empty where no language model was asked."""
-    if traffic is None or not (traffic.n_open or traffic.n_answered or traffic.n_failed):
+    if traffic is None or not (traffic.n_open or traffic.n_answered or traffic.n_read or traffic.n_failed):
         return ""
     usage = traffic.usage
     tokens = f"{_short(usage.prompt_tokens)} + {_short(usage.completion_tokens)} tokens"
     usd = traffic.spent().usd
     price = f", ${usd:,.2f} spent" if usd else ""
-    return f"{traffic.n_answered:,} answers, {traffic.n_open:,} open, {tokens}{price}"
+    read = f"{traffic.n_read:,} texts rated, " if traffic.n_read else ""
+    return f"{traffic.n_answered:,} answers, {read}{traffic.n_open:,} open, {tokens}{price}"
 
 
 def duration(seconds: float) -> str:

@@ -32,13 +32,13 @@ class ScoreStage:
     """The scorers of a run, and which scores there are already."""
 
     def __init__(
-        self, config: RunConfig, store: ResultStore, client: Client | None, readers: Readers, progress: RunProgress
-    ) -> None:
+        self, config: RunConfig, store: ResultStore, client: Client | None, readers: Readers, embedders: OpenEmbedders,
+        progress: RunProgress,
+    ) -> None:  # fmt: skip
         """Raises `RunDirectoryError` where the run holds scores made with other settings."""
         self._store = store
         self._progress = progress
-        self._embedders = OpenEmbedders()
-        collaborators = {**readers, Client: client, Embedder: self._embedders}
+        collaborators = {**readers, Client: client, Embedder: embedders}
         self._measures: Mapping[str, Sequence[Measure]] = {
             explainer_name(explainer): measures_of(explainer, config, store, collaborators)
             for explainer in config.explainers
@@ -75,10 +75,6 @@ class ScoreStage:
         is_control = explanation.explainer.startswith(CONTROL_PREFIX)
         waiting = [m for m in self._of(explainer, is_control, is_probed) if m.unit(named) not in self._finished]
         await together(self._score(measure, explanation, named, evidence) for measure in waiting)
-
-    async def close(self) -> None:
-        """Let go of the embedding models."""
-        await self._embedders.close()
 
     def _of(self, explainer: str, is_control: bool, is_probed: bool) -> Sequence[Measure]:
         """What scores its explanations, or the shuffled controls."""
