@@ -57,7 +57,7 @@ def run(root: Path, base_url: str, model: str) -> Capabilities:
             "data": {"n_tokens": 6_000, "ctx_len": 64, "max_chars_per_document": 3_000},
             "preflight": {"enabled": False},
             "features": {"n_features": N_FEATURES, "min_examples": 10, **pools},
-            "explainers": ["simple"],
+            "explainers": [{"name": "simple", "judge": {"name": "llm", "top_logprobs": 20}}],
             "scorers": scorers,
             "client": {"base_url": base_url, "model": model, "max_concurrency": 2},
         }
@@ -70,7 +70,10 @@ def run(root: Path, base_url: str, model: str) -> Capabilities:
 
 
 def check_all_scored(root: Path, capabilities: Capabilities) -> list[bool]:
-    """Every feature is explained and scored, with its controls; returns all predictions."""
+    """Every feature is explained and scored, with its controls; returns all predictions.
+
+    Verdicts have probabilities where the endpoint's log-probabilities are believed, and only there.
+    """
     with ResultStore.open(root / "results.sqlite", read_only=True) as store:
         assert store.failures() == []
         assert {explanation.text for _, explanation in store.explanations()} == {EXPLANATION}
@@ -80,6 +83,12 @@ def check_all_scored(root: Path, capabilities: Capabilities) -> list[bool]:
     trials = [trial for score in scores for trial in score.trials]
     assert len(trials) == 4 * len(scores)
     assert not [trial.failure for trial in trials if trial.failure is not None]
+    confidences = [trial.confidence for trial in trials]
+    if capabilities.top_logprobs:
+        assert all(0 <= p <= 1 for p in confidences if p is not None)
+        assert None not in confidences
+    else:
+        assert set(confidences) == {None}
     return [trial.prediction for trial in trials if trial.prediction is not None]
 
 

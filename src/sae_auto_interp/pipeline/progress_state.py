@@ -1,6 +1,7 @@
 """How far each stage is, how fast, and what failed: the numbers behind every display."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class StageState:
         return f"{self.n_failed:,} failed ({kinds})" if kinds else ""
 
 
-class ProgressState:
+class ProgressState(ABC):
     """Base of all displays: keeps the numbers and calls `shown_*` when they change."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,18 +82,18 @@ class ProgressState:
         """Show these requests too."""
         self.traffic = traffic
 
+    @abstractmethod
     def note(self, text: str) -> None:
         """One line about what begins now and has no count."""
-        raise NotImplementedError
 
-    def shown_start(self, state: StageState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def shown_start(self, state: StageState) -> None: ...
 
-    def shown_move(self, state: StageState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def shown_move(self, state: StageState) -> None: ...
 
-    def shown_finish(self, state: StageState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def shown_finish(self, state: StageState) -> None: ...
 
     def _moved(self, state: StageState, n: int) -> None:
         state.done += n
