@@ -232,6 +232,8 @@ class OpenAIBatchClient:
         return True
 
     def _settle(self, name: str, answer: JsonObject | ClientError | OSError) -> None:
+        self._state.bodies.pop(name, None)
+        self._state.sent.pop(name, None)
         future = self._state.futures.get(name)
         if future is None or future.done():  # nobody has asked for it in this run
             return
