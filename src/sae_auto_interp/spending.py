@@ -74,6 +74,8 @@ class Spent:
 
 
 NOTHING_SPENT = Spent()
+PROBE = "probe"
+"""Stage of what is asked to find out what an endpoint can do, for no feature."""
 
 _purpose: ContextVar[tuple[str, str]] = ContextVar("purpose", default=("", ""))
 

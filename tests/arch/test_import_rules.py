@@ -10,7 +10,7 @@ BASE = {"types", "fit_types", "protocols", "errors", "registry", "seeds", "spend
 CONTRACTS = {"types", "protocols", "errors"}
 TEXT = {"highlights", "lexical_rule", "prompts"}
 """How examples, rules and prompts are written: pure modules that explainers, judges and scorers must agree on."""
-COMPONENTS = CONTRACTS | TEXT | {"seeds"}
+COMPONENTS = CONTRACTS | TEXT | {"seeds", "asking"}
 STAGES = {
     "data",
     "models",
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"errors"},
     "seeds": {"types"},
     "spending": set(),
+    "asking": CONTRACTS,
     "highlights": CONTRACTS,
     "lexical_rule": CONTRACTS,
     "prompts": CONTRACTS,
@@ -59,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": BASE,
     "report": BASE | {"config", "results", "metrics"},
     "validity": BASE | {"cache", "features"},
-    "pipeline": BASE | TEXT | STAGES | {"config", "validity"},
+    "pipeline": BASE | TEXT | STAGES | {"asking", "config", "validity"},
     "cli": BASE | TEXT | STAGES | {"config", "presets", "pipeline", "report", "validity"},
 }
 """Folder (or module of the top level) -> what it may import of ours, besides itself."""

@@ -1,13 +1,23 @@
 """The API key is sent, and is shown nowhere: no repr, no error, no log."""
 
+import json
 import logging
 import traceback
+from collections.abc import Callable
 
 import pytest
 
-from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
+from sae_auto_interp.clients import (
+    AnthropicClient,
+    LimitedClient,
+    OpenAIBatchClient,
+    OpenAIClient,
+    OpenRouter,
+    RetryingClient,
+)
 from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.errors import BrokenReplyError, ClientError, InputError, NoAccessError
+from sae_auto_interp.protocols import Client
 from tests.support.llm_server import LlmServer, Received, Reply, answer, ask, connection_reset, error, rate_limited
 
 KEY = "sk-planted-0123456789abcdef"
@@ -56,6 +66,72 @@ def test_a_secret_in_the_base_url_is_refused_without_being_shown() -> None:
     with pytest.raises(InputError, match="base_url holds a user name or password") as caught:
         OpenAIClient(base_url=f"http://user:{KEY}@127.0.0.1/v1")
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("query", [f"key={KEY}", "api_key=abc", "Token=abc"])
+def test_a_secret_in_the_query_of_the_base_url_is_refused_without_being_shown(query: str) -> None:
+    with pytest.raises(InputError, match="base_url holds a secret") as caught:
+        OpenAIClient(base_url=f"http://127.0.0.1/v1?{query}")
+    assert KEY not in str(caught.value)
+    assert "abc" not in str(caught.value)
+    OpenAIClient(base_url="http://127.0.0.1/v1?api-version=2026-01")
+
+
+def test_the_key_itself_in_the_path_is_refused_without_being_shown() -> None:
+    with pytest.raises(InputError, match="base_url holds the key of PLANTED_KEY") as caught:
+        OpenAIClient(base_url=f"http://127.0.0.1/{KEY}/v1", api_key_env="PLANTED_KEY")
+    assert KEY not in str(caught.value)
+
+
+CLIENTS: dict[str, Callable[[LlmServer], Client]] = {
+    "openai": lambda server: planted_client(server),
+    "openai_batch": lambda server: OpenAIBatchClient(
+        model="judge", base_url=server.base_url, api_key_env="PLANTED_KEY", gather_seconds=0.0
+    ),
+    "anthropic": lambda server: AnthropicClient(model="judge", base_url=server.root, api_key_env="PLANTED_KEY"),
+    "openrouter": lambda server: OpenRouter(model="judge", base_url=server.base_url, api_key_env="PLANTED_KEY"),
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("status", [400, 401, 500, 200])
+def test_no_client_shows_a_key_that_comes_back(name: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the server says, in its headers too; the key was sent, in the API's own way."""
+    caplog.set_level(logging.DEBUG)
+
+    def echo(received: Received) -> Reply:
+        body = {"error": {"message": f"{received.headers}", "param": KEY}, "id": KEY, "status": "completed"}
+        return Reply(status, json.dumps(body).encode(), {"X-Echo": KEY, "Content-Type": "application/json"})
+
+    with LlmServer(echo) as server, pytest.raises(ClientError) as caught:
+        ask(CLIENTS[name](server))
+    assert any(KEY in value for received in server.requests for value in received.headers.values())
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
+    assert KEY[:12] not in shown
+
+
+def test_a_completion_that_repeats_the_key_does_not_bring_it_into_results() -> None:
+    with LlmServer([answer(f"your key is {KEY}")]) as server:
+        (response,) = ask(planted_client(server))
+    assert response.text == "your key is [redacted]"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_login_of_a_proxy_is_in_no_error(
+    scheme: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`https` asks the proxy for a tunnel, which this one does not give; `http` goes through it, and is refused."""
+    caplog.set_level(logging.DEBUG)
+    with LlmServer(lambda received: error(407, "who are you?")) as proxy:
+        address = proxy.root.replace("http://", "http://someone:pw-planted-77@")
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", address)
+        monkeypatch.setenv("NO_PROXY", "")
+        with pytest.raises(ClientError) as caught:
+            ask(OpenAIClient(base_url=f"{scheme}://127.0.0.1:9/v1", model="judge", api_key_env="PLANTED_KEY"))
+        assert proxy.requests or scheme == "https"
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "pw-planted-77" not in shown
+    assert KEY not in shown
 
 
 def test_no_repr_shows_the_key() -> None:

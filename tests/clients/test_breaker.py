@@ -1,11 +1,14 @@
 """BreakerClient: an outage costs time, not attempts; one that lasts too long ends the run and fails nothing."""
 
 import asyncio
+import zlib
+from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from sae_auto_interp.clients import BreakerClient, RetryingClient, ScriptedClient
+from sae_auto_interp.clients import BreakerClient, LimitedClient, OpenAIClient, RetryingClient, ScriptedClient
 from sae_auto_interp.clients.scripted import Answer
 from sae_auto_interp.errors import (
     ClientError,
@@ -19,7 +22,8 @@ from sae_auto_interp.errors import (
     UnreachableError,
 )
 from sae_auto_interp.types import Message, Request, Response
-from tests.support.llm_server import QUESTION
+from tests.support.llm_server import QUESTION, LlmServer, Received, Reply, answer, ask, connection_reset
+from tests.support.llm_server import error as error_reply
 from tests.support.virtual_time import now, run
 
 REFUSED = UnreachableError("connection refused", was_sent=False)
@@ -106,6 +110,67 @@ def test_failures_between_answers_open_nothing() -> None:
     client = breaker(lambda _: REFUSED if next(count) % 5 else "yes", said)
     outcomes_of(client, 100)
     assert said == []
+
+
+class FailsFirstTries:
+    """Answers every request in the end, and most of them not at the first try; away for a while, if it is told to."""
+
+    def __init__(self, share: float, away: tuple[float, float] = (0.0, 0.0)) -> None:
+        self.share, self.away = share, away
+        self.tries = Counter[str]()
+
+    def __call__(self, request: Request) -> Answer:
+        if self.away[0] <= now() < self.away[1]:
+            return REFUSED
+        text = request.messages[-1].content
+        self.tries[text] += 1
+        fails = self.tries[text] == 1 and zlib.crc32(text.encode()) < self.share * 2**32
+        return ServerError("not at first", status=500) if fails else f"yes {text}"
+
+
+def flaky(share: float, said: list[str], away: tuple[float, float] = (0.0, 0.0)) -> RetryingClient:
+    """Sixteen requests at once, each a tenth of a second long."""
+    server = ScriptedClient(FailsFirstTries(share, away), model="judge", latency_seconds=0.1)
+    limited = LimitedClient(server, max_concurrency=16)
+    client = BreakerClient(limited, give_up_seconds=600.0, tell=said.append, clock=now)
+    return RetryingClient(client, base_seconds=0.2, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_a_server_that_fails_most_first_tries_is_not_waited_for(share: float) -> None:
+    """Without the breaker it would take 2,000 * (1 + share) / 16 * 0.1 s: 20 to 24 s."""
+    said = list[str]()
+    outcomes, seconds = outcomes_of(flaky(share, said), 2000)
+    assert [o.text for o in outcomes if isinstance(o, Response)] == [f"yes {i}" for i in range(2000)]
+    assert len(said) <= 6, "it may be taken for away a few times, until it is known how often it fails"
+    assert seconds < 1.6 * 2000 * (1 + share) / 16 * 0.1
+
+
+def test_an_outage_of_such_a_server_is_seen_and_waited_out() -> None:
+    said = list[str]()
+    outcomes, seconds = outcomes_of(flaky(0.4, said, away=(8.0, 308.0)), 2000)
+    assert sum(isinstance(o, Response) for o in outcomes) >= 1998, "one in flight may have used its attempts up"
+    assert 308 <= seconds < 420
+    assert any("answers again after" in line for line in said)
+
+
+def test_over_a_socket_too() -> None:
+    """Every request is answered, and the run does not stop and start."""
+    tries, said = Counter[bytes](), list[str]()
+
+    def script(received: Received) -> Reply:
+        tries[received.raw_body] += 1
+        if tries[received.raw_body] > 1 or zlib.crc32(received.raw_body) >= 0.6 * 2**32:
+            return answer("yes")
+        return connection_reset() if zlib.crc32(received.raw_body) % 2 else error_reply(500)
+
+    requests = [Request((Message("user", str(i)),)) for i in range(400)]
+    with LlmServer(script) as server:
+        limited = LimitedClient(OpenAIClient(base_url=server.base_url, model="m"), max_concurrency=16)
+        client = RetryingClient(BreakerClient(limited, tell=said.append, first_wait_seconds=0.05), base_seconds=0.01)
+        assert [response.text for response in ask(client, *requests)] == ["yes"] * 400
+    assert sum(n > 1 for n in tries.values()) > 200
+    assert sum("does not answer" in line for line in said) <= 2
 
 
 def test_an_account_that_is_not_let_in_ends_the_run_at_once() -> None:

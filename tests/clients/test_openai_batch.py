@@ -172,3 +172,54 @@ def test_it_is_a_provider_and_impossible_settings_are_refused() -> None:
     assert isinstance(client, Provider)
     with pytest.raises(InputError, match="poll_seconds above 0"):
         OpenAIBatchClient(model=MODEL, poll_seconds=0.0)
+
+
+def without_temperature(request: Line) -> Line:
+    """As a reasoning model's API: a temperature is refused, everything else answered."""
+    if "temperature" not in request["body"]:
+        return well_answered(request)
+    said = {"error": {"message": "Unsupported parameter: temperature is not supported", "param": "temperature"}}
+    return {"custom_id": request["custom_id"], "response": {"status_code": 400, "body": said}}
+
+
+def test_a_refused_parameter_is_left_out_in_another_batch_and_from_then_on(tmp_path: Path) -> None:
+    api = BatchApi(line=without_temperature)
+    with LlmServer(api) as server:
+        answers = [response.text for response in with_memory(server, tmp_path, *QUESTIONS)]
+        assert answers == ["ONE", "TWO", "THREE", "FOUR", "FIVE"]
+        assert api.n_created == 2
+        assert [r.text for r in with_memory(server, tmp_path, question("six"))] == ["SIX"]
+        assert api.n_created == 3, "after a restart it is known"
+        again = [response.text for response in with_memory(server, tmp_path, *QUESTIONS, question("six"))]
+        assert again == [*answers, "SIX"]
+    assert api.n_created == 3, "what was answered without the parameter is found by the name that it has with it"
+
+
+def test_a_batch_that_was_refused_while_nobody_waited_is_asked_again_after_a_restart(tmp_path: Path) -> None:
+    """Killed after it was submitted: the next process collects the refusals, and asks without what was refused."""
+    api = BatchApi(line=without_temperature, polls=10**9)
+    with LlmServer(api) as server:
+
+        async def leave() -> None:
+            client = client_of(server)
+            await client.prepare(tmp_path)
+            tasks = [asyncio.create_task(client.generate(q)) for q in QUESTIONS]
+            async with asyncio.timeout(20):
+                while not api.batches:  # noqa: ASYNC110 - it is filled by a thread of the server
+                    await asyncio.sleep(0.01)
+            await client.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run(leave())
+        api.polls = 0
+        answers = [response.text for response in with_memory(server, tmp_path, *QUESTIONS)]
+    assert answers == ["ONE", "TWO", "THREE", "FOUR", "FIVE"]
+    assert api.n_created == 2
+
+
+def test_a_parameter_that_is_refused_for_its_value_is_a_failure_and_not_dropped() -> None:
+    said = {"error": {"message": "max_tokens is too large: at most 4096", "param": "max_tokens"}}
+    api = BatchApi(line=lambda r: {"custom_id": r["custom_id"], "response": {"status_code": 400, "body": said}})
+    with LlmServer(api) as server, pytest.raises(RefusedRequestError, match="too large"):
+        ask(client_of(server), QUESTIONS[0])
+    assert api.n_created == 1

@@ -29,10 +29,11 @@ def failures_of(run_dir: Path) -> dict[str, str]:
         return {unit: failure.kind for unit, failure in store.failures()}
 
 
-def spent_by(run_dir: Path) -> Spent:
-    """All that a run has spent."""
+def spent_by(run_dir: Path, *stages: str) -> Spent:
+    """All that a run has spent, or in these stages alone."""
     with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
-        return sum(store.spending().values(), NOTHING_SPENT)
+        spending = store.spending()
+    return sum((spent for account, spent in spending.items() if not stages or account.stage in stages), NOTHING_SPENT)
 
 
 def trials_of(run_dir: Path) -> list[Trial]:

@@ -34,11 +34,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, prepare_run: PrepareRun) -> t
 
     with LlmServer(llm) as server:
         assert call("run", client_section(server, "budget: {max_usd: 0.05}\n")) == 2, said
-        spent = spent_by(folder / "run")
+        spent, of_run = spent_by(folder / "run"), spent_by(folder / "run", "explain", "score")
         largest = max(len(body) for body in llm.attempts)
         one = (largest + 1000) * 2e-6 + 500 * 8e-6  # a token is at least a byte
         assert 0.05 - one * SLOTS < spent.usd <= 0.05
-        assert spent.n_paid == llm.delivered.total()
+        assert of_run.n_paid == llm.delivered.total()
+        assert spent.usd > of_run.usd, "what the endpoint was asked about itself is under the cap too"
         assert failures_of(folder / "run") == {}, "units are open, not failed"
         assert call("run", client_section(server, "budget: {max_usd: 5}\n")) == 0, said
         closed = client_section(server, "responses: {mode: replay}\n")
@@ -57,7 +58,7 @@ def test_going_on_pays_for_nothing_twice(runs: tuple[Path, ChaosLlm, list[str]])
     folder, llm, _ = runs
     assert len(llm.attempts) == N_FEATURES * (1 + 6 * 4)
     assert set(llm.attempts.values()) == set(llm.delivered.values()) == {1}
-    spent = spent_by(folder / "run")
+    spent = spent_by(folder / "run", "explain", "score")
     assert spent.n_paid == llm.delivered.total()
     assert spent.prompt_tokens == sum(len(body) // 4 for body in llm.attempts)
     assert spent.usd == pytest.approx(spent.prompt_tokens * 2e-6 + spent.completion_tokens * 8e-6)

@@ -100,7 +100,7 @@ def test_nothing_is_paid_for_twice(calm: Run, chaotic: Run) -> None:
     for run in (calm, chaotic):
         assert set(run.llm.delivered) == set(run.llm.attempts), "every request was answered in the end"
         assert set(run.llm.delivered.values()) == {1}
-        spent = spent_by(run.folder)
+        spent = spent_by(run.folder, "explain", "score")
         assert spent.n_paid == run.llm.delivered.total() == len(run.llm.attempts)
     assert spent_by(calm.folder).n_lost == 0
     assert spent_by(chaotic.folder).n_lost >= chaotic.llm.met["stall"] + chaotic.llm.met["truncate"]

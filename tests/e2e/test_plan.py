@@ -1,8 +1,11 @@
-"""What `plan` says beforehand is what the run then takes, within 20 %."""
+"""What `plan` says beforehand is what the run then takes, within 20 %: on the demo, and on a small run."""
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +14,107 @@ import pytest
 from sae_auto_interp.config import load_config
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.plan import Assumptions, Plan, make_plan
-from tests.e2e.runs import sae_auto_interp, write_run_file
-from tests.support.llm_server import LlmServer
-from tests.support.scripted_llm import explain_and_judge
+from tests.e2e.runs import command, environment, sae_auto_interp, write_run_file
+from tests.support.llm_server import LlmServer, Received
+from tests.support.scripted_llm import explain_and_judge, is_of_the_run
 
-PIECE = re.compile(r" ?[A-Za-z]{1,7}| ?\d{1,3}| ?[^\sA-Za-z\d]{1,2}|\s+")
+PIECE = re.compile(r" ?[A-Za-z]{1,7}|\d{1,3}| ?[^\sA-Za-z\d]{1,2}|\s+")
 """About how the tokenizers of language models cut text: short words, three digits, pairs of signs."""
 PRICES = Assumptions(usd_per_million_prompt_tokens=2.0, usd_per_million_completion_tokens=10.0)
+N_DEMO = 12
 
 
-def spent(bodies: list[dict[str, Any]]) -> tuple[int, int]:
-    """Requests and prompt tokens."""
-    texts = [message["content"] for body in bodies for message in body["messages"]]
-    return len(bodies), sum(len(PIECE.findall(text)) for text in texts)
+def n_tokens(text: str) -> int:
+    return len(PIECE.findall(text))
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a server was asked, and gave."""
+
+    n_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, server: LlmServer) -> "Used":
+        asked = [r for r in server.requests if r.method == "POST" and is_of_the_run(r.raw_body)]
+        prompts = [message["content"] for r in asked for message in r.body["messages"]]
+        return cls(len(asked), sum(map(n_tokens, prompts)), sum(n_tokens(said(r)) for r in asked))
+
+
+def said(received: Received) -> str:
+    return json.loads(explain_and_judge(received).body)["choices"][0]["message"]["content"]
 
 
 def is_near(planned: float, used: float) -> bool:
     return abs(planned - used) <= 0.2 * used
 
 
-def test_before_and_after_a_run(tmp_path: Path) -> None:
+def mib_of(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+
+
+def planned(*arguments: str | Path) -> dict[str, Any]:
+    done = sae_auto_interp(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def total(plan: dict[str, Any], field: str) -> int:
+    return sum(plan[stage][field] for stage in ("explain", "score", "control"))
+
+
+@dataclass(frozen=True)
+class Demo:
+    before: dict[str, Any]
+    after: dict[str, Any]
+    """Planned again, with the cache that the run made."""
+    used: Used
+    folder: Path
+    peak_mib: float
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo, planned and then run; its cache and its examples are those of the demo of any size."""
+    folder = tmp_path_factory.mktemp("demo")
+    with LlmServer(explain_and_judge) as server:
+        arguments = ["demo", "--features", str(N_DEMO), "--base-url", server.base_url, "--out", str(folder / "run")]
+        before = planned(*arguments, "--plan")
+        assert not server.requests
+        assert not (folder / "run").exists()
+        variables = environment() | {"SAE_AUTO_INTERP_CACHE": str(folder / "cache")}
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, env=variables)
+        _, status, resources = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        used = Used.of(server)
+        after = planned("plan", folder / "run" / "config.yaml", "--out", folder / "run")
+    return Demo(before, after, used, folder, resources.ru_maxrss / 1024)
+
+
+def test_the_demo_asks_what_was_planned(demo: Demo) -> None:
+    """Some features turn out to have fewer examples than they may; with the cache that is known too."""
+    assert is_near(total(demo.before, "n_requests"), demo.used.n_requests)
+    assert total(demo.after, "n_requests") == demo.used.n_requests > 1000
+    for plan in (demo.before, demo.after):
+        assert is_near(total(plan, "prompt_tokens"), demo.used.prompt_tokens)
+        assert is_near(total(plan, "completion_tokens"), demo.used.completion_tokens)
+
+
+def test_the_demo_takes_the_disk_and_the_memory_that_were_planned(demo: Demo) -> None:
+    run = mib_of(demo.folder / "run")
+    results = mib_of(demo.folder / "run" / "report") + (demo.folder / "run" / "results.sqlite").stat().st_size / 2**20
+    for plan in (demo.before, demo.after):
+        sizes = plan["sizes"]
+        assert is_near(sizes["cache"] + sizes["results"], run)
+        assert is_near(sizes["results"], results)
+        assert is_near(sizes["answers"], mib_of(demo.folder / "cache"))
+        assert is_near(sizes["ram"], demo.peak_mib)
+
+
+def test_before_and_after_a_small_run(tmp_path: Path) -> None:
     with LlmServer(explain_and_judge) as server:
         client = f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\nn_hidden: 3\n"
         path = write_run_file(tmp_path, "simple", more=client)  # and the lexical baseline, which asks nothing
@@ -38,16 +122,13 @@ def test_before_and_after_a_run(tmp_path: Path) -> None:
         assert not server.requests
         done = sae_auto_interp("run", path, "--out", tmp_path / "run")
         assert done.returncode == 0, done.stderr
-        posted = [r.body for r in server.requests if r.method == "POST" and "messages" in r.body]
-        bodies = [body for body in posted if "[EXPLANATION]" in str(body) or "Excerpt 1:" in str(body)]
+        used = Used.of(server)
         after: Plan = asyncio.run(make_plan(load_config(path), tmp_path / "run", PRICES))
-    n_requests, n_tokens = spent(bodies)
     for plan in (before, after):
-        assert plan.usage.n_requests == n_requests == 4 + (4 + 2 + 3) * 8
-        assert is_near(plan.usage.prompt_tokens, n_tokens), (plan.usage, n_tokens)
+        assert plan.usage.n_requests == used.n_requests == 4 + (4 + 2 + 3) * 8
+        assert is_near(plan.usage.prompt_tokens, used.prompt_tokens)
         assert plan.usd == pytest.approx((2 * plan.usage.prompt_tokens + 10 * plan.usage.completion_tokens) / 1e6)
-    results = (tmp_path / "run" / "results.sqlite").stat().st_size / 2**20
-    assert 0.3 < before.results_mib / results < 1.5  # a small file is mostly SQLite's own pages
+    assert after.evidence.startswith("all 4 records of ")
 
 
 def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
@@ -55,13 +136,18 @@ def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
     done = sae_auto_interp("plan", path, "--seconds-per-answer", "2", "--prompt-price", "1", "--completion-price", "2")
     assert done.returncode == 0, done.stderr
     assert "time of answers:   20 s (10 at once)" in done.stdout  # 4 * (1 + 8 + 8 + 8) requests
-    assert "3.7 characters per token, 2 s per answer" in done.stdout
+    assert "tokens as current tokenizers cut text, 2 s per answer" in done.stdout
+    assert "64 features per token of each autoencoder assumed (rough: --measure loads and counts)" in done.stdout
     assert "USD" in done.stdout
-    machine = json.loads(sae_auto_interp("plan", path, "--json").stdout)
+    assert "a dozen short questions about what it can do come on top" in done.stdout
+    machine = planned("plan", path, "--max-concurrency", "20", "--characters-per-token", "2")
     assert machine["explain"]["n_requests"] == 4
+    assert machine["answer_seconds"] == 5
     assert machine["usd"] is None
 
 
 def test_a_wrong_run_file_cannot_be_planned(tmp_path: Path) -> None:
+    path = write_run_file(tmp_path, "simple")
     with pytest.raises(ConfigError, match="needs a language model"):
-        asyncio.run(make_plan(load_config(write_run_file(tmp_path, "simple"))))
+        asyncio.run(make_plan(load_config(path)))
+    assert planned("plan", path, "--base-url", "http://127.0.0.1:1/v1")["explain"]["n_requests"] == 4

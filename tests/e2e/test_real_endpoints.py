@@ -7,16 +7,21 @@ schemas and log-probabilities without a word and does neither: verdicts are read
 
 import asyncio
 import json
+import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
+from sae_auto_interp.clients._response_codec import decode_answer
 from sae_auto_interp.config import parse_config
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.results import ResultStore
+from sae_auto_interp.types import Response
 from tests.support.embedded_gguf import serve_gguf, write_gguf
 from tests.support.saying_model import SENTENCE, write_saying_model
 from tests.support.transformers_server import transformers_serve
@@ -57,7 +62,7 @@ def run(root: Path, base_url: str, model: str) -> Capabilities:
             "data": {"n_tokens": 6_000, "ctx_len": 64, "max_chars_per_document": 3_000},
             "preflight": {"enabled": False},
             "features": {"n_features": N_FEATURES, "min_examples": 10, **pools},
-            "explainers": ["simple"],
+            "explainers": [{"name": "simple", "judge": {"name": "llm", "top_logprobs": 20}}],
             "scorers": scorers,
             "client": {"base_url": base_url, "model": model, "max_concurrency": 2},
         }
@@ -83,6 +88,16 @@ def check_all_scored(root: Path, capabilities: Capabilities) -> list[bool]:
     return [trial.prediction for trial in trials if trial.prediction is not None]
 
 
+def stored_verdicts() -> list[Response]:
+    """Answers to the judge, as they came from the server: those that are no explanation."""
+    path = Path(os.environ["SAE_AUTO_INTERP_CACHE"]) / "responses.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        found = [decode_answer(content) for (content,) in connection.execute("SELECT content FROM responses")]
+    answers = [each for each in found if isinstance(each, Response)]
+    assert len(answers) > N_FEATURES
+    return sorted(answers, key=lambda each: each.logprobs is not None)[-(len(answers) - N_FEATURES) :]
+
+
 def test_through_llama_cpp_answers_are_bound_to_their_schema(llama_cpp: str, tmp_path: Path) -> None:
     capabilities = run(tmp_path, llama_cpp, "saying")
     assert capabilities.json_schema
@@ -90,6 +105,10 @@ def test_through_llama_cpp_answers_are_bound_to_their_schema(llama_cpp: str, tmp
     assert capabilities.prompt_logprobs is None
     assert (capabilities.n, capabilities.max_tokens) == (False, True), "two answers need two slots, and it has one"
     assert len(check_all_scored(tmp_path, capabilities)) == 48
+    for verdict in stored_verdicts():
+        assert verdict.logprobs is not None, "the judge asked for them"
+        assert json.loads(verdict.text)["verdicts"] in ([0], [1])
+        assert all(token.logprob <= 0 and len(token.alternatives) >= 20 for token in verdict.logprobs)
 
 
 def test_through_transformers_serve_verdicts_are_read_from_the_text(serve: str, saying: Path, tmp_path: Path) -> None:
@@ -99,5 +118,6 @@ def test_through_transformers_serve_verdicts_are_read_from_the_text(serve: str, 
     assert capabilities.prompt_logprobs is None
     assert (capabilities.n, capabilities.choice_field, capabilities.max_tokens) == (False, None, True)
     assert set(check_all_scored(tmp_path, capabilities)) == {True}, "the sentence ends in [1]"
+    assert {verdict.logprobs for verdict in stored_verdicts()} == {None}, "what is absent is not asked for"
     remembered = json.loads(next((tmp_path / "clients").iterdir()).read_text())
     assert remembered["capabilities"]["json_schema"] is False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.config import RunConfig, parse_config
-from sae_auto_interp.errors import ConfigError, NotStoredError, UnknownNameError
+from sae_auto_interp.errors import BudgetExceededError, ConfigError, NotStoredError, UnknownNameError
 from sae_auto_interp.pipeline.client_stack import RunClients, open_clients
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
@@ -30,7 +30,9 @@ def endpoint(server: LlmServer, model: str, **more: object) -> dict[str, object]
     return {"base_url": server.base_url, "model": model, **more}
 
 
-def use(config: RunConfig, folder: Path, until: str = "score", n: int = 1) -> tuple[RunClients, list[str]]:
+def use(
+    config: RunConfig, folder: Path, until: str = "score", n: int = 1, memory: Path | None = None
+) -> tuple[RunClients, list[str]]:
     """Ask each client `n` times the same, in the name of its stage; the clients, and what was told."""
     told: list[str] = []
 
@@ -41,7 +43,7 @@ def use(config: RunConfig, folder: Path, until: str = "score", n: int = 1) -> tu
 
     async def session() -> RunClients:
         with ResultStore.open(folder / "results.sqlite") as store:
-            async with open_clients(config, store, told.append, until) as clients:
+            async with open_clients(config, store, told.append, until, memory) as clients:
                 await ask(clients.explainer, "explain")
                 await ask(clients.scorer, "score")
                 return clients
@@ -67,13 +69,46 @@ def test_explaining_and_scoring_may_have_endpoints_of_their_own(tmp_path: Path) 
         assert (clients.facts["explainer_model"], clients.facts["scorer_model"]) == ("big", "small")
         assert (posts(big), posts(small)) == (1, 1), "equal questions are one"
         with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
-            spending = store.spending()
+            spending = {account: spent for account, spent in store.spending().items() if account.stage != "probe"}
     assert {account: (spent.n_paid, spent.n_cached) for account, spent in spending.items()} == {
         Account("explain", "h.1:3", "big"): (1, 2),
         Account("score", "h.1:3", "small"): (1, 2),
     }
     assert spending[Account("explain", "h.1:3", "big")].usd == 0
     assert spending[Account("score", "h.1:3", "small")].usd == pytest.approx(18e-6)
+
+
+def test_what_an_endpoint_is_asked_about_itself_is_charged(tmp_path: Path) -> None:
+    memory = tmp_path / "clients"
+    with listing("m", "yes") as server:
+        config = config_of(client=endpoint(server, "m", price=price(1.0, 1.0)), responses={"mode": "off"})
+        for _ in range(2):
+            use(config, tmp_path, memory=memory)
+        n_probes = sum(b"model" in r.raw_body for r in server.requests) - posts(server)
+    with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
+        spent = store.spending()[Account("probe", "", "m")]
+    assert spent.n_paid == n_probes >= 8, "once: the second time it is remembered"
+    assert (spent.prompt_tokens, spent.completion_tokens) == (11 * n_probes, 7 * n_probes)
+    assert spent.usd == pytest.approx(18e-6 * n_probes)
+
+
+def test_a_budget_without_room_for_the_first_question_asks_nothing(tmp_path: Path) -> None:
+    with listing("m", "yes") as server:
+        config = config_of(client=endpoint(server, "m"), budget={"max_tokens": 100})
+        with pytest.raises(BudgetExceededError, match=r"raise budget\.max_tokens"):
+            use(config, tmp_path)
+        assert not [r for r in server.requests if r.method == "POST" and b"messages" in r.raw_body]
+
+
+def test_a_budget_that_ends_with_the_probes_is_kept(tmp_path: Path) -> None:
+    with listing("m", "yes") as server:
+        with pytest.raises(BudgetExceededError):
+            use(config_of(client=endpoint(server, "m"), budget={"max_tokens": 600}), tmp_path)
+        n_asked = sum(r.method == "POST" for r in server.requests)
+    with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
+        spent = store.spending()[Account("probe", "", "m")]
+    assert 0 < spent.n_paid <= n_asked
+    assert spent.tokens <= 600
 
 
 def test_one_endpoint_is_one_client_with_one_limit(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from sae_auto_interp.config import ComponentConfig, dump_config, load_config, pa
 from sae_auto_interp.errors import ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.judges import HiddenJudge, LlmJudge
 from sae_auto_interp.pipeline import open_embedders
+from sae_auto_interp.pipeline import run as run_module
 from sae_auto_interp.pipeline.components import asks_language_model, build_component, check_components
 from sae_auto_interp.pipeline.measures import Measure, measures_of
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.protocols import Client, Embedder
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import ShownExample
+from tests.pipeline.small_runs import configuration, loader_of, run, write_small_cache
 
 BASE: dict[str, Any] = {"model": "m", "autoencoders": ["a"]}
 ENDPOINT = {"client": {"base_url": "http://127.0.0.1:1/v1"}}
@@ -99,6 +101,31 @@ def test_each_embedding_model_is_opened_once_and_closed(monkeypatch: pytest.Monk
     assert opened == ["openai", "openai"]
     asyncio.run(pool.close())
     assert open_embedders.__doc__
+
+
+def test_the_embedding_model_of_an_explainers_judge_is_the_runs_and_closed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`best_of_n` asks the judge while it explains; the scorer asks the same one."""
+    made: list[OpenEmbedders] = []
+    closed: list[int] = []
+
+    class Watched(OpenEmbedders):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+        async def close(self) -> None:
+            closed.append(len(self._open))
+            await super().close()
+
+    monkeypatch.setattr(run_module, "OpenEmbedders", Watched)
+    judge = {"name": "embedding", "embedder": EMBEDDER, "threshold": 0.5}
+    pools = {"n_dev": 10, "n_non_activating_dev": 10, "n_features": 1}
+    config = configuration(pools, explainers=[{"name": "best_of_n", "judge": judge}], scorers=["detection"])
+    run(config, loader_of(write_small_cache(tmp_path), config), tmp_path / "results.sqlite")
+    assert len(made) == 1
+    assert closed == [1], "one model, opened once"
 
 
 @pytest.mark.parametrize(

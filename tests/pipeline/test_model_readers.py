@@ -17,7 +17,9 @@ from sae_auto_interp.pipeline.components import asks_language_model, check_compo
 from sae_auto_interp.pipeline.progress import make_progress
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.status import read_status, status_lines
 from sae_auto_interp.results import ResultStore
+from sae_auto_interp.spending import Account
 from sae_auto_interp.types import Request
 from tests.support.prompt_readers import PlacedReader, WordReader
 
@@ -109,6 +111,23 @@ def test_every_scorer_runs_and_its_results_do_not_depend_on_timing(tmp_path: Pat
     n_asked = len(asked.requests)
     asyncio.run(run_pipeline(slow, tmp_path / "second", make_progress()))
     assert len(asked.requests) == n_asked
+
+
+def test_rated_texts_are_counted_charged_and_part_of_what_is_in_flight(
+    tmp_path: Path, opened: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = config(scorers=["surprisal"], explainers=["lexical"], n_shuffled=0)
+    with make_progress(events=True) as progress:
+        asyncio.run(run_pipeline(only, tmp_path, progress))
+    requests = json.loads(capsys.readouterr().out.splitlines()[-2])["requests"]
+    with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
+        spending = store.spending()
+    of_scores = [spent for account, spent in spending.items() if account.stage == "score"]
+    assert {account.stage for account in spending} == {"probe", "score"}
+    assert requests["read"] == sum(spent.n_paid for spent in of_scores) > 2 * 10
+    assert requests["prompt_tokens"] == sum(spent.prompt_tokens for spent in of_scores)
+    assert spending[Account("probe", "", "words")].n_paid == 1, "whether it rates texts at all was tried"
+    assert "texts rated" in "\n".join(status_lines(read_status(tmp_path)))
 
 
 def _rng() -> Any:

@@ -58,7 +58,7 @@ def rated(body: dict[str, Any]) -> Reply:
         levels = {str(10 + n): {"logprob": -2.0 - n, "decoded_token": str((after + n) % 10)} for n in range(2)}
         return own | levels
 
-    choice = {"text": "x", "finish_reason": "length"}
+    choice: dict[str, Any] = {"text": "x", "finish_reason": "length"}
     if "prompt_logprobs" in body:
         choice["prompt_logprobs"] = [None, *(entry(i) for i in range(1, len(pieces)))]
     return json_reply({"model": MODEL, "choices": [choice], "usage": {"prompt_tokens": len(pieces)}})

@@ -1,6 +1,9 @@
 """The application that commands register with, and the options and outputs that several of them share."""
 
+import asyncio
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +14,8 @@ from sae_auto_interp import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sae_auto_interp.config import ClientConfig
+    from sae_auto_interp.config import RunConfig
+    from sae_auto_interp.pipeline.plan import Assumptions
 
 app = typer.Typer(
     name="sae-auto-interp",
@@ -30,11 +34,16 @@ OutDir = Annotated[Path, typer.Option("--out", help="Run directory: created if n
 BaseUrl = Annotated[
     str | None,
     typer.Option(
-        "--base-url", envvar="OPENAI_BASE_URL", help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1."
+        "--base-url",
+        help="An OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1, instead of the run file's. Where none is "
+        "known, OPENAI_BASE_URL is taken.",
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="Model at the endpoint; may be left out if it serves only one.")
+    str | None,
+    typer.Option(
+        "--model", help="Model at the endpoint, instead of the run file's; may be left out if it serves only one."
+    ),
 ]
 Allow = Annotated[
     list[str] | None,
@@ -47,7 +56,10 @@ RetryFailed = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print events as JSON lines, for machines, instead of progress and tables.")
 ]
-Concurrency = Annotated[int, typer.Option("--max-concurrency", min=1, help="Requests in flight at most.")]
+Concurrency = Annotated[
+    int | None,
+    typer.Option("--max-concurrency", min=1, help="Requests in flight at most [the run file's, or 16]."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,14 +79,19 @@ def console() -> "Console":
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=FILE_WIDTH)
 
 
-def client_config(base_url: str | None, model: str | None, max_concurrency: int) -> "ClientConfig | None":
-    """The endpoint asked for; a model without one is OpenAI's if there is a key for it."""
-    from sae_auto_interp.config import ClientConfig, openai_endpoint
-    from sae_auto_interp.errors import InputError
+def print_plan(
+    config: "RunConfig", out: Path | None, assumed: "Assumptions | None" = None, *, measure: bool, as_json: bool
+) -> None:
+    """Say what a run of this configuration will take; with `measure`, the model and its autoencoders are loaded."""
+    from sae_auto_interp.pipeline.plan import Assumptions, make_plan
+    from sae_auto_interp.pipeline.plan_measured import measured
+    from sae_auto_interp.pipeline.plan_text import plan_lines
+    from sae_auto_interp.pipeline.progress import make_progress
 
-    if base_url is None and model is None:
-        return None
-    endpoint = base_url or openai_endpoint()
-    if endpoint is None:
-        raise InputError("--model needs --base-url (or OPENAI_BASE_URL), or OPENAI_API_KEY for OpenAI's own endpoint")
-    return ClientConfig(base_url=endpoint, model=model, max_concurrency=max_concurrency)
+    seen = None
+    if measure:
+        with make_progress() as progress:
+            seen = measured(config, progress)
+    assumed = assumed or Assumptions()
+    found = asyncio.run(make_plan(config, out, assumed, seen))
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(plan_lines(found, config, assumed)))

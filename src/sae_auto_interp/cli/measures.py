@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sae_auto_interp.cli.app import Allow, BaseUrl, Concurrency, ConfigFile, Model, app, client_config, console
+from sae_auto_interp.cli.app import Allow, BaseUrl, Concurrency, ConfigFile, Model, app, console
 
 
 @app.command()
@@ -50,7 +50,7 @@ def calibrate(
     ] = None,
     base_url: BaseUrl = None,
     model: Model = None,
-    max_concurrency: Concurrency = 16,
+    max_concurrency: Concurrency = None,
     n_examples: Annotated[
         int, typer.Option("--n-examples", help="Firing windows per feature, and as many silent ones: 2 to 20.")
     ] = 10,
@@ -65,11 +65,12 @@ def calibrate(
     from sae_auto_interp.config import load_config
     from sae_auto_interp.errors import InputError
     from sae_auto_interp.pipeline.calibration import CalibrationOptions, run_calibration
+    from sae_auto_interp.pipeline.named_endpoint import named_client
     from sae_auto_interp.pipeline.progress import make_progress
     from sae_auto_interp.report.calibration import judge_json, judge_reports, judge_table
 
     of_file = None if config is None else load_config(config).for_scoring
-    client = of_file or client_config(base_url, model, max_concurrency)
+    client = named_client(of_file, base_url, model, max_concurrency)
     if client is None:
         raise InputError("calibrate needs a language model; give --base-url and --model, or a run file with a client")
     options = CalibrationOptions(n_examples=n_examples, n_shown=n_shown, seed=seed)

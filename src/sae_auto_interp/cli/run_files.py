@@ -1,14 +1,11 @@
 """Commands about run files: config, plan."""
 
-import asyncio
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sae_auto_interp.cli.app import ConfigFile, app
+from sae_auto_interp.cli.app import BaseUrl, Concurrency, ConfigFile, Model, app, print_plan
 
 
 @app.command()
@@ -49,7 +46,8 @@ def plan(
         Path | None, typer.Option("--out", help="Run directory whose cache, if finished, gives the examples.")
     ] = None,
     characters_per_token: Annotated[
-        float | None, typer.Option("--characters-per-token", min=0.5, help="Of the provider's tokenizer [3.7].")
+        float | None,
+        typer.Option("--characters-per-token", min=0.5, help="Of a tokenizer that you know."),
     ] = None,
     seconds_per_answer: Annotated[
         float | None, typer.Option("--seconds-per-answer", min=0.001, help="Of the language model [1].")
@@ -60,12 +58,19 @@ def plan(
     completion_price: Annotated[
         float | None, typer.Option("--completion-price", min=0, help="USD per million completion tokens.")
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Load the model and its autoencoders, and count what fires and what it takes."),
+    ] = False,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say what a run will take before anything is spent: requests, tokens, price, time, memory, disk. Asks no model."""
     from sae_auto_interp.config import load_config
-    from sae_auto_interp.pipeline.plan import Assumptions, make_plan
-    from sae_auto_interp.pipeline.plan_text import plan_lines
+    from sae_auto_interp.pipeline.named_endpoint import with_named_client
+    from sae_auto_interp.pipeline.plan import Assumptions
 
     given = {
         "characters_per_token": characters_per_token,
@@ -74,6 +79,5 @@ def plan(
         "usd_per_million_completion_tokens": completion_price,
     }
     assumed = Assumptions(**{name: value for name, value in given.items() if value is not None})
-    config = load_config(path)
-    found = asyncio.run(make_plan(config, out, assumed))
-    typer.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(plan_lines(found, config, assumed)))
+    config = with_named_client(load_config(path), base_url, model, max_concurrency)
+    print_plan(config, out, assumed, measure=measure, as_json=as_json)

@@ -19,8 +19,8 @@ from sae_auto_interp.cli.app import (
     RunDir,
     SkipCheck,
     app,
-    client_config,
     console,
+    print_plan,
 )
 
 if TYPE_CHECKING:
@@ -36,9 +36,12 @@ def demo(
     ] = 60,
     base_url: BaseUrl = None,
     model: Model = None,
-    max_concurrency: Concurrency = 16,
+    max_concurrency: Concurrency = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     retry_failed: RetryFailed = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what it will take; loads the models, asks no endpoint.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole job on the embedded language model and its autoencoders.
@@ -47,8 +50,12 @@ def demo(
     OPENAI_BASE_URL set, the language model there explains and judges too; its key is read from OPENAI_API_KEY.
     """
     from sae_auto_interp.pipeline.demo import demo_config
+    from sae_auto_interp.pipeline.named_endpoint import named_client
 
-    config = demo_config(features, client_config(base_url, model, max_concurrency), seed)
+    config = demo_config(features, named_client(None, base_url, model, max_concurrency), seed)
+    if plan:
+        print_plan(config, out, measure=True, as_json=as_json)
+        return
     _run_all(config, out, retry_failed=retry_failed, as_json=as_json)
 
 
@@ -56,13 +63,19 @@ def demo(
 def run(
     config: ConfigFile,
     out: OutDir = Path("run"),
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_concurrency: Concurrency = None,
     allow: Allow = None,
     skip_check: SkipCheck = False,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
     """Run all stages of a run file: check, cache, explain, score, report."""
-    _run_all(_with_check(config, allow, skip_check), out, retry_failed=retry_failed, as_json=as_json)
+    from sae_auto_interp.pipeline.named_endpoint import with_named_client
+
+    wanted = with_named_client(_with_check(config, allow, skip_check), base_url, model, max_concurrency)
+    _run_all(wanted, out, retry_failed=retry_failed, as_json=as_json)
 
 
 @app.command()
@@ -84,7 +97,7 @@ def explain(
     run_dir: RunDir,
     base_url: BaseUrl = None,
     model: Model = None,
-    max_concurrency: Concurrency = 16,
+    max_concurrency: Concurrency = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +113,7 @@ def score(
     run_dir: RunDir,
     base_url: BaseUrl = None,
     model: Model = None,
-    max_concurrency: Concurrency = 16,
+    max_concurrency: Concurrency = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -137,25 +150,17 @@ def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunCo
     return with_preflight(load_config(path), allow=allow or (), enabled=False if skip_check else None)
 
 
-def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int) -> "RunConfig":
-    """The run file kept in a run directory; an endpoint given now adds the language model to it."""
-    from sae_auto_interp.config import ExplainerConfig, load_config, parse_config
+def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurrency: int | None) -> "RunConfig":
+    """The run file kept in a run directory; an endpoint given now takes the place of its own."""
+    from sae_auto_interp.config import load_config
     from sae_auto_interp.errors import RunDirectoryError
+    from sae_auto_interp.pipeline.named_endpoint import with_named_client
 
     if not (run_dir / "config.yaml").is_file():
         raise RunDirectoryError(
             f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`"
         )
-    config = load_config(run_dir / "config.yaml")
-    client = client_config(base_url, model, max_concurrency)
-    if client is None:
-        return config
-    explainers = config.explainers
-    if not any(explainer.judge_name == "llm" for explainer in explainers):
-        explainers = (ExplainerConfig(name="simple"), *explainers)
-    endpoints = {"client": client, "explainer_client": None, "scorer_client": None}
-    changed = config.model_copy(update={**endpoints, "explainers": explainers})
-    return parse_config(changed.model_dump(mode="json"))  # checked as a whole: a budget in dollars needs prices
+    return with_named_client(load_config(run_dir / "config.yaml"), base_url, model, max_concurrency)
 
 
 def _run_all(config: "RunConfig", out: Path, *, retry_failed: bool, as_json: bool) -> None:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sae_auto_interp.clients._budget import Budget
+    from sae_auto_interp.clients._charge import Charge, charging_probes
     from sae_auto_interp.clients._ledger import Ledger
     from sae_auto_interp.clients._response_store import ResponseStore
     from sae_auto_interp.clients.anthropic import AnthropicClient
@@ -59,6 +60,7 @@ __all__ = [
     "BreakerClient",
     "Budget",
     "CachingClient",
+    "Charge",
     "Ledger",
     "LimitedClient",
     "Local",
@@ -73,6 +75,7 @@ __all__ = [
     "ScriptedClient",
     "TransformersClient",
     "VllmClient",
+    "charging_probes",
 ]
 
 _MODULES = {
@@ -81,6 +84,7 @@ _MODULES = {
     "BreakerClient": "breaker",
     "Budget": "_budget",
     "CachingClient": "response_cache",
+    "Charge": "_charge",
     "Ledger": "_ledger",
     "LimitedClient": "limit",
     "Local": "local",
@@ -95,6 +99,7 @@ _MODULES = {
     "ScriptedClient": "scripted",
     "TransformersClient": "transformers",
     "VllmClient": "vllm",
+    "charging_probes": "_charge",
 }
 
 

@@ -10,6 +10,9 @@ from sae_auto_interp.clients._log_redaction import keep_out_of_logs
 from sae_auto_interp.errors import InputError
 
 _LONGEST_QUOTE = 400
+_REDACTED = "[redacted]"
+_LONG = 16
+"""Characters of a key that is no word of a text or a protocol."""
 
 
 class ApiKey:
@@ -43,8 +46,17 @@ class ApiKey:
         """The header that carries the key; none where there is no key."""
         return {name: f"{prefix}{self._value}"} if self._value else {}
 
+    def is_in(self, text: str) -> bool:
+        return bool(self._value) and self._value in text
+
+    def taken_out_of(self, body: bytes) -> bytes:
+        """What a server sent, without the key: not even a completion may bring it into results. A key so short that
+        it may be a word by itself stays; `quote` takes that out of what is shown."""
+        key = self._value.encode("ascii")
+        return body.replace(key, _REDACTED.encode("ascii")) if len(key) >= _LONG and key in body else body
+
     def quote(self, text: str) -> str:
         """What may be shown of a server's text: on one line, without the key, shortened after the key is gone."""
-        shown = text.replace(self._value, "[redacted]") if self._value else text
+        shown = text.replace(self._value, _REDACTED) if self._value else text
         shown = " ".join(shown.split())
         return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + " ..."

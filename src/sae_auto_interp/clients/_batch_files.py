@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sae_auto_interp.clients._http_failures import Quote
 from sae_auto_interp.clients._json_values import JsonObject, as_list, as_object
+from sae_auto_interp.clients._parameters import refused_parameter
 from sae_auto_interp.errors import ClientError, RateLimitedError, RefusedRequestError, RunDirectoryError, ServerError
 
 ENDPOINT = "/v1/chat/completions"
@@ -74,6 +75,13 @@ def body_or_error(line: JsonObject, quote: Quote) -> JsonObject | ClientError:
     return RefusedRequestError(f"in the batch, {status}: {said}")
 
 
+def refused_in(line: JsonObject, sent: JsonObject) -> str | None:
+    """The parameter of a request that its answer refuses (`_parameters`), or None."""
+    response = as_object(line.get("response"))
+    status = response.get("status_code")
+    return refused_parameter(status, json.dumps(response.get("body")), sent) if isinstance(status, int) else None
+
+
 @dataclass(frozen=True, slots=True)
 class BatchFile:
     """What was submitted, one JSON line per step, written before the next step is taken."""
@@ -83,25 +91,39 @@ class BatchFile:
     def load(self) -> list[Submitted]:
         """Everything that was submitted. Raises RunDirectoryError for a damaged file."""
         submitted: dict[str, Submitted] = {}
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        for number, line in enumerate(lines, 1):
-            try:
-                entry = as_object(json.loads(line))
-            except ValueError as error:
-                if number == len(lines):
-                    break  # the process died while it wrote this: the step was not taken
-                raise RunDirectoryError(f"{self.path}, line {number} is damaged; delete the file") from error
-            file, batch = str(entry.get("file")), entry.get("batch")
+        for entry in self._entries():
+            if "file" not in entry:
+                continue
+            file, batch = str(entry["file"]), entry.get("batch")
             earlier = submitted.get(file, Submitted(file, (), None))
             requests = tuple(str(name) for name in as_list(entry.get("requests"))) or earlier.requests
             submitted[file] = Submitted(file, requests, batch if isinstance(batch, str) else earlier.batch)
         return list(submitted.values())
+
+    def refused(self) -> set[str]:
+        """Parameters that the server does not take. Raises RunDirectoryError for a damaged file."""
+        return {str(entry["refused"]) for entry in self._entries() if "refused" in entry}
+
+    def note_refused(self, parameter: str) -> None:
+        self._append({"refused": parameter})
 
     def note_file(self, file: str, requests: Sequence[str]) -> None:
         self._append({"file": file, "requests": list(requests)})
 
     def note_batch(self, file: str, batch: str) -> None:
         self._append({"file": file, "batch": batch})
+
+    def _entries(self) -> list[JsonObject]:
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        entries: list[JsonObject] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                entries.append(as_object(json.loads(line)))
+            except ValueError as error:
+                if number < len(lines):
+                    raise RunDirectoryError(f"{self.path}, line {number} is damaged; delete the file") from error
+                # else the process died while it wrote this: the step was not taken
+        return entries
 
     def _append(self, entry: JsonObject) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ So what is spent never exceeds the cap, and what is left is less than the bound 
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sae_auto_interp.clients._ledger import Ledger
@@ -37,6 +38,11 @@ def upper_bound(question: Question, price: Price) -> Bound:
         completion = question.sampling.max_tokens
     else:
         texts, completion = [question.text], 1  # a reader asks for one token, which it throws away
+    return bound_of(texts, completion, price)
+
+
+def bound_of(texts: Sequence[str], completion: int, price: Price) -> Bound:
+    """The same of texts that are sent in one request, and the tokens that an answer may have."""
     n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     prompt = n_bytes + MESSAGE_TOKENS * len(texts) + TEMPLATE_TOKENS
     return Bound(prompt + completion, price.usd(prompt, completion))

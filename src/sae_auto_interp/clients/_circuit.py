@@ -1,15 +1,27 @@
 """The state of a circuit breaker: closed while a server answers, open while it is away, lost after too long.
 
+It opens after so many failures in a row that they are not explained by how often this server fails anyhow: with a share
+p of failures among the last ones, k in a row have the chance p^k, and less than `UNLIKELY` is taken for an outage. A
+server that is always there is believed away after `failures_to_open`; one that fails more than half of the time and
+answers in between needs more, and is not waited for in vain.
+
 While it is open, one request at a time is let through to see whether the server is back, after waits that double up to
 a maximum; all others wait. Whoever waits longest asks next, so that no single request decides.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sae_auto_interp.errors import EndpointLostError
+
+UNLIKELY = 1e-4
+MOST_IN_A_ROW = 50
+"""So many failures are an outage, whatever the share of failures was."""
+REMEMBERED = 100
+"""About so many outcomes the share of failures is of."""
 
 
 @dataclass
@@ -26,6 +38,9 @@ class Circuit:
     """Without an answer in between."""
     lost: str | None = field(default=None, init=False)
     """Why nobody is let through any more."""
+    share_failed: float = field(default=0.0, init=False)
+    """Of the last outcomes, those of outages left out."""
+    _n_remembered: int = field(default=0, init=False)
     _opened: float | None = field(default=None, init=False)
     _wait_seconds: float = field(default=0.0, init=False)
     _is_probing: bool = field(default=False, init=False)
@@ -56,6 +71,9 @@ class Circuit:
 
     def answered(self) -> None:
         """The server said something, if only that it is busy."""
+        if not self.is_open:
+            for is_failure in [True] * self.n_failures + [False]:
+                self._remember(is_failure)
         self.n_failures = 0
         if self.is_open:
             self._opened = None
@@ -64,10 +82,18 @@ class Circuit:
     def failed(self) -> bool:
         """No sign of life; true when this opens the circuit."""
         self.n_failures += 1
-        if self.is_open or self.n_failures < self.failures_to_open:
+        if self.is_open or self.n_failures < self.n_unlikely:
             return False
         self._opened, self._wait_seconds = self.clock(), self.first_wait_seconds
         return True
+
+    @property
+    def n_unlikely(self) -> int:
+        """Failures in a row that are an outage."""
+        if self.share_failed == 0.0:
+            return self.failures_to_open
+        unlikely = math.ceil(math.log(UNLIKELY) / math.log(self.share_failed))
+        return max(self.failures_to_open, min(MOST_IN_A_ROW, unlikely))
 
     def end_probe(self) -> None:
         """The one that tried is done, however it ended."""
@@ -78,6 +104,11 @@ class Circuit:
         """Nobody is let through any more."""
         self.lost = reason
         self._wake()
+
+    def _remember(self, is_failure: bool) -> None:
+        """A mean of the first outcomes, then one in which older ones fade."""
+        self._n_remembered = min(REMEMBERED, self._n_remembered + 1)
+        self.share_failed += (is_failure - self.share_failed) / self._n_remembered
 
     async def _is_to_probe(self) -> bool:
         self._is_probing = True

@@ -38,17 +38,18 @@ class Connections:
         """
         import aiohttp
 
+        proxy = self._proxy(url)
         try:
             async with self._session.request(
-                method, str(url), data=content, headers=headers, allow_redirects=False, proxy=self._proxy(url)
+                method, str(url), data=content, headers=headers, allow_redirects=False, proxy=proxy
             ) as reply:
                 body = await reply.read()
         except aiohttp.ClientConnectorError as error:
-            raise httpx2.ConnectError(str(error)) from error
+            raise httpx2.ConnectError(_without_login(str(error), proxy)) from None
         except aiohttp.ClientPayloadError as error:
             raise (httpx2.DecodingError if _is_encoding(error) else httpx2.ReadError)(str(error)) from error
-        except aiohttp.ClientError as error:
-            raise httpx2.ReadError(f"{type(error).__name__}: {error}") from error
+        except aiohttp.ClientError as error:  # its own text may name the proxy's user and password
+            raise httpx2.ReadError(_without_login(f"{type(error).__name__}: {error}", proxy)) from None
         return Reply(str(url), reply.status, reply.reason or "", reply.headers, body)
 
     async def aclose(self) -> None:
@@ -74,6 +75,15 @@ class Connections:
             proxies = {} if proxy_bypass(url.host) else getproxies()
             self._proxies[url.host] = proxies.get(url.scheme, proxies.get("all"))
         return self._proxies[url.host]
+
+
+def _without_login(text: str, proxy: str | None) -> str:
+    """An error's text without what the address of a proxy says before the host."""
+    login = "" if proxy is None else httpx2.URL(proxy).userinfo.decode("ascii", "replace")
+    secrets = [login, login.partition(":")[2]]
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "[redacted]")
+    return text
 
 
 def _is_encoding(error: Exception) -> bool:

@@ -7,7 +7,7 @@ What the server says reaches an error message only through `ApiKey.quote`, which
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import httpx2
@@ -40,6 +40,10 @@ class HttpEndpoint:
 
     def __post_init__(self) -> None:
         _require_usable_url(self.base_url)
+        if self.key.is_in(self.base_url):
+            raise InputError(
+                f"base_url holds the key of {self.key.variable}; it is sent anyhow, and is shown nowhere else"
+            )
         if not self.timeout_seconds > 0:
             raise InputError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
 
@@ -52,7 +56,7 @@ class HttpEndpoint:
         headers = {"Content-Type": content_type} if body is not None else {}
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                return await self._http.request(method, url, content=body, headers=headers)
+                response = await self._http.request(method, url, content=body, headers=headers)
         except (TimeoutError, httpx2.TimeoutException):
             raise TimeoutExceededError(
                 f"no answer from {url} within {self.timeout_seconds:g} s; raise timeout_seconds if the server is slow"
@@ -65,6 +69,7 @@ class HttpEndpoint:
                 f"no connection to {url}, or it broke ({cause}): is the server running?",
                 was_sent=not isinstance(error, httpx2.ConnectError),
             ) from error
+        return self._without_key(response)
 
     def error(self, response: Reply) -> ClientError:
         """The error for an answer that is no success."""
@@ -86,6 +91,10 @@ class HttpEndpoint:
         if http is not None:
             await http.aclose()
 
+    def _without_key(self, response: Reply) -> Reply:
+        content = self.key.taken_out_of(response.content)
+        return response if content is response.content else replace(response, content=content)
+
     @cached_property
     def _http(self) -> Connections:
         return Connections(self.headers)
@@ -106,8 +115,16 @@ def _require_usable_url(base_url: str) -> None:
         raise InputError(f"base_url is not a URL ({error}); {example}") from None
     if url.userinfo:
         raise InputError("base_url holds a user name or password; put the secret into the variable of api_key_env")
+    secret = next((name for name in url.params if name.lower() in _NAMES_OF_SECRETS), None)
+    if secret is not None:
+        raise InputError(
+            f"base_url holds a secret ({secret}=...), and is stored; put it into the variable of api_key_env"
+        )
     if url.scheme not in ("http", "https") or not url.host:
         raise InputError(f"base_url {base_url!r} is not an http or https address; {example}")
+
+
+_NAMES_OF_SECRETS = frozenset({"key", "api_key", "api-key", "apikey", "token", "access_token", "sig", "signature"})
 
 
 @lru_cache(maxsize=64)

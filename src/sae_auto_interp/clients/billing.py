@@ -9,14 +9,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 
-from sae_auto_interp.clients._budget import Bound, Budget, upper_bound
+from sae_auto_interp.clients._budget import Budget, upper_bound
+from sae_auto_interp.clients._charge import Charge, tokens_of
 from sae_auto_interp.clients._ledger import Ledger
 from sae_auto_interp.clients._response_codec import StoredAnswer
 from sae_auto_interp.clients._wrapper import AnswerT, Ask, Question, Wrapper
-from sae_auto_interp.errors import ClientError, MalformedReplyError
+from sae_auto_interp.errors import ClientError
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.spending import FREE, Price, Spent
+from sae_auto_interp.spending import FREE, Price
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +49,9 @@ class BilledClient(Wrapper):
 
     async def _around(self, question: Question, ask: Ask[AnswerT]) -> AnswerT:
         bound = upper_bound(question, self.price)
-        if self.budget is not None:
-            await self.budget.reserve(bound)
-        sent = asyncio.ensure_future(self._sent(ask, bound))
+        charge = self._charge
+        await charge.reserve(bound)
+        sent = asyncio.ensure_future(charge.sent(self.model, bound, ask, tokens_of))
         try:
             return await asyncio.shield(sent)
         except asyncio.CancelledError:
@@ -57,27 +59,9 @@ class BilledClient(Wrapper):
                 self._see_through(question, sent)
             raise
 
-    async def _sent(self, ask: Ask[AnswerT], bound: Bound) -> AnswerT:
-        spent: Spent | None = Spent(n_lost=1, lost_tokens=bound.tokens, usd=bound.usd)  # if all else fails: it was sent
-        try:
-            answer = await ask()
-            spent = self._paid(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-            return answer
-        except MalformedReplyError as error:
-            spent = self._paid(error.prompt_tokens, error.completion_tokens)
-            raise
-        except ClientError as error:
-            spent = spent if error.is_maybe_billed else None
-            raise
-        finally:
-            if spent is not None:
-                self.ledger.add(self.model, spent)
-            if self.budget is not None:
-                self.budget.give_back(bound)
-
-    def _paid(self, prompt_tokens: int, completion_tokens: int) -> Spent:
-        usd = self.price.usd(prompt_tokens, completion_tokens)
-        return Spent(n_paid=1, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, usd=usd)
+    @cached_property
+    def _charge(self) -> Charge:
+        return Charge(self.ledger, self.price, self.budget)
 
     def _see_through(self, question: Question, sent: asyncio.Future[AnswerT]) -> None:
         task = asyncio.ensure_future(self._kept(question, sent))

@@ -1,7 +1,8 @@
 """Pauses while a server is away, so that an outage costs time and not a night's worth of failed requests.
 
-After `failures_to_open` requests in a row without a sign of life, nothing is sent but one request at a time, to see
-whether the server is back (`_circuit`; the pattern is Nygard's circuit breaker, Release It!, 2007). A request that was
+After `failures_to_open` requests in a row without a sign of life (more, at a server that fails often and answers in
+between), nothing is sent but one request at a time, to see whether the server is back (`_circuit`; the pattern is
+Nygard's circuit breaker, Release It!, 2007). A request that was
 never taken in (no connection; 502, 503, 504, 529) waits here and has lost no attempt. One that was (it was sent, and
 the connection broke, or it took too long) may be what brings the server down: its error is raised, and counts as one
 of its attempts.
@@ -46,7 +47,8 @@ class BreakerClient(Wrapper):
     client: Client
     _: KW_ONLY
     failures_to_open: int = 5
-    """Requests in a row without a sign of life; fewer than a request's attempts, so that none runs out of them."""
+    """Requests in a row without a sign of life, of a server that does not fail otherwise; fewer than a request's
+    attempts, so that none runs out of them."""
     give_up_seconds: float = 1800.0
     first_wait_seconds: float = 1.0
     max_wait_seconds: float = 30.0

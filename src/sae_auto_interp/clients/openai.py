@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
+from sae_auto_interp.clients._charge import charged_probes
 from sae_auto_interp.clients._chat_completions import as_ascii, decode_model_list, decode_reply, encode_request
 from sae_auto_interp.clients._http import HttpEndpoint
 from sae_auto_interp.clients._json_values import JsonObject
@@ -118,7 +119,7 @@ class OpenAIClient:
         file = None if memory is None else CapabilityFile(memory, self.base_url, self.model)
         known = None if file is None else file.load()
         if known is None:
-            seen = await Prober(self._post, self.model).probe()
+            seen = await Prober(charged_probes(self._post, self.model), self.model).probe()
             known = seen.with_refused(self._refused)
             if file is not None:
                 file.save(known)

@@ -5,23 +5,31 @@ of it and asked for its state until it is done. Which file holds which requests,
 the run directory, so a run that is killed finds its batches again and nothing is paid twice: a file whose batch was
 not noted any more is looked up in the server's list.
 
+A parameter that the server refuses in so many words is left out from then on, as by `OpenAIClient`: the requests that
+were refused go into another batch without it. A request keeps the name that it has with all parameters, so that it is
+found again whatever was learnt meanwhile.
+
 A batch can only be as large as what is asked at once: set `max_concurrency` to thousands.
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._batch_files import BatchFile, body_or_error, request_id
+from sae_auto_interp.clients._batch_files import BatchFile, body_or_error, refused_in, request_id
 from sae_auto_interp.clients._batch_jobs import BatchJobs
 from sae_auto_interp.clients._chat_completions import decode_reply, encode_request
 from sae_auto_interp.clients._http import HttpEndpoint
 from sae_auto_interp.clients._json_values import JsonObject
+from sae_auto_interp.clients._parameters import without_refused
 from sae_auto_interp.errors import ClientError, InputError, ServerError, UnknownNameError
 from sae_auto_interp.types import Request, Response
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -31,8 +39,14 @@ class _State:
     memory: BatchFile | None = None
     batches: dict[str, str] = field(default_factory=lambda: {})
     """Batch that each request is in."""
-    waiting: dict[str, JsonObject] = field(default_factory=lambda: {})
-    """Bodies of those that are in none yet."""
+    bodies: dict[str, JsonObject] = field(default_factory=lambda: {})
+    """Of those that were asked in this run, with all parameters."""
+    waiting: dict[str, None] = field(default_factory=lambda: {})
+    """Those that are in none yet, in order."""
+    sent: dict[str, JsonObject] = field(default_factory=lambda: {})
+    """Bodies as they were sent in this run."""
+    refused: set[str] = field(default_factory=lambda: set())
+    """Parameters that the server does not take, as it said itself."""
     futures: dict[str, asyncio.Future[JsonObject]] = field(default_factory=lambda: {})
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=lambda: {})
     """What is being done, by batch; "" gathers the next one."""
@@ -117,6 +131,7 @@ class OpenAIBatchClient:
 
     async def _remember(self, memory: BatchFile) -> None:
         self._state.memory = memory
+        self._state.refused.update(memory.refused())
         for each in memory.load():
             batch = each.batch or await self._jobs.find(each.file)
             if batch is not None:  # else it was never made, and its requests are asked anew
@@ -129,13 +144,18 @@ class OpenAIBatchClient:
         if found is not None and not found.done():
             return found
         future = state.futures[name] = asyncio.get_running_loop().create_future()
+        state.bodies[name] = body
         if name in state.batches:
             self._start(state.batches[name], self._follow(state.batches[name]))
         else:
-            state.waiting[name] = body
-            state.n_arrived += 1
-            self._start("", self._gather())
+            self._wait_for_company(name)
         return future
+
+    def _wait_for_company(self, name: str) -> None:
+        """Put a request among those of the next batch."""
+        self._state.waiting[name] = None
+        self._state.n_arrived += 1
+        self._start("", self._gather())
 
     def _start(self, name: str, work: Coroutine[None, None, None]) -> None:
         """Do something that may be under way already."""
@@ -152,11 +172,14 @@ class OpenAIBatchClient:
             while n_before != state.n_arrived and len(state.waiting) < self.max_requests:
                 n_before = state.n_arrived
                 await asyncio.sleep(self.gather_seconds)
-            bodies = {name: state.waiting.pop(name) for name in list(state.waiting)[: self.max_requests]}
-            await self._submit(bodies)
+            names = list(state.waiting)[: self.max_requests]
+            for name in names:
+                del state.waiting[name]
+            await self._submit({name: without_refused(state.bodies[name], state.refused) for name in names})
 
     async def _submit(self, bodies: Mapping[str, JsonObject]) -> None:
         state = self._state
+        state.sent.update(bodies)
         try:
             file = await self._jobs.upload(bodies)
             if state.memory is not None:
@@ -183,13 +206,34 @@ class OpenAIBatchClient:
                 self._settle(name, error)
             return
         for name in names:
+            if name in lines and self._is_asked_without(name, lines[name]):
+                continue
             missing = ServerError(f"batch {batch} ended before the request was answered")
             answer = body_or_error(lines[name], self._http.key.quote) if name in lines else missing
             if isinstance(answer, ClientError):
                 del state.batches[name]
             self._settle(name, answer)
 
+    def _is_asked_without(self, name: str, line: JsonObject) -> bool:
+        """Whether a request was refused for one of its parameters: it is then asked again without it."""
+        state = self._state
+        if name not in state.bodies:
+            return False
+        parameter = refused_in(line, state.sent.get(name, state.bodies[name]))
+        if parameter is None:
+            return False
+        if parameter not in state.refused:
+            _log.warning("%s does not take %s, which is left out from now on", self.model, parameter)
+            state.refused.add(parameter)
+            if state.memory is not None:
+                state.memory.note_refused(parameter)
+        del state.batches[name]
+        self._wait_for_company(name)
+        return True
+
     def _settle(self, name: str, answer: JsonObject | ClientError | OSError) -> None:
+        self._state.bodies.pop(name, None)
+        self._state.sent.pop(name, None)
         future = self._state.futures.get(name)
         if future is None or future.done():  # nobody has asked for it in this run
             return

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from sae_auto_interp.clients._api_key import ApiKey
+from sae_auto_interp.clients._charge import charged_probe
 from sae_auto_interp.clients._chat_completions import as_ascii
 from sae_auto_interp.clients._http import HttpEndpoint
 from sae_auto_interp.clients._json_values import as_list
@@ -38,7 +39,7 @@ class Outlines:
 
     async def prepare(self, memory: object = None) -> str:
         """Answer one short question; returns what the server is for. Raises what `generate` raises."""
-        await self.generate(Request((Message("user", "Say yes."),)))
+        await charged_probe(self, Request((Message("user", "Say yes."),)))
         return "has: json_schema, seed, max_tokens; absent: top_logprobs, prompt_logprobs"
 
     async def generate(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError, ConfigError
 from sae_auto_interp.prompts import Prompt, conversation_id
 from sae_auto_interp.protocols import Client
@@ -25,7 +26,7 @@ class Reading:
 async def ask(client: Client, feature: FeatureId, request: Request, reading: Reading) -> Explanation | Failure:
     """Ask once; a server's or a parser's trouble comes back as a Failure."""
     try:
-        response = await client.generate(request)
+        response = await answered(client, request, lambda response: reading.parse(response.text) is not None)
     except ClientError as error:
         return Failure("explain", error.kind, str(error))
     text = reading.parse(response.text)

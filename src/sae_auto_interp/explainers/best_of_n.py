@@ -98,7 +98,8 @@ class _Seeded:
         return self.client.model
 
     async def generate(self, request: Request) -> Response:
-        return await self.client.generate(replace(request, sampling=replace(request.sampling, seed=self.seed)))
+        seed = self.seed + (request.sampling.seed or 0)  # which one has where it is asked again
+        return await self.client.generate(replace(request, sampling=replace(request.sampling, seed=seed)))
 
     async def close(self) -> None:
         """The run closes its client."""

@@ -5,9 +5,10 @@ cannot be read, or holds another number of verdicts than examples, is a Failure 
 one of several examples is to be chosen (`choose`), the answer is its number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError
 from sae_auto_interp.highlights import choose_delimiters, marked_text
 from sae_auto_interp.judges._probabilities import verdict_probabilities
@@ -42,7 +43,9 @@ class LlmJudge:
     ) -> tuple[list[Verdict | Failure], Usage]:
         """One request for all the examples."""
         n, reading = len(examples), READINGS.get(task, VERDICTS)
-        response = await self._ask(self.request(explanation, examples, task))
+        response = await self._ask(
+            self.request(explanation, examples, task), lambda reply: reading.read(reply.text, n) is not None
+        )
         if isinstance(response, Failure):
             return [response] * n, Usage(n_requests=1)
         found = reading.read(response.text, n)
@@ -55,7 +58,9 @@ class LlmJudge:
     ) -> tuple[Sequence[float] | Failure, Usage]:
         """One request; 1 for the chosen example and 0 for the others."""
         n = len(examples)
-        response = await self._ask(self.choice_request(explanation, examples, task))
+        response = await self._ask(
+            self.choice_request(explanation, examples, task), lambda reply: parse_choice(reply.text, n) is not None
+        )
         if isinstance(response, Failure):
             return response, Usage(n_requests=1)
         chosen = parse_choice(response.text, n)
@@ -79,9 +84,9 @@ class LlmJudge:
         sampling = Sampling(self.temperature, max_tokens=self.spare_tokens + n_tokens)
         return Request(messages, sampling, schema if self.structured else None, top_logprobs)
 
-    async def _ask(self, request: Request) -> Response | Failure:
+    async def _ask(self, request: Request, is_readable: Callable[[Response], bool]) -> Response | Failure:
         try:
-            return await self.client.generate(request)
+            return await answered(self.client, request, is_readable)
         except ClientError as error:
             return Failure("score", error.kind, str(error))
 

@@ -18,12 +18,14 @@ from sae_auto_interp.clients import (
     BreakerClient,
     Budget,
     CachingClient,
+    Charge,
     Ledger,
     LimitedClient,
     PacedClient,
     ReplayClient,
     ResponseStore,
     RetryingClient,
+    charging_probes,
 )
 from sae_auto_interp.config import ClientConfig, ResponsesConfig, RunConfig
 from sae_auto_interp.errors import ConfigError
@@ -32,7 +34,7 @@ from sae_auto_interp.pipeline.providers import build_provider
 from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
 from sae_auto_interp.protocols import Client, Judge, PromptReader
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import FREE, NOTHING_SPENT, Spent
+from sae_auto_interp.spending import FREE, NOTHING_SPENT, Price, Spent
 
 STORE_EVERY_SECONDS = 0.1
 """What was spent is stored so often; a kill -9 loses no more of the count, and what was in flight."""
@@ -60,21 +62,23 @@ class RunClients:
         return models | ({"client_capabilities": known} if known else {})
 
     def metered(self, traffic: Traffic) -> "RunClients":
-        """The same, counted in `traffic` where explainers and judges ask."""
-        explainer, scorer = (
-            None if c is None else MeteredClient(c, traffic=traffic) for c in (self.explainer, self.scorer)
-        )
-        return replace(self, explainer=explainer, scorer=explainer if self.is_one else scorer)
-
-    @property
-    def is_one(self) -> bool:
-        """Whether explainers and judges share one client, and so its limit."""
-        return self.explainer is self.scorer
+        """The same, counted in `traffic`; what is one client stays one."""
+        known = {id(c): MeteredClient(c, traffic=traffic) for c in (self.explainer, self.scorer, self.reader) if c}
+        explainer, scorer, reader = (known.get(id(c)) for c in (self.explainer, self.scorer, self.reader))
+        return replace(self, explainer=explainer, scorer=scorer, reader=reader)
 
     def n_at_once(self, config: RunConfig) -> int:
-        """Requests of explainers and judges in flight at most; 0 where nobody is asked."""
-        chosen = [(self.explainer, config.for_explaining), (None if self.is_one else self.scorer, config.for_scoring)]
-        return sum(each.max_concurrency for client, each in chosen if client is not None and each is not None)
+        """Requests in flight at most, over all endpoints; 0 where nobody is asked."""
+        asked = {
+            id(client): endpoint.max_concurrency
+            for client, endpoint in (
+                (self.explainer, config.for_explaining),
+                (self.scorer, config.for_scoring),
+                (self.reader, config.for_reading),
+            )
+            if client is not None and endpoint is not None
+        }
+        return sum(asked.values())
 
 
 @asynccontextmanager
@@ -136,13 +140,16 @@ async def open_client(config: ClientConfig) -> tuple[Client, str]:
 def _stack(config: ClientConfig, endpoint: Client, shared: "_Shared") -> Client:
     if shared.config.responses.mode == "replay":
         return shared.cached(endpoint, config.namespace)
-    price = FREE if config.price is None else config.price.price
     keep = None if shared.responses is None else shared.cached(endpoint, config.namespace).keep
-    billed = BilledClient(endpoint, shared.ledger, price=price, budget=shared.budget, keep=keep)
+    billed = BilledClient(endpoint, shared.ledger, price=_price(config), budget=shared.budget, keep=keep)
     limited = LimitedClient(billed, max_concurrency=config.max_concurrency, adaptive=config.adaptive)
     breaker = BreakerClient(_paced(config, limited), give_up_seconds=config.give_up_seconds, tell=shared.tell)
     retrying = RetryingClient(breaker, attempts=config.attempts)
     return retrying if shared.responses is None else shared.cached(retrying, config.namespace)
+
+
+def _price(config: ClientConfig) -> Price:
+    return FREE if config.price is None else config.price.price
 
 
 def _paced(config: ClientConfig, client: Client) -> Client:
@@ -190,7 +197,8 @@ class _Shared:
         known = [client for other, client in self._opened if other == config]
         if known:
             return known[0]
-        endpoint, abilities = await open_endpoint(config, self.config.responses, self.memory)
+        with charging_probes(Charge(self.ledger, _price(config), self.budget)):
+            endpoint, abilities = await open_endpoint(config, self.config.responses, self.memory)
         client = _stack(config, endpoint, self)
         self._opened.append((config, client))
         if abilities:

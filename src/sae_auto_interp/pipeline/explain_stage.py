@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sae_auto_interp.asking import asking_again
 from sae_auto_interp.clients.limit import first_in_line
 from sae_auto_interp.config import ExplainerConfig, RunConfig
 from sae_auto_interp.pipeline.client_stack import RunClients
@@ -24,14 +25,23 @@ STAGE = "explain"
 class ExplainStage:
     """The explainers of a run, and which explanations there are already."""
 
-    def __init__(self, config: RunConfig, store: ResultStore, clients: RunClients, progress: RunProgress) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        store: ResultStore,
+        clients: RunClients,
+        embedders: OpenEmbedders,
+        progress: RunProgress,
+    ) -> None:
         """Raises `RunDirectoryError` where the run holds explanations made with other settings."""
         self._store = store
         self._progress = progress
         self._explainers: Mapping[str, Explainer] = {
-            explainer.name: explainer for explainer in (_claimed(e, config, store, clients) for e in config.explainers)
+            explainer.name: explainer
+            for explainer in (_claimed(e, config, store, clients, embedders) for e in config.explainers)
         }
         self._finished = store.finished_units(STAGE)
+        self._reopened = store.times_reopened(STAGE)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,7 +60,8 @@ class ExplainStage:
         unit = explanation_id(name, evidence.feature)
         if unit in self._finished:
             return self._store.explanation(unit)
-        with spending_on(STAGE, str(evidence.feature)), first_in_line():  # its scores wait for it
+        account, again = spending_on(STAGE, str(evidence.feature)), asking_again(self._reopened.get(unit, 0))
+        with account, again, first_in_line():  # its scores wait for it
             outcome = await isolated(STAGE, self._explainers[name].explain(evidence.record))
         if isinstance(outcome, Failure):
             self._keep_failure(unit, outcome)
@@ -77,17 +88,19 @@ def explanation_id(explainer: str, feature: FeatureId) -> str:
     return f"{explainer}/{feature}"
 
 
-def _claimed(explainer: ExplainerConfig, config: RunConfig, store: ResultStore, clients: RunClients) -> Explainer:
-    built = _built(explainer, clients, config.seed)
+def _claimed(
+    explainer: ExplainerConfig, config: RunConfig, store: ResultStore, clients: RunClients, embedders: OpenEmbedders
+) -> Explainer:
+    built = _built(explainer, clients, embedders, config.seed)
     claim_component(store, f"explainer {built.name}", _identity(explainer, built, clients.explainer))
     return built
 
 
-def _built(explainer: ExplainerConfig, clients: RunClients, seed: int) -> Explainer:
+def _built(explainer: ExplainerConfig, clients: RunClients, embedders: OpenEmbedders, seed: int) -> Explainer:
     """The explainer; one that chooses among explanations gets the judge that also scores them."""
     judge = None
     if Judge in collaborators_of("explainers", explainer):
-        collaborators = {Client: clients.scorer, Embedder: OpenEmbedders()}
+        collaborators = {Client: clients.scorer, Embedder: embedders}
         judge = build_component("judges", explainer.judge_config, collaborators)
     collaborators = {Client: clients.explainer, Judge: judge}
     return build_component("explainers", seeded("explainers", explainer, seed), collaborators)

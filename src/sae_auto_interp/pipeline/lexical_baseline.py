@@ -13,6 +13,7 @@ from sae_auto_interp.pipeline.components import collaborators_of, explainer_name
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.model_readers import NO_READERS
+from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
@@ -27,13 +28,13 @@ LEXICAL = "lexical"
 class LexicalBaseline:
     """The stages of a run whose one explainer is the lexical one, on the features that are to have the baseline."""
 
-    def __init__(self, config: RunConfig, store: ResultStore, progress: RunProgress) -> None:
+    def __init__(self, config: RunConfig, store: ResultStore, embedders: OpenEmbedders, progress: RunProgress) -> None:
         """Raises `RunDirectoryError` where the run holds lexical explanations or scores made with other settings."""
         alone = lexical_only(config)
         self._limit = config.n_lexical
         self._progress = progress
-        self._explain = ExplainStage(alone, store, RunClients(), progress)
-        self._score = ScoreStage(alone, store, None, NO_READERS, progress)
+        self._explain = ExplainStage(alone, store, RunClients(), embedders, progress)
+        self._score = ScoreStage(alone, store, None, NO_READERS, embedders, progress)
 
     @property
     def n_explained(self) -> int:

@@ -15,6 +15,7 @@ from sae_auto_interp.pipeline.components import collaborators_of
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.subject_reader import SubjectReader, subject_texts
 from sae_auto_interp.protocols import ActivationReader, Client, PromptReader
+from sae_auto_interp.spending import PROBE, spending_on
 from sae_auto_interp.types import PromptRequest
 
 Readers: TypeAlias = Mapping[type, Any]
@@ -54,7 +55,8 @@ async def _try(reader: Any, scorer: str) -> None:
     if not isinstance(reader, PromptReader):
         raise ConfigError(f"{needs}: {getattr(reader, 'model', 'the client')} cannot be asked for them")
     try:
-        found = await reader.read(TRIED)
+        with spending_on(PROBE, ""):
+            found = await reader.read(TRIED)
     except ClientError as error:
         raise ConfigError(f"{needs}: {error}") from error
     if "".join(token.token for token in found.tokens) != TRIED.text:

@@ -1,39 +1,34 @@
 """What a run will take before anything is spent: requests, tokens, money, time, memory and disk.
 
-Requests and tokens come from the run's own prompts on a few records (`plan_requests`, `plan_records`). Time is what
-the limit allows at an assumed time per answer. Disk is what the cache keeps per activation, and what a few records and
-scores take when they are stored. Memory is that of the weights, by the size of their files, and of the cache's buffers.
-What is assumed is printed beside the figures.
+Requests and tokens come from the run's own prompts on a few records, or on all of them where the cache is finished
+(`plan_requests`, `plan_records`, `plan_tokens`). Time is what the limit allows at an assumed time per answer. Disk and
+memory are in `plan_sizes`. What is assumed is printed beside the figures.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
-from sae_auto_interp.config import AutoencoderConfig, RunConfig, resolve_path
+from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.components import check_components
 from sae_auto_interp.pipeline.lexical_baseline import has_lexical_baseline, lexical_only
-from sae_auto_interp.pipeline.plan_records import sampled_records
-from sae_auto_interp.pipeline.plan_requests import CHARACTERS_PER_TOKEN, Asked, planned
+from sae_auto_interp.pipeline.plan_measured import Measured
+from sae_auto_interp.pipeline.plan_records import ModuleSample, sampled_records
+from sae_auto_interp.pipeline.plan_requests import Planned, planned
+from sae_auto_interp.pipeline.plan_sizes import Sizes, planned_sizes
 from sae_auto_interp.results.codec import encode_record, encode_score
 from sae_auto_interp.types import FeatureRecord, Usage
 
-BYTES_PER_ACTIVATION = 6
-"""Of the cache, offsets and statistics included (docs/benchmarks.md)."""
-ACTIVE_PER_TOKEN = 64
-"""Assumed where an autoencoder's files do not say how many of its features fire."""
 SECONDS_PER_ANSWER = 1.0
-PROCESS_MIB = 450
-"""Interpreter, torch and transformers."""
-WEIGHT_FILES = ("*.safetensors", "*.bin", "*.npz", "*.pt")
-MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumptions:
     """What cannot be known beforehand."""
 
-    characters_per_token: float = CHARACTERS_PER_TOKEN
+    characters_per_token: float | None = None
+    """Of a tokenizer that is known; None: by the pieces that current tokenizers cut text into."""
     seconds_per_answer: float = SECONDS_PER_ANSWER
     usd_per_million_prompt_tokens: float | None = None
     usd_per_million_completion_tokens: float | None = None
@@ -41,7 +36,7 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Sizes in MiB; None where nothing local tells."""
+    """What a run will take, but for the short questions by which an endpoint is tried."""
 
     evidence: str
     """Where the records came from that this was counted on."""
@@ -53,88 +48,99 @@ class Plan:
     usd: float | None
     answer_seconds: float
     """Of the language model at the run's limit; caching comes on top."""
-    ram_mib: float | None
-    vram_mib: float | None
-    cache_mib: float
-    results_mib: float
+    sizes: Sizes
 
     @property
     def usage(self) -> Usage:
         return self.explain + self.score + self.control
 
 
-async def make_plan(config: RunConfig, root: Path | None = None, assumed: Assumptions | None = None) -> Plan:
+async def make_plan(
+    config: RunConfig, root: Path | None = None, assumed: Assumptions | None = None, measured: Measured | None = None
+) -> Plan:
     """Plan a run file, with the records of the cache in `root` where it is finished. Asks no model, stores nothing.
 
+    `measured`: what was seen of the subject model and its autoencoders, where they were loaded (`plan_measured`).
     Raises what a run would raise for a wrong configuration.
     """
     assumed = assumed or Assumptions()
     check_components(config)
-    records, evidence = sampled_records(config, root)
-    every = [one for each in (await planned(config, records)).values() for one in each]
-    modules = _n_modules(config)
-    n_features, n_controls = _n_features(config, modules)
-    ratio = assumed.characters_per_token
-    explain = _scaled((p.explain for p in every), n_features / len(records)).usage(ratio)
-    score = _scaled((p.score for p in every), n_features / len(records)).usage(ratio)
-    control = _scaled((p.control for p in every), n_controls / len(records)).usage(ratio)
-    probe = _scaled((p.probe for p in every), _n_probed(config, modules) / len(records)).usage(ratio)
+    sample = sampled_records(config, root)
+    modules = [await _Module.of(module, config, assumed) for module in sample.modules]
+    explain, score, control, probe = (
+        sum(map(part, modules), Usage()) for part in (_Module.explain, _Module.score, _Module.control, _Module.probe)
+    )
     total = explain + score + control + probe
-    stored = sum(len(encode_record(record)) for record in records) / len(records)
-    scores = sum(len(encode_score(s)) for p in every for s in p.scores) / len(records)
-    rule_scores = await _lexical_bytes(config, records)
-    model, coders = _weights_mib(config.model), _coder_weights_mib(config)
+    stored = sum(module.stored_bytes() for module in modules)
     return Plan(
-        evidence=evidence, n_features=n_features, explain=explain, score=score, control=control + probe,
+        evidence=sample.source, n_features=sample.n_features, explain=explain, score=score, control=control + probe,
         usd=_price(total, assumed),
         answer_seconds=_answer_seconds(config, total, assumed),
-        ram_mib=_sum(PROCESS_MIB + 2 * config.cache.buffer_mib, None if _on_gpu(config) else _sum(model, coders), 0),
-        vram_mib=_sum(model, coders) if _on_gpu(config) else 0.0,
-        cache_mib=config.data.n_tokens * _active_per_token(config, modules) * BYTES_PER_ACTIVATION / MIB,
-        results_mib=(n_features * (stored + rule_scores) + (n_features + n_controls) * scores) / MIB,
+        sizes=planned_sizes(config, root, sample.n_features, stored, total.n_requests, measured),
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """The features of one module: what some of them take, in the run's order, and how many there are of each kind."""
+
+    records: Sequence[FeatureRecord]
+    costs: Sequence[Sequence[Planned]]
+    """By record and explainer."""
+    rule_bytes: float
+    """What the lexical baseline stores; it asks nothing."""
+    n: int
+    n_controls: int
+    """That get another feature's explanation."""
+    n_probed: int
+    """Whose questions are also put with the explanation hidden."""
+
+    @classmethod
+    async def of(cls, sample: ModuleSample, config: RunConfig, assumed: Assumptions) -> "_Module":
+        costs = await planned(config, sample.records, assumed.characters_per_token)
+        n = sample.n_features
+        rule_bytes = _limited(n, config.n_lexical) * await _lexical_bytes(config, sample.records)
+        n_controls = 0 if n < 2 else _limited(n, config.n_shuffled)
+        return cls(sample.records, costs, rule_bytes, n, n_controls, _limited(n, config.n_hidden))
+
+    def explain(self) -> Usage:
+        return self._total(attrgetter("explain"), self.n)
+
+    def score(self) -> Usage:
+        return self._total(attrgetter("score"), self.n)
+
+    def control(self) -> Usage:
+        return self._total(attrgetter("control"), self.n_controls)
+
+    def probe(self) -> Usage:
+        return self._total(attrgetter("probe"), self.n_probed)
+
+    def stored_bytes(self) -> float:
+        """Of records and scores in the results."""
+        records = sum(len(encode_record(record)) for record in self.records) / len(self.records)
+        scores = [sum(len(encode_score(s)) for cost in each for s in cost.scores) for each in self.costs]
+        probes = [sum(len(encode_score(s)) for s in each[0].scores if each[0].probe.n_requests) for each in self.costs]
+        per_score, per_probe = sum(scores) / len(scores), sum(probes) / len(probes)
+        every_score = (self.n + self.n_controls) * per_score + self.n_probed * per_probe
+        return self.n * records + every_score + self.rule_bytes
+
+    def _total(self, part: Callable[[Planned], Usage], n: int) -> Usage:
+        """Of the first `n` features; where there are fewer records, as if the others were like them."""
+        counted = self.costs[:n]
+        total = sum((part(cost) for each in counted for cost in each), Usage())
+        factor = n / len(counted) if counted else 0.0
+        return Usage(*(round(factor * x) for x in (total.prompt_tokens, total.completion_tokens, total.n_requests)))
+
+
 async def _lexical_bytes(config: RunConfig, records: Sequence[FeatureRecord]) -> float:
-    """What the lexical baseline stores of a feature; it asks nothing."""
     if not has_lexical_baseline(config):
         return 0.0
-    found = await planned(lexical_only(config), records)
-    return sum(len(encode_score(s)) for each in found.values() for p in each for s in p.scores) / len(records)
+    costs = await planned(lexical_only(config), records)
+    return sum(len(encode_score(s)) for each in costs for cost in each for s in cost.scores) / len(records)
 
 
-def _scaled(asked: Iterable[Asked], factor: float) -> Asked:
-    total = sum(asked, Asked())
-    return Asked(
-        round(total.n_requests * factor),
-        round(total.prompt_characters * factor),
-        round(total.completion_characters * factor),
-    )
-
-
-def _n_modules(config: RunConfig) -> int:
-    """One for each entry whose modules are not named: most files hold one."""
-    return sum(len(coder.module_paths or ("",)) for coder in config.autoencoders)
-
-
-def _n_features(config: RunConfig, modules: int) -> tuple[int, int]:
-    """Features, and those of them that get a shuffled control; all find enough examples."""
-    per_module = _features_per_module(config, modules)
-    limit = config.n_shuffled
-    controls = [n if limit is None else min(n, limit) for n in per_module if n > 1]
-    return sum(per_module), sum(controls)
-
-
-def _n_probed(config: RunConfig, modules: int) -> int:
-    """Features whose questions are also put with the explanation hidden."""
-    limit = config.n_hidden
-    return sum(n if limit is None else min(n, limit) for n in _features_per_module(config, modules))
-
-
-def _features_per_module(config: RunConfig, modules: int) -> list[int]:
-    if config.features.indices is not None:
-        return [len(set(indices)) for indices in config.features.indices.values()]
-    return [config.features.n_features] * modules
+def _limited(n: int, limit: int | None) -> int:
+    return n if limit is None else min(n, limit)
 
 
 def _price(usage: Usage, assumed: Assumptions) -> float | None:
@@ -147,36 +153,3 @@ def _price(usage: Usage, assumed: Assumptions) -> float | None:
 def _answer_seconds(config: RunConfig, usage: Usage, assumed: Assumptions) -> float:
     limit = config.for_scoring.max_concurrency if config.for_scoring else 1
     return usage.n_requests * assumed.seconds_per_answer / limit
-
-
-def _on_gpu(config: RunConfig) -> bool:
-    from sae_auto_interp.models.placement import uses_gpu
-
-    return uses_gpu(config.device)
-
-
-def _active_per_token(config: RunConfig, modules: int) -> int:
-    known = [coder.k for coder in config.autoencoders if not isinstance(coder, AutoencoderConfig) and coder.k]
-    return sum(known) + ACTIVE_PER_TOKEN * (modules - len(known))
-
-
-def _coder_weights_mib(config: RunConfig) -> float | None:
-    total: float | None = 0.0
-    for coder in config.autoencoders:
-        if isinstance(coder, AutoencoderConfig):
-            total = _sum(total, _weights_mib(coder.path))
-    return total
-
-
-def _weights_mib(reference: str) -> float | None:
-    """Size of the weights in a local directory or file; None for what is on the hub."""
-    path = Path(resolve_path(reference))
-    if not path.exists():
-        return None
-    files = [path] if path.is_file() else [file for pattern in WEIGHT_FILES for file in path.rglob(pattern)]
-    return sum(file.stat().st_size for file in files) / MIB
-
-
-def _sum(*sizes: float | None) -> float | None:
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None

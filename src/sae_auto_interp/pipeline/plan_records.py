@@ -1,10 +1,13 @@
-"""Records to plan with: real ones where a run directory has a finished cache, else made from the run's own text.
+"""Records to plan with: those of the run where a run directory has a finished cache, else made from the run's own text.
 
 What a record costs is decided by how many examples it has and how long their texts are, which the run file and its text
 tell before any activation is known. Made-up examples are windows of that text; `PEAKS` tokens of each fire, about as
-many as lie above a third of the maximum in the windows of trained autoencoders.
+many as lie above a third of the maximum in the windows of trained autoencoders. A finished cache gives the very records
+of the run, in its order, up to `MOST_BUILT`: of a run of no more features, what it will ask is then counted one by one.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +15,10 @@ import numpy as np
 
 from sae_auto_interp.config import RunConfig, resolve_path
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.features.config import FeatureConfig
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.pipeline.record_stage import feature_config, open_loader
+from sae_auto_interp.pipeline.record_stage import candidates, feature_config, open_loader
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.token_rows import first_rows
 from sae_auto_interp.seeds import derived_rng
@@ -30,34 +34,83 @@ from sae_auto_interp.types import (
     TokenRows,
 )
 
-N_SAMPLED = 5
-"""Records that are planned with."""
+N_MADE = 10
+MOST_BUILT = 100
+"""Records of a finished cache that are planned with, over all modules."""
 PEAKS = 3
-TEXT_TOKENS = 20_000
+TEXT_TOKENS = 200_000
 """Of the run's text, that made-up examples are cut from."""
 
 
-def sampled_records(config: RunConfig, root: Path | None) -> tuple[list[FeatureRecord], str]:
-    """Records, and where they are from in words. Raises `InputError` where the text or the tokenizer cannot be read."""
+@dataclass(frozen=True, slots=True)
+class ModuleSample:
+    """The records of one module that are planned with, in the run's order."""
+
+    records: Sequence[FeatureRecord]
+    n_features: int
+    """So many records the run will have; where there are as many here, these are they."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Records to plan with, and where they are from in words."""
+
+    modules: Sequence[ModuleSample]
+    source: str
+
+    @property
+    def n_features(self) -> int:
+        return sum(module.n_features for module in self.modules)
+
+
+def sampled_records(config: RunConfig, root: Path | None) -> Sample:
+    """Raises `InputError` where the text or the tokenizer cannot be read."""
     directory = None if root is None else RunDirectory(root)
     if directory is not None and (directory.features / "manifest.json").is_file():
-        return _built(config, directory), f"{N_SAMPLED} records of {root}"
-    return _made(config), "made-up examples from the run's text"
+        return _built(config, directory)
+    records = _made(config)
+    modules = [ModuleSample(records, n) for n in _features_per_module(config)]
+    return Sample(modules, "made-up examples from the run's text")
 
 
-def _built(config: RunConfig, directory: RunDirectory) -> list[FeatureRecord]:
+def n_modules(config: RunConfig) -> int:
+    """One for each entry whose modules are not named: most files hold one."""
+    return sum(len(coder.module_paths or ("",)) for coder in config.autoencoders)
+
+
+def _features_per_module(config: RunConfig) -> list[int]:
+    """As many as were asked for: all find enough examples."""
+    if config.features.indices is not None:
+        return [len(set(indices)) for indices in config.features.indices.values()]
+    return [config.features.n_features] * n_modules(config)
+
+
+def _built(config: RunConfig, directory: RunDirectory) -> Sample:
     loader = open_loader(config, directory)
-    features = loader.dataset.features
-    order = derived_rng(config.seed, "plan").permutation(len(features))
+    modules = list(loader.dataset.readers)
+    most = max(1, MOST_BUILT // len(modules))
+    built: list[ModuleSample] = []
+    for module in modules:
+        order, n = candidates(config, loader.dataset, module)
+        records = _first_built(loader, order, min(n, most))
+        if records:
+            built.append(ModuleSample(records, n if len(records) == most else len(records)))
+    if not built:
+        raise InputError("no feature of this cache has enough examples; there is nothing to plan")
+    n_built, n_wanted = sum(len(module.records) for module in built), sum(module.n_features for module in built)
+    all_or_some = "all" if n_built == n_wanted else f"{n_built:,} of the"
+    return Sample(built, f"{all_or_some} {n_wanted:,} records of {directory.root}")
+
+
+def _first_built(loader: FeatureLoader, order: Sequence[FeatureId], n: int) -> list[FeatureRecord]:
+    """The first records that can be built, in order."""
     records: list[FeatureRecord] = []
-    for i in order:
-        outcome = loader.build(features[int(i)])
+    for feature in order:
+        outcome = loader.build(feature)
         if not isinstance(outcome, Failure):
             records.append(outcome)
-        if len(records) == N_SAMPLED:
+        if len(records) == n:
             break
-    if not records:
-        raise InputError("no feature of this cache has enough examples; there is nothing to plan")
     return records
 
 
@@ -65,7 +118,7 @@ def _made(config: RunConfig) -> list[FeatureRecord]:
     tokenizer = _tokenizer(config)
     rows = first_rows(config, tokenizer, {}, min(config.data.n_tokens, TEXT_TOKENS))
     cutter = _Cutter(rows, Vocabulary.from_tokenizer(tokenizer), feature_config(config), config.seed)
-    return [cutter.record(number) for number in range(N_SAMPLED)]
+    return [cutter.record(number) for number in range(N_MADE)]
 
 
 def _tokenizer(config: RunConfig) -> Any:

@@ -1,9 +1,7 @@
 """How many requests a run will make and how long they are, by putting a few records through its own components.
 
 The explainers and scorers of the run file are made as for a run, with a client whose answers have the form that is
-asked for and no sense. What they ask is counted in characters: the provider's tokenizer is not at hand. A token of
-English prose or code is about `CHARACTERS_PER_TOKEN` long in the tokenizers of current models; rare words, other
-scripts and the marks in prompts make it shorter. `plan` takes another ratio where it is known.
+asked for and no sense. What they ask is counted in tokens by `plan_tokens`: the provider's tokenizer is not at hand.
 """
 
 import json
@@ -12,39 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.pipeline.components import build_component, collaborators_of, explainer_name, seeded
+from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
 from sae_auto_interp.pipeline.measures import Measure, probes_of
+from sae_auto_interp.pipeline.plan_tokens import estimated_tokens, message_tokens
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.registry import load_component
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Score, Usage
 
-CHARACTERS_PER_TOKEN = 3.7
-REQUEST_TOKENS = 8
-"""What a chat template adds to a request."""
 SENTENCE = "tokens that name a month or a day of the week, mostly inside of dates in news and in letters"
 """As long as an explanation is."""
 _MARKED = f"Explanation: {SENTENCE}\nThis neuron activates on {SENTENCE}\n[EXPLANATION]: {SENTENCE}"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Requests and their length."""
-
-    n_requests: int = 0
-    prompt_characters: int = 0
-    completion_characters: int = 0
-
-    def __add__(self, other: "Asked") -> "Asked":
-        return Asked(
-            self.n_requests + other.n_requests,
-            self.prompt_characters + other.prompt_characters,
-            self.completion_characters + other.completion_characters,
-        )
-
-    def usage(self, characters_per_token: float) -> Usage:
-        """The same in tokens."""
-        prompt = self.prompt_characters / characters_per_token + REQUEST_TOKENS * self.n_requests
-        return Usage(round(prompt), round(self.completion_characters / characters_per_token), self.n_requests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +27,21 @@ class PlanningClient:
     """Answers in the form that is asked for, and counts."""
 
     model: str = "planned"
-    asked: list[Asked] = field(default_factory=list[Asked])
+    characters_per_token: float | None = None
+    asked: list[Usage] = field(default_factory=list[Usage])
 
     async def generate(self, request: Request) -> Response:
         text = _MARKED if request.schema is None else json.dumps(_least_instance(json.loads(request.schema)))
-        n_prompt = sum(len(message.content) for message in request.messages)
-        told = len(SENTENCE) if request.schema is None else len(text)
-        self.asked.append(Asked(1, n_prompt, told))
+        prompt = sum(message_tokens(message.content, self.characters_per_token) for message in request.messages)
+        self.asked.append(Usage(prompt, estimated_tokens(SENTENCE if request.schema is None else text), 1))
         return Response(text, Usage(n_requests=1), "stop", self.model)
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    def take(self) -> Asked:
+    def take(self) -> Usage:
         """What was asked since the last time."""
-        total = sum(self.asked, Asked())
+        total = sum(self.asked, Usage())
         self.asked.clear()
         return total
 
@@ -75,21 +50,26 @@ class PlanningClient:
 class Planned:
     """One record's requests under one explainer, and what is stored of it."""
 
-    explain: Asked
-    score: Asked
-    control: Asked
+    explain: Usage
+    score: Usage
+    control: Usage
     """Scores of another feature's explanation."""
     scores: tuple[Score, ...]
-    probe: Asked = Asked()
+    probe: Usage
     """The questions that are also put with the explanation hidden."""
 
 
-async def planned(config: RunConfig, records: Sequence[FeatureRecord]) -> dict[str, list[Planned]]:
-    """{explainer: what each record takes}. Without the scorers that are `left_out`."""
-    return {
-        explainer_name(explainer): [await _of_record(config, number, record) for record in records]
-        for number, explainer in enumerate(config.explainers)
-    }
+async def planned(
+    config: RunConfig, records: Sequence[FeatureRecord], characters_per_token: float | None = None
+) -> list[list[Planned]]:
+    """What each record takes under each explainer. Without the scorers that are `left_out`."""
+    return [
+        [
+            await _of_record(config, number, record, characters_per_token)
+            for number in range(len(config.explainers))
+        ]
+        for record in records
+    ]  # fmt: skip
 
 
 def left_out(config: RunConfig) -> list[str]:
@@ -97,8 +77,10 @@ def left_out(config: RunConfig) -> list[str]:
     return [s.name for s in config.scorers if not collaborators_of("scorers", s) <= {Client, Judge}]
 
 
-async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> Planned:
-    explainer, client = config.explainers[number], PlanningClient()
+async def _of_record(
+    config: RunConfig, number: int, record: FeatureRecord, characters_per_token: float | None
+) -> Planned:
+    explainer, client = config.explainers[number], PlanningClient(characters_per_token=characters_per_token)
     given: dict[type, Any] = {Client: client}
     judge: Judge = build_component("judges", explainer.judge_config, given)
     built = build_component("explainers", seeded("explainers", explainer, config.seed), given | {Judge: judge})
@@ -106,7 +88,7 @@ async def _of_record(config: RunConfig, number: int, record: FeatureRecord) -> P
     explained = client.take()
     if isinstance(outcome, Failure):
         outcome = Explanation(record.feature, SENTENCE, built.name, "planned")
-    scored = control = probe = Asked()
+    scored = control = probe = Usage()
     scores: list[Score] = []
     for scorer in config.scorers:
         if scorer.name in left_out(config):

@@ -1,7 +1,7 @@
 """A plan in lines for people, with what was assumed."""
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.pipeline.plan import ACTIVE_PER_TOKEN, Assumptions, Plan
+from sae_auto_interp.pipeline.plan import Assumptions, Plan
 from sae_auto_interp.pipeline.plan_requests import left_out
 from sae_auto_interp.pipeline.progress_state import duration
 from sae_auto_interp.types import Usage
@@ -18,16 +18,23 @@ def plan_lines(plan: Plan, config: RunConfig, assumed: Assumptions) -> list[str]
         "in all": _tokens(plan.usage),
         "price": "no prices given" if plan.usd is None else f"{plan.usd:,.2f} USD",
         "time of answers": f"{duration(plan.answer_seconds)} ({limit} at once); caching comes on top",
-        "memory": f"{_size(plan.ram_mib)}, on the GPU {_size(plan.vram_mib)}",
-        "disk": f"{_size(plan.cache_mib)} of activations, {_size(plan.results_mib)} of results",
+        "memory": f"{_size(plan.sizes.ram)}, on the GPU {_size(plan.sizes.vram)} (rough)",
+        "disk": f"{_size(plan.sizes.cache)} of tokens and activations, {_size(plan.sizes.results)} of results; "
+        f"{_size(plan.sizes.answers)} in the cache of answers",
     }
     return [f"{name + ':':<18} {value}" for name, value in rows.items()] + [
         *([f"not counted:       {', '.join(left_out(config))}"] if left_out(config) else []),
         "",
-        f"counted on {plan.evidence}; assumed: {assumed.characters_per_token:g} characters per token, "
-        f"{assumed.seconds_per_answer:g} s per answer, {ACTIVE_PER_TOKEN} active features per token where the run file "
-        "says no k",
+        f"estimates: requests and tokens from {plan.evidence}, {_ratio(assumed)}, {assumed.seconds_per_answer:g} s per "
+        f"answer; disk by {plan.sizes.basis}; nothing asked twice; once per endpoint, a dozen short questions about "
+        "what it can do come on top",
     ]
+
+
+def _ratio(assumed: Assumptions) -> str:
+    if assumed.characters_per_token is None:
+        return "tokens as current tokenizers cut text"
+    return f"{assumed.characters_per_token:g} characters per token"
 
 
 def _tokens(usage: Usage) -> str:

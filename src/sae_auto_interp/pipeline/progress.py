@@ -174,7 +174,9 @@ def requests_as_json(traffic: Traffic | None) -> dict[str, object]:
     """Requests and tokens of this process, and what the run has paid for; nothing where no language model is asked."""
     if traffic is None:
         return {}
-    counts = {"open": traffic.n_open, "answered": traffic.n_answered, "failed": traffic.n_failed}
+    counts = {
+        "open": traffic.n_open, "answered": traffic.n_answered, "read": traffic.n_read, "failed": traffic.n_failed,
+    }  # fmt: skip
     usage = traffic.usage
     tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
     spent = traffic.spent()

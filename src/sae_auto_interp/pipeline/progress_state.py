@@ -1,6 +1,7 @@
 """How far each stage is, how fast, and what failed: the numbers behind every display."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class StageState:
         return f"{self.n_failed:,} failed ({kinds})" if kinds else ""
 
 
-class ProgressState:
+class ProgressState(ABC):
     """Base of all displays: keeps the numbers and calls `shown_*` when they change."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,18 +82,18 @@ class ProgressState:
         """Show these requests too."""
         self.traffic = traffic
 
+    @abstractmethod
     def note(self, text: str) -> None:
         """One line about what begins now and has no count."""
-        raise NotImplementedError
 
-    def shown_start(self, state: StageState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def shown_start(self, state: StageState) -> None: ...
 
-    def shown_move(self, state: StageState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def shown_move(self, state: StageState) -> None: ...
 
-    def shown_finish(self, state: StageState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def shown_finish(self, state: StageState) -> None: ...
 
     def _moved(self, state: StageState, n: int) -> None:
         state.done += n
@@ -101,13 +102,14 @@ class ProgressState:
 
 def traffic_in_short(traffic: Traffic | None) -> str:
     """Requests, tokens and what was paid in a few words; empty where no language model was asked."""
-    if traffic is None or not (traffic.n_open or traffic.n_answered or traffic.n_failed):
+    if traffic is None or not (traffic.n_open or traffic.n_answered or traffic.n_read or traffic.n_failed):
         return ""
     usage = traffic.usage
     tokens = f"{_short(usage.prompt_tokens)} + {_short(usage.completion_tokens)} tokens"
     usd = traffic.spent().usd
     price = f", ${usd:,.2f} spent" if usd else ""
-    return f"{traffic.n_answered:,} answers, {traffic.n_open:,} open, {tokens}{price}"
+    read = f"{traffic.n_read:,} texts rated, " if traffic.n_read else ""
+    return f"{traffic.n_answered:,} answers, {read}{traffic.n_open:,} open, {tokens}{price}"
 
 
 def duration(seconds: float) -> str:

@@ -41,7 +41,7 @@ class RecordStage:
         self._progress = progress
         self._failed = {unit for unit, failure in store.failures() if failure.stage == STAGE}
         self._built = store.finished_units(STAGE) - self._failed
-        self._wanted = {module: _candidates(config, loader.dataset, module) for module in loader.dataset.readers}
+        self._wanted = {module: candidates(config, loader.dataset, module) for module in loader.dataset.readers}
 
     @property
     def n_expected(self) -> dict[str, int]:
@@ -108,7 +108,7 @@ def feature_config(config: RunConfig) -> FeatureConfig:
     return found
 
 
-def _candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tuple[list[FeatureId], int]:
+def candidates(config: RunConfig, dataset: FeatureDataset, module: str) -> tuple[list[FeatureId], int]:
     """The features to try, in random order, and how many records are wanted of them.
 
     The order is random also where the features are chosen: neighbours in it are each other's shuffled controls.

@@ -1,6 +1,7 @@
 """Open what failed for good, so that the next run tries it again (`--retry-failed`).
 
-For when the reason is gone: a key that was refused, a bug that is mended, a server that could not do what was asked.
+For when the reason is gone: a key that was refused, a bug that is mended, a server that could not do what was asked; or
+for another try with answers that could not be read, which are then asked for anew, and they alone (`asking`).
 Features without enough examples stay as they are, because the cache has not changed; what may heal by itself is open
 anyhow.
 """
@@ -19,8 +20,7 @@ def reopen_failed(store: ResultStore) -> int:
         store.reopen(stage, unit)
     spoilt = [(judge, score) for judge, score in store.scores() if _has_failed_trial(score)]
     for judge, score in spoilt:
-        store.remove_score(score, judge)
-        store.reopen(SCORE, score_unit(score.scorer, judge, score.explanation_id))
+        store.reopen_score(SCORE, score_unit(score.scorer, judge, score.explanation_id), score, judge)
     return len(set(failed)) + len(spoilt)
 
 

@@ -37,9 +37,10 @@ from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
 from sae_auto_interp.pipeline.status import kept_status
-from sae_auto_interp.pipeline.traffic import Traffic
+from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
 from sae_auto_interp.pipeline.units import claim_component
 from sae_auto_interp.pipeline.workers import ahead
+from sae_auto_interp.protocols import PromptReader
 from sae_auto_interp.results import ResultStore
 
 Stage = Literal["cache", "explain", "score"]
@@ -97,18 +98,18 @@ async def explain_and_score(
     """
     with draining_interrupts(progress.note) as stop, frozen_heap():
         records = RecordStage(config, loader, store, progress, maker)
-        run = _Run.of(config, records, store, clients, readers, progress, until)
-        flow = FeatureFlow(
-            run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled,
-            config.n_hidden, run.lexical,
-        )  # fmt: skip
-        _start(run, flow, progress)
+        embedders = OpenEmbedders()
         try:
+            run = _Run.of(config, records, store, clients, readers, embedders, progress, until)
+            flow = FeatureFlow(
+                run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled,
+                config.n_hidden, run.lexical,
+            )  # fmt: skip
+            _start(run, flow, progress)
             async with aclosing(ahead(run.records.features(), RECORDS_AHEAD)) as features:
                 await flow.run(features)
         finally:
-            if run.score is not None:
-                await run.score.close()
+            await embedders.close()
         stop.raise_if_requested()
     if not flow.n_features:
         raise RunDirectoryError(
@@ -132,18 +133,22 @@ class _Run:
     @classmethod
     def of(
         cls, config: RunConfig, records: RecordStage, store: ResultStore, clients: RunClients, readers: Readers,
-        progress: StageProgress, until: Stage,
+        embedders: OpenEmbedders, progress: StageProgress, until: Stage,
     ) -> "_Run":  # fmt: skip
         traffic = Traffic(spent=clients.spent)
         metered = clients.metered(traffic)
+        if PromptReader in readers:
+            readers = {**readers, PromptReader: MeteredClient(readers[PromptReader], traffic=traffic)}
         if metered.n_at_once(config):
             progress.watch(traffic)
         is_scoring = until == "score"
         return cls(
             records,
-            ExplainStage(config, store, metered, progress),
-            ScoreStage(config, store, metered.scorer, readers, progress) if is_scoring else None,
-            LexicalBaseline(config, store, progress) if is_scoring and has_lexical_baseline(config) else None,
+            ExplainStage(config, store, metered, embedders, progress),
+            ScoreStage(config, store, metered.scorer, readers, embedders, progress) if is_scoring else None,
+            LexicalBaseline(config, store, embedders, progress)
+            if is_scoring and has_lexical_baseline(config)
+            else None,
             FeatureWindow(max(1, metered.n_at_once(config)), traffic),
             traffic,
         )

@@ -8,6 +8,7 @@ explanation hidden, of a few features and for the first explainer of each judge:
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sae_auto_interp.asking import asking_again
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.components import explainer_name
 from sae_auto_interp.pipeline.evidence import Evidence
@@ -31,19 +32,20 @@ class ScoreStage:
     """The scorers of a run, and which scores there are already."""
 
     def __init__(
-        self, config: RunConfig, store: ResultStore, client: Client | None, readers: Readers, progress: RunProgress
-    ) -> None:
+        self, config: RunConfig, store: ResultStore, client: Client | None, readers: Readers, embedders: OpenEmbedders,
+        progress: RunProgress,
+    ) -> None:  # fmt: skip
         """Raises `RunDirectoryError` where the run holds scores made with other settings."""
         self._store = store
         self._progress = progress
-        self._embedders = OpenEmbedders()
-        collaborators = {**readers, Client: client, Embedder: self._embedders}
+        collaborators = {**readers, Client: client, Embedder: embedders}
         self._measures: Mapping[str, Sequence[Measure]] = {
             explainer_name(explainer): measures_of(explainer, config, store, collaborators)
             for explainer in config.explainers
         }
         self._probes = _once({name: probes_of(measures) for name, measures in self._measures.items()})
         self._finished = store.finished_units(STAGE)
+        self._reopened = store.times_reopened(STAGE)
 
     def n_scores(self, explainer: str, *, is_control: bool = False, is_probed: bool = False) -> int:
         """Scores of each of its explanations, with the probes or without, or of each shuffled control."""
@@ -74,19 +76,15 @@ class ScoreStage:
         waiting = [m for m in self._of(explainer, is_control, is_probed) if m.unit(named) not in self._finished]
         await together(self._score(measure, explanation, named, evidence) for measure in waiting)
 
-    async def close(self) -> None:
-        """Let go of the embedding models."""
-        await self._embedders.close()
-
     def _of(self, explainer: str, is_control: bool, is_probed: bool) -> Sequence[Measure]:
         """What scores its explanations, or the shuffled controls."""
         own = [m for m in self._measures[explainer] if m.reads_explanation or not is_control]
         return [*own, *self._probes[explainer]] if is_probed else own
 
     async def _score(self, measure: Measure, explanation: Explanation, named: str, evidence: Evidence) -> None:
-        with spending_on(STAGE, str(explanation.feature)):
-            score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
         unit = measure.unit(named)
+        with spending_on(STAGE, str(explanation.feature)), asking_again(self._reopened.get(unit, 0)):
+            score = await isolated(STAGE, measure.scorer.score(evidence.record, explanation, named))
         failure = score if isinstance(score, Failure) else open_failure(score)
         if isinstance(score, Failure):
             with self._store.unit(STAGE, unit):

@@ -79,7 +79,8 @@ def status_lines(status: Status) -> list[str]:
     requests = progress.get("requests")
     if requests is not None:
         tokens = f"{requests['prompt_tokens']:,} + {requests['completion_tokens']:,} tokens"
-        lines.append(f"requests of the last process: {requests['answered']:,} answered, {tokens}")
+        rated = f", {requests['read']:,} texts rated" if requests.get("read") else ""
+        lines.append(f"requests of the last process: {requests['answered']:,} answered{rated}, {tokens}")
     if status.spent != NOTHING_SPENT:
         lines.append(_spent_line(status.spent))
     lines += [f"failed: {n:,} × {stage} {kind}" for (stage, kind), n in status.failures.items()]

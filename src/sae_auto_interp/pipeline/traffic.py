@@ -4,14 +4,18 @@
 the limit is always used up, and what is shown of a run while it is on.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
+from typing import TypeVar
 
-from sae_auto_interp.protocols import Client
+from sae_auto_interp.errors import RefusedRequestError
+from sae_auto_interp.protocols import Client, PromptReader
 from sae_auto_interp.spending import NOTHING_SPENT, Spent
-from sae_auto_interp.types import Request, Response, Usage
+from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, Usage
+
+AnswerT = TypeVar("AnswerT", Response, PromptLogprobs)
 
 _of_this_feature: ContextVar["RequestCount | None"] = ContextVar("requests_of_this_feature", default=None)
 
@@ -30,6 +34,8 @@ class Traffic:
     n_open: int = 0
     """Requests that are waiting or in flight just now."""
     n_answered: int = 0
+    n_read: int = 0
+    """Texts that were rated."""
     n_failed: int = 0
     usage: Usage = field(default_factory=Usage)
     spent: Callable[[], Spent] = lambda: NOTHING_SPENT
@@ -48,7 +54,7 @@ class Traffic:
 
 @dataclass(frozen=True, eq=False)
 class MeteredClient:
-    """Passes requests on and counts them."""
+    """Passes requests on and counts them; also a PromptReader, where the wrapped client is one."""
 
     client: Client
     _: KW_ONLY
@@ -60,20 +66,32 @@ class MeteredClient:
 
     async def generate(self, request: Request) -> Response:
         """Answer one request; raises what the wrapped client raises."""
+        response = await self._counted(self.client.generate(request))
+        self.traffic.n_answered += 1
+        return response
+
+    async def read(self, request: PromptRequest) -> PromptLogprobs:
+        """Rate one text; raises what the wrapped client raises, and RefusedRequestError where it cannot read."""
+        if not isinstance(self.client, PromptReader):
+            raise RefusedRequestError(f"{self.client.model} does not rate the tokens of a given text")
+        found = await self._counted(self.client.read(request))
+        self.traffic.n_read += 1
+        return found
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def _counted(self, answer: Awaitable[AnswerT]) -> AnswerT:
         count = _of_this_feature.get()
         if count is not None:
             count.n += 1
         self.traffic.n_open += 1
         try:
-            response = await self.client.generate(request)
+            found = await answer
         except BaseException:
             self.traffic.n_failed += 1
             raise
         finally:
             self.traffic.n_open -= 1
-        self.traffic.n_answered += 1
-        self.traffic.usage += response.usage
-        return response
-
-    async def close(self) -> None:
-        await self.client.close()
+        self.traffic.usage += found.usage
+        return found

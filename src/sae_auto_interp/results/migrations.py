@@ -37,7 +37,13 @@ _SPENDING = (
 )
 """What answers cost; unlike results, the sums grow."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SPENDING)
+_REOPENED = (
+    "CREATE TABLE reopened (stage TEXT NOT NULL, unit TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (stage, unit)) "
+    "WITHOUT ROWID",
+)
+"""How often a unit was opened again: what it asks then depends on that."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SPENDING, _REOPENED)
 SPENDING_VERSION = 2
 """Databases of readers may be older: a reader takes no step."""
 

@@ -89,17 +89,27 @@ class ResultStore:
             self._connection.execute("INSERT OR IGNORE INTO finished VALUES (?, ?)", (stage, unit))
 
     def reopen(self, stage: str, unit: str) -> None:
-        """Take the mark of `unit` away, and how it failed: it is to be done again."""
+        """Take the mark of `unit` away, and how it failed: it is to be done again, and known that it is."""
         with self._transaction():
             self._connection.execute("DELETE FROM finished WHERE stage = ? AND unit = ?", (stage, unit))
+            self._connection.execute(
+                "INSERT INTO reopened VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (stage, unit)
+            )
             self.clear_failures(unit)
 
-    def remove_score(self, score: Score, judge: str) -> None:
+    def reopen_score(self, stage: str, unit: str, score: Score, judge: str) -> None:
         """The one way in which a result goes: to make room for a new try of the same."""
         key = (str(score.feature), score.scorer, score.explanation_id, judge)
         where = "feature = ? AND scorer = ? AND explanation_id = ? AND judge = ?"
         with self._transaction():
             self._connection.execute(f"DELETE FROM scores WHERE {where}", key)
+            self.reopen(stage, unit)
+
+    def times_reopened(self, stage: str) -> dict[str, int]:
+        """{unit: how often it was opened again}, of those that were."""
+        return {
+            str(unit): int(str(n)) for unit, n in self._query("SELECT unit, n FROM reopened WHERE stage = ?", stage)
+        }
 
     def finished_units(self, stage: str) -> set[str]:
         """The units of `stage` that need not be done again."""

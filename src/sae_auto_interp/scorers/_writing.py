@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
+from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError
 from sae_auto_interp.protocols import ActivationReader, Client
 from sae_auto_interp.types import (
@@ -28,7 +29,7 @@ Written: TypeAlias = str | Failure
 async def write(client: Client, request: Request, n: int) -> tuple[list[Written], Usage]:
     """`n` texts, or a failure in the place of each that is lacking."""
     try:
-        response = await client.generate(request)
+        response = await answered(client, request, lambda reply: _is_whole(parse_texts(reply.text), n))
     except ClientError as error:
         return [Failure("score", error.kind, str(error))] * n, Usage(n_requests=1)
     texts = parse_texts(response.text)
@@ -75,6 +76,11 @@ async def trials_of(
         _failed(text, target) if isinstance(text, Failure) else _trial(next(found), target, largest, threshold)
         for text, target in written
     )
+
+
+def _is_whole(texts: Sequence[str] | None, n: int) -> bool:
+    """Whether a reply has all the texts that were asked for."""
+    return texts is not None and not any(isinstance(text, Failure) for text in _checked(texts, n))
 
 
 def _checked(texts: Sequence[str], n: int) -> list[Written]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError
 from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.protocols import Client
@@ -39,7 +40,11 @@ class SimulationScorer(Simulation):
 
     async def simulate(self, explanation: str, str_tokens: Sequence[str]) -> Simulated:
         try:
-            response = await self.client.generate(self.request(explanation, str_tokens))
+            response = await answered(
+                self.client,
+                self.request(explanation, str_tokens),
+                lambda reply: not isinstance(parse_levels(reply.text, str_tokens, self.max_level), Failure),
+            )
         except ClientError as error:
             return Failure("score", error.kind, str(error)), Usage(n_requests=1)
         levels = parse_levels(response.text, str_tokens, self.max_level)

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError, ConfigError
 from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.scorers._levels import level_of
 from sae_auto_interp.scorers._simulating import Simulated, Simulation
-from sae_auto_interp.types import Failure, Message, Request, Sampling, Usage
+from sae_auto_interp.types import Failure, Message, Request, Response, Sampling, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +56,13 @@ class TokenByTokenSimulationScorer(Simulation):
         messages = (Message("system", system), Message("user", question))
         return Request(messages, Sampling(max_tokens=1), top_logprobs=self.top_logprobs)
 
+    def _is_readable(self, response: Response) -> bool:
+        found = response.logprobs
+        return bool(found) and not isinstance(level_of(found[0].alternatives, self.max_level, ""), Failure)
+
     async def _level(self, explanation: str, str_tokens: Sequence[str]) -> tuple[float | Failure, Usage]:
         try:
-            response = await self.client.generate(self.request(explanation, str_tokens))
+            response = await answered(self.client, self.request(explanation, str_tokens), self._is_readable)
         except ClientError as error:
             return Failure("score", error.kind, str(error)), Usage(n_requests=1)
         if not response.logprobs:
