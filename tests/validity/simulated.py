@@ -8,6 +8,7 @@ of 1 for the oracle says that prompt and parser are right too.
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,11 +21,14 @@ from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
 from sae_auto_interp.validity.rules import PLANTED, Rule, rule_of
+from sae_auto_interp.validity.words import ADJECTIVES, PLAIN_ADJECTIVES
 
 TASKS = ("detection", "fuzzing", "discrimination", "intruder", "intruder_explained", "saebench")
+ADJECTIVE_WORDS = {word for words in (ADJECTIVES | PLAIN_ADJECTIVES).values() for word in words}
 CHOICES = ("discrimination", "intruder", "intruder_explained")
 OPENING, CLOSING = "<<", ">>"
 _PIECE = re.compile(r"<<|>>|[A-Za-z]+|\.")
+WORD = re.compile(r"[A-Za-z]+|\.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def understood(request: Request) -> Asked:
     system, user = (message.content for message in request.messages)
     described, *texts = re.split(r"(?:^|\n\n)Excerpt \d+: ", user)
     description = described.removeprefix("Description: ") or None
-    excerpts = tuple(_excerpt(text) for text in texts)
+    excerpts = tuple(read_excerpt(text) for text in texts)
     return Asked(_task(system, len(excerpts)), description, excerpts, derived_rng(0, request.canonical_json()))
 
 
@@ -123,7 +127,8 @@ def _task(system: str, n: int) -> str:
 
 
 @cache
-def _excerpt(text: str) -> Excerpt:
+def read_excerpt(text: str) -> Excerpt:
+    """Words and full stops of a text, and which of them are marked."""
     words: list[tuple[str, bool]] = []
     is_open = False
     for piece in _PIECE.findall(text):
@@ -219,3 +224,13 @@ def guessing_the_theme(asked: Asked) -> Sequence[float]:
     """Reads no explanation, and takes the planted rule that fits most of what it is shown at once."""
     rule = max((f.exact for f in PLANTED), key=lambda rule: sum(e.fits(rule) for e in asked.excerpts))
     return [float(excerpt.fits(rule)) for excerpt in asked.excerpts]
+
+
+def guess(*facts: str) -> float:
+    """A number from 0 to 1 that depends on the facts and says nothing about them."""
+    return zlib.crc32("\0".join(facts).encode()) / 2**32
+
+
+def first_adjective(words: Sequence[str]) -> int:
+    """Where the first adjective stands: the same in a text whatever it is about."""
+    return next(i for i, word in enumerate(words) if word in ADJECTIVE_WORDS)
