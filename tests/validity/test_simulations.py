@@ -185,6 +185,14 @@ def test_another_features_explanation_has_no_correlation_to_speak_of(name: str, 
     assert -0.1 < found < 0.03
 
 
+@pytest.mark.parametrize("name", SCORERS)
+def test_who_knows_where_words_of_a_kind_stand_needs_no_explanation_for_a_little(name: str, records: Records) -> None:
+    """What no design can hide: long words are those that can be of a class at all, and features fire on these."""
+    found = correlation(pooled(SCORERS[name](lambda _, tokens, i: 5.0 * (len(tokens[i].strip()) > 3)), records)).value
+    assert found is not None
+    assert 0.1 < found < 0.2
+
+
 @pytest.mark.validity("erring")
 @pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize(("miss_rate", "false_alarm_rate"), [(0.1, 0.3), (0.4, 0.0)])
