@@ -57,7 +57,9 @@ class RunClients:
         chosen = {"explainer_model": self.explainer, "scorer_model": self.scorer}
         known = "; ".join(f"{model}: {said}" for model, said in self.abilities.items())
         models = {name: client.model for name, client in chosen.items() if client is not None}
-        return models | ({"client_capabilities": known} if known else {})
+        said = "" if self.scorer is None else self.abilities.get(self.scorer.model, "")
+        probabilities = {"verdict_probabilities": _probabilities(said)} if said else {}
+        return models | probabilities | ({"client_capabilities": known} if known else {})
 
     def metered(self, traffic: Traffic) -> "RunClients":
         """The same, counted in `traffic` where explainers and judges ask."""
@@ -75,6 +77,13 @@ class RunClients:
         """Requests of explainers and judges in flight at most; 0 where nobody is asked."""
         chosen = [(self.explainer, config.for_explaining), (None if self.is_one else self.scorer, config.for_scoring)]
         return sum(each.max_concurrency for client, each in chosen if client is not None and each is not None)
+
+
+def _probabilities(said: str) -> str:
+    """Where those of a judge's verdicts come from, by what its endpoint can do ("...; has: seed, n; absent: ...")."""
+    there = said.partition("has: ")[2].partition(";")[0].split(", ")
+    has = any(ability.split(" ")[0] == "top_logprobs" for ability in there)
+    return "from log-probabilities" if has else "none: the endpoint gives no log-probabilities"
 
 
 @asynccontextmanager
