@@ -54,7 +54,7 @@ def _compare(chosen: Options, store: Store, settings: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     made = parser(NAME, __doc__)
     made.add_argument("--features", type=int, default=200)
-    made.add_argument("--compared-features", type=int, default=50, help="where the peer is measured too")
+    made.add_argument("--compared-features", type=int, default=200, help="where the peer is measured too")
     return made
 
 

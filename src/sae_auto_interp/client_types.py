@@ -3,12 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Literal
 
 
 def _named_fields(value: object) -> dict[str, object]:
     """A dataclass as JSON; `dataclasses.asdict` would copy everything first, which takes four times as long."""
-    return {f.name: getattr(value, f.name) for f in fields(value)}  # pyright: ignore[reportArgumentType]
+    return {name: getattr(value, name) for name in _field_names(type(value))}
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_named_fields)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from string import Template
 
@@ -19,7 +19,13 @@ class Prompt:
 
     def fill(self, **values: str) -> str:
         """The prompt with every placeholder replaced; a missing one is an error."""
-        return Template(self.template).substitute(values)
+        return _filled(self.template, tuple(values.items()))
+
+
+@lru_cache(maxsize=64)
+def _filled(template: str, values: tuple[tuple[str, str], ...]) -> str:
+    """Remembered: most prompts of a run are filled with the same few words."""
+    return Template(template).substitute(dict(values))
 
 
 @cache

@@ -6,6 +6,7 @@ import pytest
 
 from sae_auto_interp.clients import LimitedClient, RetryingClient, ScriptedClient
 from sae_auto_interp.clients._places import Places
+from sae_auto_interp.clients.limit import first_in_line
 from sae_auto_interp.errors import (
     ClientError,
     InputError,
@@ -180,3 +181,31 @@ def test_one_who_leaves_gives_its_place_on() -> None:
         assert (await asyncio.wait_for(tasks[2], 5)).text == "yes"
 
     asyncio.run(leave())
+
+
+def test_what_others_wait_for_gets_the_next_place() -> None:
+    """Among themselves those keep their order, as the others do."""
+    order: list[str] = []
+
+    async def enter(places: Places, name: str) -> None:
+        await places.enter()
+        order.append(name)
+
+    async def enter_first(places: Places, name: str) -> None:
+        with first_in_line():
+            await enter(places, name)
+
+    async def scenario() -> None:
+        places = Places(1)
+        await places.enter()
+        names = {"score 1": enter, "score 2": enter, "explanation 1": enter_first, "explanation 2": enter_first}
+        waiting = [asyncio.create_task(how(places, name)) for name, how in names.items()]
+        await asyncio.sleep(0)
+        for _ in names:
+            places.leave()
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*waiting)
+        assert places.inside == 1
+
+    asyncio.run(scenario())
+    assert order == ["explanation 1", "explanation 2", "score 1", "score 2"]

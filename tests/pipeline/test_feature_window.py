@@ -17,14 +17,14 @@ def test_before_anything_is_known() -> None:
 
 
 def test_features_of_many_requests_need_few_and_of_one_request_all() -> None:
-    assert after(100, 81, 50, n_open=300) == 10
+    assert after(100, 81, 50, n_open=300) == 5
     assert after(100, 1, 50, n_open=300) == 100
     assert after(16, 400, 50, n_open=300) == LEAST
     assert after(2, 400, 50, n_open=300) == 2
 
 
 def test_too_few_open_requests_widen_it_up_to_the_limit_and_no_further() -> None:
-    assert 10 < after(100, 81, 20, n_open=50) <= 100
+    assert 5 < after(100, 81, 20, n_open=50) <= 100
     assert after(100, 81, 100_000, n_open=50) == 100
 
 

@@ -8,6 +8,7 @@ for. An answer without text is an error, never an empty text; what a model thoug
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sae_auto_interp.clients._capabilities import Capabilities
 from sae_auto_interp.clients._http_failures import Quote
@@ -82,10 +83,7 @@ def decode_model_list(content: bytes) -> list[str]:
 
 def _bound_to(schema: str, known: Capabilities | None) -> JsonObject:
     """The field that holds the answer to its schema; none where the endpoint has none, and text is read instead."""
-    try:
-        parsed: object = json.loads(schema)
-    except ValueError as error:
-        raise RefusedRequestError(f"the schema of the request is not JSON ({error}): {schema[:200]!r}") from None
+    parsed = _parsed(schema)
     if known is None or known.json_schema:
         answer = {"name": "answer", "strict": True, "schema": parsed}
         return {"response_format": {"type": "json_schema", "json_schema": answer}}
@@ -93,6 +91,15 @@ def _bound_to(schema: str, known: Capabilities | None) -> JsonObject:
     if known.choice_field is None or not choices or not all(isinstance(choice, str) for choice in choices):
         return {}
     return {known.choice_field: choices if known.choice_field == "guided_choice" else {"choice": choices}}
+
+
+@lru_cache(maxsize=64)
+def _parsed(schema: str) -> object:
+    """The schema as JSON; the same few come with all requests."""
+    try:
+        return json.loads(schema)
+    except ValueError as error:
+        raise RefusedRequestError(f"the schema of the request is not JSON ({error}): {schema[:200]!r}") from None
 
 
 def _of_answer(tokens: tuple[TokenLogprob, ...] | None, text: str, n_thinking: int) -> tuple[TokenLogprob, ...] | None:

@@ -1,18 +1,20 @@
 """The connections to one server, over which requests go.
 
 httpx2 looks through all its connections for every request, and takes about 1.7 ms of processor time for one when a
-hundred are open; aiohttp takes 0.4 ms (docs/benchmarks.md). So aiohttp carries the requests here, with httpx2's values
+hundred are open; aiohttp takes 0.4 ms (docs/benchmarks.md). So aiohttp carries the requests here, with httpx2's URLs
 and errors at the border: nothing else need know. Redirects are not followed, cookies are not kept, and proxies are
 taken from the environment, once for each host: aiohttp would look them up, and .netrc too, for every request. The
 number of connections is unbounded: the limit on requests is elsewhere.
 """
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+
+from sae_auto_interp.clients._reply import Reply
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,7 +30,7 @@ class Connections:
 
     async def request(
         self, method: str, url: httpx2.URL, *, content: bytes | None, headers: Mapping[str, str]
-    ) -> httpx2.Response:
+    ) -> Reply:
         """The answer, whatever its status. There is no time limit but the caller's.
 
         Raises ConnectError where no connection could be made, DecodingError for a compressed body that is none, and
@@ -47,7 +49,7 @@ class Connections:
             raise (httpx2.DecodingError if _is_encoding(error) else httpx2.ReadError)(str(error)) from error
         except aiohttp.ClientError as error:
             raise httpx2.ReadError(f"{type(error).__name__}: {error}") from error
-        return httpx2.Response(reply.status, headers=_plain_headers(reply), content=body, request=_asked(method, url))
+        return Reply(str(url), reply.status, reply.reason or "", reply.headers, body)
 
     async def aclose(self) -> None:
         """Close the connections; the next request opens new ones, in another event loop too."""
@@ -74,21 +76,7 @@ class Connections:
         return self._proxies[url.host]
 
 
-@lru_cache(maxsize=64)
-def _asked(method: str, url: httpx2.URL) -> httpx2.Request:
-    """What an answer says it belongs to, without the body that was sent."""
-    return httpx2.Request(method, url)
-
-
 def _is_encoding(error: Exception) -> bool:
     from aiohttp.http_exceptions import ContentEncodingError
 
     return isinstance(error.__cause__, ContentEncodingError) or "content-encoding" in str(error)
-
-
-def _plain_headers(reply: "aiohttp.ClientResponse") -> list[tuple[str, str]]:
-    """Without those that describe the body on its way: it has been decoded."""
-    return [(name, value) for name, value in reply.headers.items() if name.lower() not in _OF_THE_WAY]
-
-
-_OF_THE_WAY = frozenset({"content-encoding", "transfer-encoding", "content-length"})

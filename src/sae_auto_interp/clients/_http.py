@@ -17,6 +17,7 @@ from sae_auto_interp.clients._connections import Connections
 from sae_auto_interp.clients._http_failures import error_for_status
 from sae_auto_interp.clients._json_values import JsonObject, as_object
 from sae_auto_interp.clients._paid_calls import refuse_paid_call
+from sae_auto_interp.clients._reply import Reply
 from sae_auto_interp.errors import (
     BrokenReplyError,
     ClientError,
@@ -44,7 +45,7 @@ class HttpEndpoint:
 
     async def send(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
-    ) -> httpx2.Response:
+    ) -> Reply:
         """The answer, whatever its status. Raises UnreachableError, TimeoutExceededError or BrokenReplyError."""
         url = _endpoint(self.base_url, path)
         refuse_paid_call(url.host)
@@ -65,11 +66,11 @@ class HttpEndpoint:
                 was_sent=not isinstance(error, httpx2.ConnectError),
             ) from error
 
-    def error(self, response: httpx2.Response) -> ClientError:
+    def error(self, response: Reply) -> ClientError:
         """The error for an answer that is no success."""
         return error_for_status(response, self.key.quote, self._advice(response.status_code))
 
-    def object_in(self, response: httpx2.Response) -> JsonObject:
+    def object_in(self, response: Reply) -> JsonObject:
         """The JSON object of a success. Raises `error` for anything else, BrokenReplyError for another body."""
         if not response.is_success:
             raise self.error(response)

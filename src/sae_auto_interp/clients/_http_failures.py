@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
-import httpx2
-
 from sae_auto_interp.clients._json_values import JsonObject, as_object
+from sae_auto_interp.clients._reply import Reply
 from sae_auto_interp.errors import ClientError, NoAccessError, RateLimitedError, RefusedRequestError, ServerError
 
 Quote: TypeAlias = Callable[[str], str]
@@ -26,10 +25,10 @@ _USED_UP = ("insufficient_quota", "billing_hard_limit_reached")
 """Codes in the body of a 429 that no waiting helps against (OpenAI's error codes)."""
 
 
-def error_for_status(response: httpx2.Response, quote: Quote, advice: str) -> ClientError:
+def error_for_status(response: Reply, quote: Quote, advice: str) -> ClientError:
     """The error for an answer whose status is not 2xx: the server's own words, then our advice."""
     status = response.status_code
-    message = f"{response.request.url} answered {status}: {quote(server_message(response))}{advice}"
+    message = f"{response.url} answered {status}: {quote(server_message(response))}{advice}"
     seconds = retry_after_seconds(response.headers.get("Retry-After"))
     if status in _ABOUT_THE_ACCOUNT or (status == 429 and _error_code(response) in _USED_UP):
         return NoAccessError(message)
@@ -40,22 +39,22 @@ def error_for_status(response: httpx2.Response, quote: Quote, advice: str) -> Cl
     return RefusedRequestError(message)
 
 
-def server_message(response: httpx2.Response) -> str:
+def server_message(response: Reply) -> str:
     """What the server says is wrong: the message in its JSON where there is one, else the body as it is."""
     body = _json_body(response)
     error = body.get("error")
     for said in (as_object(error).get("message"), error, body.get("message"), body.get("detail")):
         if isinstance(said, str) and said:
             return said
-    return response.text or response.reason_phrase or "(empty body)"
+    return response.text or response.reason or "(empty body)"
 
 
-def _error_code(response: httpx2.Response) -> object:
+def _error_code(response: Reply) -> object:
     error = as_object(_json_body(response).get("error"))
     return error.get("code") or error.get("type")
 
 
-def _json_body(response: httpx2.Response) -> JsonObject:
+def _json_body(response: Reply) -> JsonObject:
     try:
         return as_object(json.loads(response.content))
     except (ValueError, RecursionError):

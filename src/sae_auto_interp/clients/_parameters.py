@@ -49,6 +49,8 @@ def refused_parameter(status: int, body: str, sent: Collection[str]) -> str | No
 
 def without_refused(body: JsonObject, refused: Collection[str]) -> dict[str, object]:
     """The body with what the server takes: `max_tokens` goes by its newer name before it is left out."""
+    if not refused:
+        return dict(body)
     left = dict(body)
     if "max_tokens" in refused and "max_tokens" in left:
         left["max_completion_tokens"] = left.pop("max_tokens")

@@ -8,10 +8,12 @@ import logging
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
-from sae_auto_interp.clients._places import Places
+from sae_auto_interp.clients._places import Places, first_in_line
 from sae_auto_interp.clients._wrapper import AnswerT, Ask, Question, Wrapper
 from sae_auto_interp.errors import ClientError, InputError, RateLimitedError, ServerError, TimeoutExceededError
 from sae_auto_interp.protocols import Client
+
+__all__ = ["LimitedClient", "first_in_line"]
 
 _log = logging.getLogger(__name__)
 _OVERLOADED = (503, 529)
@@ -19,7 +21,8 @@ _OVERLOADED = (503, 529)
 
 @dataclass(frozen=True, eq=False)
 class LimitedClient(Wrapper):
-    """Lets at most `max_concurrency` requests through to the wrapped client; the others wait in order of arrival.
+    """Lets at most `max_concurrency` requests through to the wrapped client; the others wait in order of
+    arrival, but for those asked inside `first_in_line`.
 
     Raises InputError when built with a limit below 1.
     """

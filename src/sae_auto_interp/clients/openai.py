@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import httpx2
-
 from sae_auto_interp.clients._api_key import ApiKey
 from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
 from sae_auto_interp.clients._chat_completions import as_ascii, decode_model_list, decode_reply, encode_request
@@ -24,6 +22,7 @@ from sae_auto_interp.clients._json_values import JsonObject
 from sae_auto_interp.clients._parameters import refused_parameter, without_refused
 from sae_auto_interp.clients._probing import Prober
 from sae_auto_interp.clients._prompt_logprobs import decode_reading, encode_reading
+from sae_auto_interp.clients._reply import Reply
 from sae_auto_interp.errors import InputError, RefusedRequestError, UnknownNameError
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response
 
@@ -159,7 +158,7 @@ class OpenAIClient:
                 return self._http.object_in(response)
             self._learn(named, response)
 
-    def _learn(self, parameter: str, response: httpx2.Response) -> None:
+    def _learn(self, parameter: str, response: Reply) -> None:
         if parameter not in self._refused:  # requests that were sent at once are all refused
             said = self._http.key.quote(response.text)
             _log.warning("%s does not take %s, which is left out from now on: %s", self.model, parameter, said)

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from sae_auto_interp.explainers._asking import (
     ANSWER_MARK,
     Reading,
@@ -88,10 +86,12 @@ class SimpleExplainer:
         text = marked_text(strings, marked, delimiters)
         if not self.show_activations:
             return text
-        levels = normalised_activations(example.activations, largest)
-        order = np.argsort(-example.activations, kind="stable")
-        listed = [int(i) for i in order if marked[i] and strings[i]][:MOST_LISTED_TOKENS]
-        pairs = (f"({json.dumps(strings[i], ensure_ascii=False)}, {max(1, levels[i])})" for i in listed)
+        activations: list[float] = example.activations.tolist()
+        shown = (i for i, is_marked in enumerate(marked) if is_marked and strings[i])
+        listed = sorted(shown, key=lambda i: -activations[i])[:MOST_LISTED_TOKENS]
+        levels = normalised_activations(example.activations[listed], largest)
+        named = (json.dumps(strings[i], ensure_ascii=False) for i in listed)
+        pairs = (f"({token}, {max(1, level)})" for token, level in zip(named, levels, strict=True))
         return f"{text}\nStrongest tokens: {', '.join(pairs)}"
 
     def _strings(self, example: Example) -> Sequence[str]:

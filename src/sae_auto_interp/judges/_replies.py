@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 LocatedVerdicts: TypeAlias = Sequence[tuple[bool, int | None]]
@@ -79,11 +80,13 @@ def parse_choice(reply: str, n: int) -> int | None:
     return number - 1 if 1 <= number <= n else None
 
 
+@cache
 def verdicts_schema(n: int) -> str:
     verdicts = {"type": "array", "items": {"type": "integer", "enum": [0, 1]}, "minItems": n, "maxItems": n}
     return _object_schema("verdicts", verdicts)
 
 
+@cache
 def choice_schema(n: int) -> str:
     return _object_schema("choice", {"type": "integer", "enum": list(range(1, n + 1))})
 

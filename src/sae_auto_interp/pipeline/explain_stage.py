@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sae_auto_interp.clients.limit import first_in_line
 from sae_auto_interp.config import ExplainerConfig, RunConfig
 from sae_auto_interp.pipeline.client_stack import RunClients
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
@@ -49,7 +50,7 @@ class ExplainStage:
         unit = explanation_id(name, evidence.feature)
         if unit in self._finished:
             return self._store.explanation(unit)
-        with spending_on(STAGE, str(evidence.feature)):
+        with spending_on(STAGE, str(evidence.feature)), first_in_line():  # its scores wait for it
             outcome = await isolated(STAGE, self._explainers[name].explain(evidence.record))
         if isinstance(outcome, Failure):
             self._keep_failure(unit, outcome)

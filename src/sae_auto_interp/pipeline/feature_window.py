@@ -11,7 +11,7 @@ from math import ceil
 
 from sae_auto_interp.pipeline.traffic import Traffic
 
-ROUNDS = 8
+ROUNDS = 4
 FIRST = 8
 """Features at once before any is finished."""
 LEAST = 4

@@ -4,7 +4,9 @@
                         └▶ score the explanation of the feature before it (the shuffled control)
 
 Scoring of one feature overlaps explaining of the next. Everything about one feature is asked as soon as it can be, side
-by side, so that requests with the same beginning reach the server together.
+by side, so that requests with the same beginning reach the server together. Explanations get the next free place: at
+the end of the line, behind the scores of all other features, they would come back all at once, and features would move
+in waves.
 
 The control of a feature takes the explanation of the feature before it in its module, and the first one's takes that of
 the last. Features come in a random order that depends on the seed alone, so this is a random derangement, the same

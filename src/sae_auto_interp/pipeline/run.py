@@ -21,6 +21,7 @@ from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
+from sae_auto_interp.pipeline.frozen_heap import frozen_heap
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
 from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.model_readers import NO_READERS, Readers, model_readers
@@ -93,7 +94,7 @@ async def explain_and_score(
     `maker` makes the records; None makes those that need nothing but the cache.
     Raises `RunDirectoryError` when no feature has enough examples, `RunInterruptedError` after ctrl-C or SIGTERM.
     """
-    with draining_interrupts(progress.note) as stop:
+    with draining_interrupts(progress.note) as stop, frozen_heap():
         records = RecordStage(config, loader, store, progress, maker)
         run = _Run.of(config, records, store, clients, readers, progress, until)
         flow = FeatureFlow(

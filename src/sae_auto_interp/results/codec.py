@@ -10,6 +10,7 @@ Records and scores are compressed; explanations and failures stay readable in an
 import json
 import zlib
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -140,9 +141,8 @@ def is_same(first: bytes, second: bytes) -> bool:
 
 def rounded(example: Example) -> Example:
     """The example as it comes back from the store; one that never fires is already so."""
-    if not example.activations.any():
-        return example
-    return replace(example, activations=np.array(_rounded_values(example), dtype=np.float32))
+    values = _rounded_values(example)
+    return replace(example, activations=np.array(values, dtype=np.float32)) if any(values) else example
 
 
 def rounded_record(record: FeatureRecord) -> FeatureRecord:
@@ -278,19 +278,18 @@ def _simulation_from_json(fields: list[Any]) -> SimulationTrial:
 
 
 def _rounded_values(example: Example) -> list[float | int]:
-    """Half of all examples are silent."""
-    if not example.activations.any():
-        return [0] * len(example.activations)
-    return [_round(value) for value in example.activations.tolist()]
-
-
-def _round(value: float) -> float | int:
     """Exact zeros, most of a window, become the one character 0."""
-    return 0 if value == 0.0 else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+    values: list[float] = example.activations.tolist()
+    return [_round(value) if value else 0 for value in values]
+
+
+@lru_cache(maxsize=1 << 16)  # activations of a cache have 16 bits, so there are not more of them
+def _round(value: float) -> float:
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def _compressed(fields: Json) -> bytes:
-    return zlib.compress(_dump(fields), level=6)
+    return zlib.compress(_dump(fields), level=1)  # a sixth more than at level 6, for a quarter of the time
 
 
 def _plain(content: bytes) -> bytes:

@@ -27,7 +27,7 @@ def check_threshold(scorer: str, threshold: float) -> None:
 def strong_tokens(example: Example, threshold: float) -> Mask:
     """Tokens on which the feature fires, at or above a fraction of the window's maximum."""
     marked = highlighted_tokens(example.activations, threshold, inclusive=True)
-    return tuple(bool(value) for value in marked)
+    return tuple(marked.tolist())
 
 
 def marked_question(example: Example, mask: Sequence[bool], target: bool) -> Question:
@@ -39,6 +39,8 @@ def fitted(mask: Sequence[bool], n_tokens: int) -> Mask:
 
     Marks beyond the end are wrapped around, so that there is always one where there was one.
     """
+    if len(mask) == n_tokens:
+        return tuple(mask)
     placed = [False] * n_tokens
     for position in np.flatnonzero(mask):
         placed[int(position) % n_tokens] = True
