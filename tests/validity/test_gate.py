@@ -131,7 +131,7 @@ def test_scores_rank_explanations_as_the_truth_does(many: Records, windows: list
                 claim = Claim(frozenset(words))
                 true.append(f1_over(windows, claim, place))
                 found.append(f1(claim, many[place]))
-    assert stats.spearmanr(true, found).statistic > 0.9
+    assert float(np.corrcoef(stats.rankdata(true), stats.rankdata(found))[0, 1]) > 0.9  # Spearman
 
 
 def f1_over(windows: list[tuple[str, ...]], claim: Claim, place: int) -> float:
