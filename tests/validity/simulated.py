@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -59,7 +59,7 @@ class Asked:
     description: str | None
     excerpts: tuple[Excerpt, ...]
     rng: np.random.Generator
-    """Depends on the request alone."""
+    """Depends on the question alone."""
 
     @property
     def rule(self) -> Rule | None:
@@ -85,7 +85,8 @@ def understood(request: Request) -> Asked:
     described, *texts = re.split(r"(?:^|\n\n)Excerpt \d+: ", user)
     description = described.removeprefix("Description: ") or None
     excerpts = tuple(read_excerpt(text) for text in texts)
-    return Asked(_task(system, len(excerpts)), description, excerpts, derived_rng(0, request.canonical_json()))
+    asked = replace(request, top_logprobs=0)  # a model says the same, whether or not its probabilities are asked for
+    return Asked(_task(system, len(excerpts)), description, excerpts, derived_rng(0, asked.canonical_json()))
 
 
 def _answer(mind: Mind, request: Request, name: str) -> Response:

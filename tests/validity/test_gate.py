@@ -42,8 +42,8 @@ WORDS = NOUNS | ADJECTIVES
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_further_error_of_the_judge_lowers_the_score(name: str, records: Records) -> None:
     """The judge's errors at a rate are among those at a higher one, so this is no matter of chance."""
-    judges = [PlantedJudge(miss_rate=rate, false_alarm_rate=rate) for rate in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
-    found = [balanced_accuracy(pooled(SCORERS[name](judge), records)).value for judge in judges]
+    judges = [PlantedJudge(miss_rate=rate, false_alarm_rate=rate) for rate in (0.0, 0.1, 0.25, 0.5)]
+    found = [balanced_accuracy(pooled(SCORERS[name](judge), records[:8])).value for judge in judges]
     values = [value for value in found if value is not None]
     assert len(values) == len(found)
     assert values[0] == 1.0

@@ -26,7 +26,7 @@ from tests.validity.simulated import WORD
 Records = list[FeatureRecord]
 Level = Callable[[str, Sequence[str], int], float]
 """(description, the window up to the token at least, the token's place) -> its level."""
-N_WINDOWS = 12
+N_WINDOWS = 8
 HALF = 8
 """Windows are two sentences of eight tokens."""
 
