@@ -133,3 +133,24 @@ def test_there_are_delimiters_for_any_text() -> None:
     everything = "".join(opening for opening, _ in PREFERRED_DELIMITERS) + " </mark1> <mark2>"
     assert choose_delimiters([everything]) == ("<mark3>", "</mark3>")
     assert choose_delimiters([]) == PREFERRED_DELIMITERS[0]
+
+
+STRENGTHS = st.lists(st.floats(0, 10, width=32), min_size=1, max_size=12)
+
+
+@given(STRENGTHS, st.integers(1, 5), st.sampled_from([0.0, 0.3, 1.0]))
+def test_silent_tokens_around_a_window_change_no_mark(values: list[float], n: int, fraction: float) -> None:
+    activations = np.array(values, np.float32)
+    longer = np.pad(activations, n)
+    for inclusive in (False, True):
+        marked = highlighted_tokens(activations, fraction, inclusive=inclusive).tolist()
+        assert highlighted_tokens(longer, fraction, inclusive=inclusive).tolist() == [False] * n + marked + [False] * n
+
+
+@given(STRENGTHS, st.sampled_from([0.5, 2.0, 1024.0]))
+def test_the_unit_of_activations_changes_neither_marks_nor_levels(values: list[float], scale: float) -> None:
+    activations = np.array(values, np.float32)
+    largest = float(activations.max())
+    assert normalised_activations(activations * scale, largest * scale) == normalised_activations(activations, largest)
+    same = highlighted_tokens(activations, 0.3) == highlighted_tokens(activations * np.float32(scale), 0.3)
+    assert same.all()

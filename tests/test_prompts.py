@@ -10,7 +10,9 @@ from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.prompts import Prompt, conversation_id, load_prompt, prompts_digest
 
 PACKAGE = Path(sae_auto_interp.__file__).parent
-PROMPTS = [(path.parent.name, path.stem) for path in sorted(PACKAGE.glob("*/*.md"))]
+TESTS = Path(__file__).parent
+PROMPTS = [(path.parent.name, path.stem) for path in sorted(PACKAGE.glob("*/*.md")) if path.name != "README.md"]
+GOLDENS = {folder: sorted((TESTS / folder).glob("golden/*.txt")) for folder in ("explainers", "judges", "scorers")}
 
 
 def test_there_are_prompts() -> None:
@@ -29,6 +31,14 @@ def test_every_placeholder_is_filled(folder: str, name: str) -> None:
     values = dict.fromkeys(("explanation", "max_level", "unknown"), "7")
     filled = load_prompt(folder, name).fill(n="5", opening="<<", closing=">>", **values)
     assert "$" not in filled
+
+
+@pytest.mark.parametrize(("folder", "name"), PROMPTS)
+def test_a_golden_file_holds_every_word_of_a_prompt(folder: str, name: str) -> None:
+    """Goldens are whole requests: a prompt is in one of them with its placeholders filled."""
+    parts = [part for part in re.split(r"\$\w+|\$\{\w+\}", load_prompt(folder, name).template) if part.strip()]
+    texts = [file.read_text(encoding="utf-8") for file in GOLDENS[folder]]
+    assert any(all(part in text for part in parts) for text in texts), f"no golden for {folder}/{name}.md"
 
 
 def test_a_placeholder_without_a_value_is_an_error() -> None:

@@ -72,6 +72,13 @@ def test_the_same_record_gives_the_same_request_whatever_was_asked_before() -> N
         assert explain.request(reordered).canonical_json() == first
 
 
+def test_an_example_that_is_left_out_leaves_the_rest_of_the_prompt_as_it_was() -> None:
+    train = [make_example([f" w{n}", "."], [n, 0], document=n) for n in range(9, 0, -1)]
+    whole, without_last = (last_message(explainer().request(make_evidence(part))) for part in (train, train[:-1]))
+    assert "<< w1>>." in whole
+    assert whole.startswith(without_last)
+
+
 def test_only_training_examples_are_shown() -> None:
     record = planted_record(lambda tokens, i: tokens[i] == " cat", n=40)
     marked = [

@@ -99,3 +99,13 @@ def test_chance_is_positional_as_often_as_the_level_says(corpus: Corpus, density
     assert abs((p_values < 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 400)
     q_values = benjamini_hochberg(p_values)
     assert not any("positional" in labels_of(each, q, 10**6, 20) for each, q in zip(found, q_values, strict=True))
+
+
+def test_25_peak_tokens_are_counted_once_each() -> None:
+    """Windows with their peaks on tokens 5, 5 and 7 have two unique ones (check 25 that the peer was put to)."""
+    tokens = np.array([[1, 5, 2, 2, 2, 5, 1, 1, 7, 1, 2, 2]], np.int32)
+    rows = TokenRows(tokens, np.zeros_like(tokens), ("d",))
+    locations = np.array([1, 2, 5, 8], np.int64)
+    entries = FeatureEntries(FeatureId("m", 0), locations, np.array([3, 1, 4, 2], np.float32))
+    found = profile_of(entries, Corpus(WindowGrid.over(rows, 4)))
+    assert (found.n_windows, found.n_peak_tokens, found.peak_token) == (3, 2, 5)

@@ -67,6 +67,17 @@ def test_a_judge_that_counts_tokens_is_exactly_at_chance(scorer: type[Scorer]) -
         assert balanced_accuracy(score_of(scorer(judge=judge)).trials) == 0.5
 
 
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_how_many_are_shown_at_once_changes_no_verdict_of_a_judge_that_looks_at_each_alone(
+    scorer: type[Scorer],
+) -> None:
+    def by_text(shown: ShownExample) -> bool:
+        return len("".join(shown.str_tokens)) % 3 == 0
+
+    found = [score_of(scorer(judge=PlainJudge(by_text), n_shown=n)).trials for n in (1, 2, 5, 1000)]
+    assert found[0] == found[1] == found[2] == found[3]
+
+
 @pytest.mark.parametrize("n_shown", [1, 5, 7, 86, 1000])
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_every_test_example_is_asked_once_also_in_a_short_last_batch(scorer: type[Scorer], n_shown: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sae_auto_interp.judges.hidden import HIDDEN
 from sae_auto_interp.protocols import Scorer
 from sae_auto_interp.types import Explanation, FeatureId, FeatureRecord, Score
 from sae_auto_interp.validity import exact_explanation
@@ -22,6 +23,16 @@ def pooled(
         choices=tuple(trial for score in scores for trial in score.choices),
         simulations=tuple(trial for score in scores for trial in score.simulations),
     )
+
+
+def hidden(feature: FeatureId) -> Explanation:
+    """What a run tells a judge that it hides the explanation from."""
+    return Explanation(feature, HIDDEN, "hidden", "hidden-1")
+
+
+def of_another(feature: FeatureId) -> Explanation:
+    """The explanation of a feature that has no words in common with this one."""
+    return exact_explanation(FeatureId(feature.module_path, (feature.index + 4) % 8))
 
 
 async def _scores(

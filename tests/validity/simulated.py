@@ -8,8 +8,9 @@ of 1 for the oracle says that prompt and parser are right too.
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -20,11 +21,14 @@ from sae_auto_interp.prompts import load_prompt
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
 from sae_auto_interp.validity.rules import PLANTED, Rule, rule_of
+from sae_auto_interp.validity.words import ADJECTIVES, PLAIN_ADJECTIVES
 
 TASKS = ("detection", "fuzzing", "discrimination", "intruder", "intruder_explained", "saebench")
+ADJECTIVE_WORDS = {word for words in (ADJECTIVES | PLAIN_ADJECTIVES).values() for word in words}
 CHOICES = ("discrimination", "intruder", "intruder_explained")
 OPENING, CLOSING = "<<", ">>"
 _PIECE = re.compile(r"<<|>>|[A-Za-z]+|\.")
+WORD = re.compile(r"[A-Za-z]+|\.")
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Asked:
     description: str | None
     excerpts: tuple[Excerpt, ...]
     rng: np.random.Generator
-    """Depends on the request alone."""
+    """Depends on the question alone."""
 
     @property
     def rule(self) -> Rule | None:
@@ -80,8 +84,9 @@ def understood(request: Request) -> Asked:
     system, user = (message.content for message in request.messages)
     described, *texts = re.split(r"(?:^|\n\n)Excerpt \d+: ", user)
     description = described.removeprefix("Description: ") or None
-    excerpts = tuple(_excerpt(text) for text in texts)
-    return Asked(_task(system, len(excerpts)), description, excerpts, derived_rng(0, request.canonical_json()))
+    excerpts = tuple(read_excerpt(text) for text in texts)
+    asked = replace(request, top_logprobs=0)  # a model says the same, whether or not its probabilities are asked for
+    return Asked(_task(system, len(excerpts)), description, excerpts, derived_rng(0, asked.canonical_json()))
 
 
 def _answer(mind: Mind, request: Request, name: str) -> Response:
@@ -123,7 +128,8 @@ def _task(system: str, n: int) -> str:
 
 
 @cache
-def _excerpt(text: str) -> Excerpt:
+def read_excerpt(text: str) -> Excerpt:
+    """Words and full stops of a text, and which of them are marked."""
     words: list[tuple[str, bool]] = []
     is_open = False
     for piece in _PIECE.findall(text):
@@ -219,3 +225,13 @@ def guessing_the_theme(asked: Asked) -> Sequence[float]:
     """Reads no explanation, and takes the planted rule that fits most of what it is shown at once."""
     rule = max((f.exact for f in PLANTED), key=lambda rule: sum(e.fits(rule) for e in asked.excerpts))
     return [float(excerpt.fits(rule)) for excerpt in asked.excerpts]
+
+
+def guess(*facts: str) -> float:
+    """A number from 0 to 1 that depends on the facts and says nothing about them."""
+    return zlib.crc32("\0".join(facts).encode()) / 2**32
+
+
+def first_adjective(words: Sequence[str]) -> int:
+    """Where the first adjective stands: the same in a text whatever it is about."""
+    return next(i for i, word in enumerate(words) if word in ADJECTIVE_WORDS)

@@ -8,16 +8,8 @@ from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.errors import TimeoutExceededError
 from sae_auto_interp.judges import LlmJudge
 from sae_auto_interp.metrics import balanced_accuracy, choice_accuracy, failure_bounds
-from sae_auto_interp.protocols import Scorer
-from sae_auto_interp.scorers import (
-    DetectionScorer,
-    DiscriminationScorer,
-    FuzzingSameWindowScorer,
-    FuzzingScorer,
-    IntruderExplainedScorer,
-    IntruderScorer,
-    SaebenchScorer,
-)
+from sae_auto_interp.registry import load_component
+from sae_auto_interp.scorers import DetectionScorer
 from sae_auto_interp.types import FeatureRecord, Request
 from tests.validity import simulated
 from tests.validity.pooled import pooled
@@ -37,20 +29,19 @@ def breaking(answers: tuple[str, ...]) -> LlmJudge:
     return LlmJudge(client=ScriptedClient(lambda _: next(turns)))
 
 
+@pytest.mark.validity("breaking")
 @pytest.mark.parametrize(
-    ("scorer", "answers"),
+    ("name", "answers"),
     [
-        (DetectionScorer(judge=breaking(NO_VERDICTS)), NO_VERDICTS),
-        (FuzzingScorer(judge=breaking(NO_VERDICTS)), NO_VERDICTS),
-        (FuzzingSameWindowScorer(judge=breaking(NO_VERDICTS)), NO_VERDICTS),
-        (SaebenchScorer(judge=breaking(NO_NUMBERS)), NO_NUMBERS),
+        ("detection", NO_VERDICTS),
+        ("fuzzing", NO_VERDICTS),
+        ("fuzzing_same_window", NO_VERDICTS),
+        ("fuzzing_delphi", NO_VERDICTS),
+        ("saebench", NO_NUMBERS),
     ],
-    ids=lambda value: getattr(value, "name", ""),
 )
-def test_no_broken_answer_becomes_a_verdict(
-    scorer: Scorer, answers: tuple[str, ...], records: list[FeatureRecord]
-) -> None:
-    found = pooled(scorer, records)
+def test_no_broken_answer_becomes_a_verdict(name: str, answers: tuple[str, ...], records: list[FeatureRecord]) -> None:
+    found = pooled(load_component("scorers", name)(judge=breaking(answers)), records)
     assert {trial.failure.raw for trial in found.trials if trial.failure is not None} == set(answers)
     assert all((trial.prediction, trial.confidence) == (None, None) for trial in found.trials)
     estimate = balanced_accuracy(found)
@@ -60,9 +51,10 @@ def test_no_broken_answer_becomes_a_verdict(
     assert (bounds.if_all_wrong.value, bounds.if_all_right.value) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("scorer", [DiscriminationScorer, IntruderScorer, IntruderExplainedScorer])
-def test_no_broken_answer_becomes_a_choice(scorer: type, near_records: list[FeatureRecord]) -> None:
-    found = pooled(scorer(judge=breaking(NO_CHOICE)), near_records[:3])
+@pytest.mark.validity("breaking")
+@pytest.mark.parametrize("name", ["discrimination", "intruder", "intruder_explained"])
+def test_no_broken_answer_becomes_a_choice(name: str, near_records: list[FeatureRecord]) -> None:
+    found = pooled(load_component("scorers", name)(judge=breaking(NO_CHOICE)), near_records[:3])
     assert {choice.failure.raw for choice in found.choices if choice.failure is not None} == set(NO_CHOICE)
     estimate = choice_accuracy(found)
     assert (estimate.value, estimate.n, estimate.n_failed) == (None, 0, len(found.choices))

@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from sae_auto_interp.judges import LlmJudge
 from sae_auto_interp.metrics import choice_accuracy
 from sae_auto_interp.protocols import Judge, Scorer
 from sae_auto_interp.scorers import DiscriminationScorer, IntruderExplainedScorer, IntruderScorer
-from sae_auto_interp.types import Explanation, FeatureId, FeatureRecord, Score
+from sae_auto_interp.types import FeatureRecord, Score
 from sae_auto_interp.validity import PlantedJudge, broad_explanation
 from tests.validity import simulated
 from tests.validity.chance import choice_interval
-from tests.validity.pooled import pooled
+from tests.validity.pooled import hidden, pooled
 
 Records = list[FeatureRecord]
 SEED = 1
@@ -28,8 +29,6 @@ IGNORANT = [
     simulated.by_length,
     simulated.guessing_the_base_rate,
 ]
-BY_MARKS = [simulated.counting_marks]
-"""Where there are no marks, these are coins like any other."""
 
 
 def value(score: Score) -> float:
@@ -48,6 +47,7 @@ def score_of(name: str, judge: Judge, records: Records) -> Score:
     return pooled(SCORERS[name][0](judge), records)
 
 
+@pytest.mark.validity("oracle")
 @pytest.mark.parametrize("name", SCORERS)
 def test_the_oracle_is_always_right(name: str, records: Records, near_records: Records) -> None:
     chosen = chosen_records(name, records, near_records)
@@ -56,6 +56,7 @@ def test_the_oracle_is_always_right(name: str, records: Records, near_records: R
         assert value(score_of(name, PlantedJudge(), chosen)) == 1.0
 
 
+@pytest.mark.validity("constant")
 @pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize("mind", [simulated.always_yes, simulated.always_no])
 def test_the_same_place_every_time_is_exactly_chance(
@@ -65,9 +66,10 @@ def test_the_same_place_every_time_is_exactly_chance(
     assert value(found) == pytest.approx(1 / SCORERS[name][1])
 
 
+@pytest.mark.validity
 @pytest.mark.parametrize(
     ("name", "mind"),
-    [(n, m) for n in SCORERS for m in IGNORANT if not (n.startswith("discrimination") and m in BY_MARKS)],
+    [(n, m) for n in SCORERS for m in IGNORANT if n.startswith("intruder") or m is not simulated.counting_marks],
 )
 def test_a_judge_that_knows_nothing_is_at_chance(
     name: str, mind: simulated.Mind, records: Records, near_records: Records
@@ -77,17 +79,34 @@ def test_a_judge_that_knows_nothing_is_at_chance(
     assert low <= value(found) <= high
 
 
+@pytest.mark.validity("counting_marks")
+@pytest.mark.parametrize("name", ["discrimination"])
+def test_where_no_marks_are_shown_counting_them_is_a_draw(name: str, near_records: Records) -> None:
+    client = simulated.model(simulated.counting_marks)
+    found = score_of(name, LlmJudge(client=client), near_records)
+    assert not any("<<" in request.messages[-1].content for request in client.requests)
+    low, high = choice_interval(len(found.choices), 1 / SCORERS[name][1])
+    assert low <= value(found) <= high
+
+
+@pytest.mark.validity("hidden")
 @pytest.mark.parametrize("name", ["discrimination", "discrimination of 3", "intruder_explained"])
 def test_a_judge_that_is_told_nothing_is_at_chance(name: str, records: Records, near_records: Records) -> None:
-    def hidden(feature: FeatureId) -> Explanation:
-        return Explanation(feature, "unknown", "hidden", "hidden-1")
-
     scorer = SCORERS[name][0](simulated.judge(simulated.oracle))
     found = pooled(scorer, chosen_records(name, records, near_records), hidden)
     low, high = choice_interval(len(found.choices), 1 / SCORERS[name][1])
     assert low <= value(found) <= high
 
 
+@pytest.mark.validity("hidden")
+@pytest.mark.parametrize("name", ["intruder"])
+def test_what_reads_no_explanation_scores_the_same_without_it(name: str, records: Records) -> None:
+    """The probe has no value here: there is nothing to hide."""
+    scorer = SCORERS[name][0](simulated.judge(simulated.oracle))
+    assert pooled(scorer, records[:4], hidden) == pooled(scorer, records[:4])
+
+
+@pytest.mark.validity("erring")
 @pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize("error_rate", [0.3])
 def test_errors_cost_what_they_should(name: str, error_rate: float, records: Records, near_records: Records) -> None:

@@ -1,6 +1,6 @@
 """Scorers that ask for verdicts: in the planted world every judge gets the score that theory gives it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -30,14 +30,11 @@ SCORERS: dict[str, Callable[[Judge], Scorer]] = {
     "fuzzing_delphi": lambda judge: FuzzingDelphiScorer(judge=judge, seed=SEED),
     "fuzzing_delphi, active": lambda judge: FuzzingDelphiScorer(judge=judge, negatives="active", seed=SEED),
 }
-OURS = ["detection", "fuzzing", "fuzzing_same_window", "saebench"]
-IGNORANT = [
-    simulated.guessing,
-    simulated.counting_marks,
-    simulated.by_position,
-    simulated.by_length,
-    simulated.guessing_the_base_rate,
-]
+DELPHI = ["fuzzing_delphi", "fuzzing_delphi, active"]
+OURS = [name for name in SCORERS if name not in DELPHI]
+BY_MARKS = [simulated.counting_marks, simulated.by_position]
+"""With these, delphi's fuzzing is another matter: a test of its own."""
+IGNORANT = [*BY_MARKS, simulated.guessing, simulated.by_length, simulated.guessing_the_base_rate]
 
 
 def value(score: Score) -> float:
@@ -51,6 +48,7 @@ def score_of(name: str, mind: simulated.Mind, records: Records) -> Score:
     return pooled(SCORERS[name](simulated.judge(mind)), records)
 
 
+@pytest.mark.validity("oracle")
 @pytest.mark.parametrize("name", SCORERS)
 def test_the_oracle_is_perfect(name: str, records: Records, near_records: Records) -> None:
     chosen = near_records if name in ("detection", "fuzzing") else records
@@ -64,7 +62,8 @@ def test_probabilities_of_the_oracle_rank_perfectly(name: str, records: Records)
     assert auroc(pooled(SCORERS[name](simulated.judge(simulated.always_no, top_logprobs=20)), records)).value == 0.5
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.validity("constant")
+@pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize("mind", [simulated.always_yes, simulated.always_no])
 def test_a_constant_judge_is_exactly_at_one_half(name: str, mind: simulated.Mind, records: Records) -> None:
     found = score_of(name, mind, records)
@@ -74,47 +73,65 @@ def test_a_constant_judge_is_exactly_at_one_half(name: str, mind: simulated.Mind
         assert accuracy(found).value == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", OURS)
-@pytest.mark.parametrize("mind", IGNORANT)
+@pytest.mark.validity
+@pytest.mark.parametrize(
+    ("name", "mind"), [(n, m) for n in SCORERS for m in IGNORANT if not (n in DELPHI and m in BY_MARKS)]
+)
 def test_a_judge_that_knows_nothing_is_at_chance(name: str, mind: simulated.Mind, records: Records) -> None:
     found = score_of(name, mind, records)
     low, high = ignorant_interval(confusion(found))
     assert low <= value(found) <= high
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.validity("hidden")
+@pytest.mark.parametrize("name", SCORERS)
 def test_a_judge_that_is_not_told_the_explanation_is_at_chance(name: str, records: Records) -> None:
     found = pooled(SCORERS[name](HiddenJudge(of=simulated.judge(simulated.oracle))), records)
     low, high = ignorant_interval(confusion(found))
     assert low <= value(found) <= high
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.validity("erring")
+@pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize(("miss_rate", "false_alarm_rate"), [(0.1, 0.3), (0.4, 0.0)])
 def test_errors_cost_what_they_should(name: str, miss_rate: float, false_alarm_rate: float, records: Records) -> None:
     found = score_of(name, simulated.erring(miss_rate, false_alarm_rate), records)
-    low, high = erring_interval(confusion(found), miss_rate, false_alarm_rate)
+    counts = confusion(found)
+    low, high = erring_interval(counts.n_positive, counts.n_negative, miss_rate, false_alarm_rate)
     assert low <= 1 - (miss_rate + false_alarm_rate) / 2 <= high
     assert low <= value(found) <= high
 
 
-def test_delphis_marks_give_its_negatives_away(records: Records) -> None:
-    """Why `fuzzing_delphi` is a preset for comparison and not the default: no explanation is read here."""
-    for name in ("fuzzing_delphi", "fuzzing_delphi, active"):
-        assert abs(value(score_of(name, simulated.counting_marks, records)) - 0.5) > 0.3
+def at_delphis_place(asked: simulated.Asked) -> Sequence[float]:
+    """No where the token is marked that stands a quarter before the end."""
+    return [float(not e.marked[len(e.words) - len(e.words) // 4]) for e in asked.excerpts]
 
 
+@pytest.mark.validity("counting_marks", "by_position")
+@pytest.mark.parametrize("name", DELPHI)
+@pytest.mark.parametrize("mind", [simulated.counting_marks, at_delphis_place])
+def test_delphis_marks_give_its_negatives_away(name: str, mind: simulated.Mind, records: Records) -> None:
+    """Why `fuzzing_delphi` is a preset for comparison and not the default: no explanation is read here. Its negatives
+    have more marks than its positives, and all of them one in the same place."""
+    assert abs(value(score_of(name, mind, records)) - 0.5) > 0.3
+
+
+@pytest.mark.parametrize("name", ["detection", "fuzzing"])
 def test_a_rule_that_is_too_broad_is_found_out_by_near_negatives_and_in_text(
-    records: Records, near_records: Records
+    name: str, records: Records, near_records: Records
 ) -> None:
-    scorer = DetectionScorer(judge=simulated.judge(simulated.oracle))
+    scorer = SCORERS[name](simulated.judge(simulated.oracle))
     random, near = (pooled(scorer, chosen, broad_explanation) for chosen in (records, near_records))
+    assert value(pooled(scorer, near_records)) == 1.0
     assert value(random) > 0.97
-    assert value(near) == 0.5
+    if name == "detection":
+        assert value(near) == 0.5
+    else:  # marks of farm animals, copied onto windows with wild ones, seldom fall on these
+        assert 0.5 < value(near) < 0.95
     density = sum(r.stats.n_active_windows / r.stats.n_windows for r in records) / len(records)
     precision = precision_at_density(random, density).value
     assert precision is not None
-    assert precision < 0.7
+    assert precision < (0.7 if name == "detection" else 0.9)
     assert precision_at_density(pooled(scorer, records), density).value == 1.0
 
 

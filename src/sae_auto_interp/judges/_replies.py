@@ -29,6 +29,8 @@ class Reading:
     read: Callable[[str, int], LocatedVerdicts | None]
     missing: str
     """What a reply without an answer lacks."""
+    has_places: bool = True
+    """Whether each verdict stands at a place of its own, whose probability can be known."""
 
 
 def parse_verdicts(reply: str, n: int) -> list[bool] | None:
@@ -95,6 +97,6 @@ def _object_schema(name: str, value: object) -> str:
 
 
 VERDICTS = Reading(verdicts_schema, located_verdicts, "no list of {n} verdicts")
-NUMBERS = Reading(None, numbered_verdicts, "neither numbers of excerpts nor None")
+NUMBERS = Reading(None, numbered_verdicts, "neither numbers of excerpts nor None", has_places=False)
 READINGS = {"saebench": NUMBERS}
 """Tasks whose answers are read otherwise than as a list of verdicts."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_auto_interp.asking import answered
-from sae_auto_interp.errors import ClientError
+from sae_auto_interp.errors import ClientError, ConfigError
 from sae_auto_interp.highlights import choose_delimiters, marked_text
 from sae_auto_interp.judges._probabilities import verdict_probabilities
 from sae_auto_interp.judges._replies import READINGS, VERDICTS, LocatedVerdicts, choice_schema, parse_choice
@@ -30,9 +30,14 @@ class LlmJudge:
     temperature: float = 0.0
     spare_tokens: int = 30
     """Tokens of an answer beyond its list; raise it for a model that thinks before it answers."""
-    top_logprobs: int = 0
-    """Alternatives asked for at each token, for the probability of each verdict; 20 is what most servers allow. 0 asks
-    for none, since some servers refuse the question."""
+    top_logprobs: int = 5
+    """Alternatives wanted at each token, for the probability of each verdict: enough for 0 and 1 with and without a
+    space. The client asks for as many as its endpoint was seen to give, and where it gives none a verdict has no
+    probability. The question is the same either way, and so is the place of its answer in the cache. 0: never."""
+
+    def __post_init__(self) -> None:
+        if self.top_logprobs < 0:
+            raise ConfigError(f"judges.llm.top_logprobs={self.top_logprobs}; give 0 or more, 5 is enough")
 
     @property
     def name(self) -> str:
@@ -70,9 +75,11 @@ class LlmJudge:
 
     def request(self, explanation: str, examples: Sequence[ShownExample], task: str) -> Request:
         """The request for one batch; the same batch gives the same request."""
-        n, schema = len(examples), READINGS.get(task, VERDICTS).schema
+        n, reading = len(examples), READINGS.get(task, VERDICTS)
         messages = _messages(explanation, examples, task)
-        return self._request(messages, schema(n) if schema else None, TOKENS_PER_VERDICT * n, self.top_logprobs)
+        schema = reading.schema(n) if reading.schema else None
+        top_logprobs = self.top_logprobs if reading.has_places else 0
+        return self._request(messages, schema, TOKENS_PER_VERDICT * n, top_logprobs)
 
     def choice_request(self, explanation: str | None, examples: Sequence[ShownExample], task: str) -> Request:
         """The request for one choice."""

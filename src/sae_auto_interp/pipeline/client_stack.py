@@ -59,7 +59,9 @@ class RunClients:
         chosen = {"explainer_model": self.explainer, "scorer_model": self.scorer}
         known = "; ".join(f"{model}: {said}" for model, said in self.abilities.items())
         models = {name: client.model for name, client in chosen.items() if client is not None}
-        return models | ({"client_capabilities": known} if known else {})
+        said = "" if self.scorer is None else self.abilities.get(self.scorer.model, "")
+        probabilities = {"verdict_probabilities": _probabilities(said)} if said else {}
+        return models | probabilities | ({"client_capabilities": known} if known else {})
 
     def metered(self, traffic: Traffic) -> "RunClients":
         """The same, counted in `traffic`; what is one client stays one."""
@@ -79,6 +81,13 @@ class RunClients:
             if client is not None and endpoint is not None
         }
         return sum(asked.values())
+
+
+def _probabilities(said: str) -> str:
+    """Where those of a judge's verdicts come from, by what its endpoint can do ("...; has: seed, n; absent: ...")."""
+    there = said.partition("has: ")[2].partition(";")[0].split(", ")
+    has = any(ability.split(" ")[0] == "top_logprobs" for ability in there)
+    return "from log-probabilities" if has else "none: the endpoint gives no log-probabilities"
 
 
 @asynccontextmanager
