@@ -62,7 +62,8 @@ def features_of(dataset: FeatureDataset) -> list[FeatureId]:
 def loader_of(
     demo: RunDirectory, neighbours: Sequence[Neighbours], constructor: Any = None, **settings: Any
 ) -> FeatureLoader:
-    dataset = FeatureDataset(demo.features, FeatureConfig(**(COUNTS | {"similar_pool": SIMILAR_POOL} | settings)))
+    chosen: dict[str, Any] = COUNTS | {"similar_pool": SIMILAR_POOL} | settings
+    dataset = FeatureDataset(demo.features, FeatureConfig(**chosen))
     return FeatureLoader(demo.load_tokens(), dataset, constructor, neighbours=neighbours)
 
 
