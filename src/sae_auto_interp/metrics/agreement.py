@@ -1,8 +1,8 @@
 """Do two judges agree, and does one judge agree with itself?
 
 In: verdicts on the same windows. Out: kappa, the agreement beyond what the rates of yes would give by chance: 1 is
-perfect, 0 is chance. Intervals: cluster bootstrap over documents. Verdicts that failed in any column are left out and
-counted.
+perfect, 0 is chance. Intervals: cluster bootstrap over documents; for the verdicts of a whole run, over features.
+Verdicts that failed in any column are left out and counted.
 
 Two judges: J. Cohen, Educational and Psychological Measurement 20 (1960) 37; each keeps its own rate of yes. One judge
 asked again (a language model at temperature 0 is not deterministic behind most servers): J. L. Fleiss, Psychological
@@ -19,6 +19,7 @@ from sae_auto_interp.metrics.document_bootstrap import DOCUMENT_RESAMPLES, by_cl
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.metrics.judged import clusters_of
 from sae_auto_interp.metrics.rates import ratio
+from sae_auto_interp.metrics.weighted import mean_statistic
 from sae_auto_interp.types import Array, Estimate
 
 Verdicts = Sequence[bool | None]
@@ -33,10 +34,29 @@ def cohen_kappa(
     rng: np.random.Generator,
     level: float = DEFAULT_LEVEL,
     n_resamples: int = DOCUMENT_RESAMPLES,
+    unit: str = "documents",
 ) -> Estimate:
-    """(p_o - p_e) / (1 - p_e) with p_e from each judge's own rate of yes."""
+    """(p_o - p_e) / (1 - p_e) with p_e from each judge's own rate of yes.
+
+    `documents` number the clusters that are resampled; `unit` says what they are, where they are no documents.
+    """
     verdicts, clusters, n_failed = _complete([first, second], documents)
-    return _estimate(_cohen(verdicts), clusters, n_failed, rng, level, n_resamples)
+    return _estimate(_cohen(verdicts), clusters, n_failed, rng, level, n_resamples, unit)
+
+
+def equal_share(
+    first: Verdicts,
+    second: Verdicts,
+    documents: Sequence[int],
+    rng: np.random.Generator,
+    level: float = DEFAULT_LEVEL,
+    n_resamples: int = DOCUMENT_RESAMPLES,
+    unit: str = "documents",
+) -> Estimate:
+    """p_o, the share of equal verdicts: what kappa corrects for chance."""
+    verdicts, clusters, n_failed = _complete([first, second], documents)
+    equal = mean_statistic((verdicts[:, 0] == verdicts[:, 1]).astype(np.float64))
+    return _estimate(equal, clusters, n_failed, rng, level, n_resamples, unit)
 
 
 def retest_kappa(
@@ -49,7 +69,7 @@ def retest_kappa(
     """Fleiss' kappa of one judge's repeats, two or more: agreement of two random repeats of a window."""
     assert len(repeats) >= 2, len(repeats)
     verdicts, clusters, n_failed = _complete(repeats, documents)
-    return _estimate(_fleiss(verdicts), clusters, n_failed, rng, level, n_resamples)
+    return _estimate(_fleiss(verdicts), clusters, n_failed, rng, level, n_resamples, "documents")
 
 
 def _complete(
@@ -68,9 +88,10 @@ def _estimate(
     rng: np.random.Generator,
     level: float,
     n_resamples: int,
+    unit: str,
 ) -> Estimate:
     n_units = int(clusters.max()) + 1 if len(clusters) else 0
-    resampling = Resampling(n_units=n_units, unit="documents", level=level, n_resamples=n_resamples)
+    resampling = Resampling(n_units=n_units, unit=unit, level=level, n_resamples=n_resamples)
     reason = _CONSTANT if n_units else "no window has every verdict"
     return bootstrap_estimate(
         by_cluster(statistic, clusters), resampling, rng, n=len(clusters), n_failed=n_failed, undefined=reason
