@@ -55,7 +55,12 @@ if TYPE_CHECKING:
     from sae_auto_interp.metrics.losses import LossEstimates, loss_estimates, loss_recovered, mean_loss
     from sae_auto_interp.metrics.multiple import benjamini_hochberg, holm
     from sae_auto_interp.metrics.near_negatives import balanced_accuracy_by_source, discrimination
-    from sae_auto_interp.metrics.noise import balanced_accuracy_variance, disattenuated_correlation, reliability
+    from sae_auto_interp.metrics.noise import (
+        balanced_accuracy_variance,
+        disattenuated_correlation,
+        feature_correlation,
+        reliability,
+    )
     from sae_auto_interp.metrics.power import (
         features_for_half_width,
         features_needed,
@@ -73,7 +78,7 @@ if TYPE_CHECKING:
     from sae_auto_interp.metrics.run_level import RunMetric, mean_over_features, paired_difference, skill
     from sae_auto_interp.metrics.selection import best_of_k_null, development_accuracy
     from sae_auto_interp.metrics.sensitivity import FailureBounds, failure_bounds
-    from sae_auto_interp.metrics.significance import Significance, chance_test, shuffled_test
+    from sae_auto_interp.metrics.significance import Significance, chance_test, same_questions, shuffled_test
     from sae_auto_interp.metrics.simulation import SimulationMetrics, pearson, simulation_metrics
     from sae_auto_interp.metrics.wilcoxon import signed_rank
 
@@ -122,6 +127,7 @@ _HOME_OF = {
     "failure_bounds": "sensitivity",
     "feature_auroc": "feature_intervals",
     "feature_choices": "feature_intervals",
+    "feature_correlation": "noise",
     "feature_rates": "feature_intervals",
     "features_for_half_width": "power",
     "features_needed": "power",
@@ -143,6 +149,7 @@ _HOME_OF = {
     "recall": "classification",
     "reliability": "noise",
     "retest_kappa": "agreement",
+    "same_questions": "significance",
     "shuffled_test": "significance",
     "signed_rank": "wilcoxon",
     "simulation_metrics": "simulation",
@@ -202,6 +209,7 @@ __all__ = [
     "failure_bounds",
     "feature_auroc",
     "feature_choices",
+    "feature_correlation",
     "feature_rates",
     "features_for_half_width",
     "features_needed",
@@ -223,6 +231,7 @@ __all__ = [
     "recall",
     "reliability",
     "retest_kappa",
+    "same_questions",
     "shuffled_test",
     "signed_rank",
     "simulation_metrics",

@@ -20,15 +20,8 @@ from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.compared_metrics import IN_TEXT_METRICS, estimate_of, is_for, kinds_of
 from sae_auto_interp.report.display import interval, number, percent, visible
-from sae_auto_interp.report.summary import (
-    is_control,
-    primary_variant,
-    reading_order,
-    report_generator,
-    run_seed,
-    scores_by_variant,
-)
-from sae_auto_interp.report.values import Variant
+from sae_auto_interp.report.summary import report_generator, run_seed
+from sae_auto_interp.report.variants import Variant, is_control, primary_variant, reading_order, scores_by_variant
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Estimate, FeatureId
 

@@ -18,8 +18,9 @@ from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report import display
 from sae_auto_interp.report.examples import Section, sections
 from sae_auto_interp.report.spending import HEADINGS
-from sae_auto_interp.report.summary import LEXICAL, summarise_store
+from sae_auto_interp.report.summary import summarise_store
 from sae_auto_interp.report.values import FeatureScore, FeatureSummary, RunSummary, VariantSummary
+from sae_auto_interp.report.variants import LEXICAL
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 
 _TEMPLATE = "report.html.j2"
