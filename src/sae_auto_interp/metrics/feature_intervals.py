@@ -31,13 +31,14 @@ from sae_auto_interp.metrics.judged import (
 from sae_auto_interp.metrics.ranking import mann_whitney, newcombe_interval
 from sae_auto_interp.metrics.rates import ratio
 from sae_auto_interp.metrics.weighted import auroc_statistic
-from sae_auto_interp.types import Array, ChoiceTrial, Estimate, Score, Trial
+from sae_auto_interp.types import Array, ChoiceTrial, Estimate, Score
 
 FEATURE_RESAMPLES = 1000
 """Enough for two digits."""
 BOOTSTRAP = "percentile bootstrap over documents"
 CLOSED = "one trial per document"
 NO_CHOICE = "no choice was made"
+_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,21 @@ def feature_rates(score: Score, level: float = DEFAULT_LEVEL) -> FeatureRates:
     check_classification(score)
     judged = [t for t in score.trials if t.failure is None and t.prediction is not None]
     quantiles = sorted({t.quantile for t in score.trials if t.target and t.quantile is not None})
-    groups = [_members(judged, target=True), _members(judged, target=False)]
-    groups += [_members(judged, target=True, quantile=q) for q in quantiles]
+    is_positive = np.array([t.target for t in judged], dtype=np.bool_)
+    of_quantile = np.array([-1 if t.quantile is None else t.quantile for t in judged], dtype=np.int64)
+    groups = [is_positive, ~is_positive, *(is_positive & (of_quantile == q) for q in quantiles)]
     is_right = np.array([t.prediction == t.target for t in judged], dtype=np.bool_)
     tpr, tnr, *curve = _shares(is_right, groups, clusters_of([t.document for t in judged]), level)
     failed = [t for t in score.trials if t.failure is not None or t.prediction is None]
     n_failed = [sum(t.target for t in failed), sum(not t.target for t in failed)]
-    of_quantile = [sum(t.target and t.quantile == q for t in failed) for q in quantiles]
+    n_failed += [sum(t.target and t.quantile == q for t in failed) for q in quantiles]
     return FeatureRates(
         balanced_accuracy=_mean_of_two(tpr, tnr, len(judged), len(failed), level),
         tpr=_estimate(tpr, int(groups[0].sum()), n_failed[0], level, NO_POSITIVES),
         tnr=_estimate(tnr, int(groups[1].sum()), n_failed[1], level, NO_NEGATIVES),
         tpr_by_quantile={
             q: _estimate(share, int(members.sum()), n, level, NO_POSITIVES)
-            for q, share, members, n in zip(quantiles, curve, groups[2:], of_quantile, strict=True)
+            for q, share, members, n in zip(quantiles, curve, groups[2:], n_failed[2:], strict=True)
         },
     )
 
@@ -139,42 +141,56 @@ def document_draws(n_documents: int, n_resamples: int = FEATURE_RESAMPLES) -> Fl
     return draws
 
 
-def _members(trials: Sequence[Trial], *, target: bool, quantile: int | None = None) -> Bool[Array, " n"]:
-    kept = [t.target == target and (quantile is None or t.quantile == quantile) for t in trials]
-    return np.array(kept, dtype=np.bool_)
-
-
 def _shares(
     is_right: Bool[Array, " n"], groups: Sequence[Bool[Array, " n"]], clusters: Int64[Array, " n"], level: float
 ) -> list[_Share | None]:
     """The share of right ones within each group of trials; None for an empty group."""
     n_documents = int(clusters.max()) + 1 if len(clusters) else 0
+    members = np.stack(groups, axis=1).astype(np.float64)
+    inside, right = np.zeros((n_documents, len(groups))), np.zeros((n_documents, len(groups)))
+    np.add.at(inside, clusters, members)
+    np.add.at(right, clusters, members * is_right[:, None])
     draws = document_draws(n_documents)
-    found: list[_Share | None] = []
-    for members in groups:
-        inside = np.bincount(clusters[members], minlength=n_documents).astype(np.float64)
-        right = np.bincount(clusters[members & is_right], minlength=n_documents).astype(np.float64)
-        found.append(_share(inside, right, draws, level) if members.any() else None)
-    return found
+    resampled = ratio(draws @ right, draws @ inside)
+    intervals = _intervals(resampled, level)
+    return [
+        _share(inside[:, k], right[:, k], resampled[:, k], intervals[k], level) if members[:, k].any() else None
+        for k in range(len(groups))
+    ]
 
 
 def _share(
-    inside: Float64[Array, " n_documents"], right: Float64[Array, " n_documents"], draws: Array, level: float
+    inside: Float64[Array, " n_documents"],
+    right: Float64[Array, " n_documents"],
+    resampled: Float64[Array, " n_resamples"],
+    interval: Interval | None,
+    level: float,
 ) -> _Share:
     value = float(right.sum() / inside.sum())
-    resampled = ratio(draws @ right, draws @ inside)
-    interval = _bootstrapped(resampled, level)
     n_documents = int((inside > 0).sum())
     closed = wilson(value * n_documents, n_documents, level)
     return _Share(value, interval or closed, interval is not None, resampled)
 
 
+def _intervals(draws: Float64[Array, "n_resamples k"], level: float) -> list[Interval | None]:
+    """Percentile intervals; None where too many resamples are undefined, or all the others are equal."""
+    is_whole = np.isfinite(draws).all(axis=0)
+    lows, highs = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    spread = np.ptp(draws, axis=0)
+    return [
+        (Interval(float(lows[k]), float(highs[k])) if spread[k] > _NO_SPREAD else None)
+        if is_whole[k]
+        else _bootstrapped(draws[:, k], level)
+        for k in range(draws.shape[1])
+    ]
+
+
 def _bootstrapped(draws: Float64[Array, " n_resamples"], level: float) -> Interval | None:
-    """Percentile interval; None where too many resamples are undefined, or all the others are equal."""
+    """`_intervals` of one column, which may have undefined resamples."""
     defined = draws[np.isfinite(draws)]
     if len(draws) - len(defined) > MAX_UNDEFINED_FRACTION * len(draws) or not len(defined):
         return None
-    return None if np.ptp(defined) <= 1e-12 else percentile_interval(defined, level)
+    return None if np.ptp(defined) <= _NO_SPREAD else percentile_interval(defined, level)
 
 
 def _estimate(share: _Share | None, n: int, n_failed: int, level: float, empty: str) -> Estimate:

@@ -4,9 +4,9 @@
     features.jsonl   one feature a line, in the order of the page: all but its examples
     scores.tsv       one number a line: feature, explainer, test, judge, metric, quantile, and its whole Estimate
 
-Wherever a number is the result of a measurement it is an `Estimate`, whole: value, low, high, level, method, n, n_failed,
-reason. What is undefined is null with a reason. Numbers have 6 significant digits. Half characters, which a tokenizer may
-leave, become the replacement character: the files are valid UTF-8.
+Wherever a number is the result of a measurement it is an `Estimate`, whole: value, low, high, level, method, n,
+n_failed, reason. What is undefined is null with a reason. Numbers have 6 significant digits. Half characters, which a
+tokenizer may leave, become the replacement character: the files are valid UTF-8.
 """
 
 import json
@@ -22,7 +22,7 @@ from sae_auto_interp.report.values import FeatureSummary, QuantileCurve, RunSumm
 from sae_auto_interp.report.variants import Variant
 from sae_auto_interp.types import Estimate, FeatureId
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 SIGNIFICANT_DIGITS = 6
 COLUMNS = (
     "feature", "explainer", "test", "judge", "metric", "quantile", "value", "low", "high", "level", "n", "n_failed",
