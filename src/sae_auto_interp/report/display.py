@@ -76,3 +76,8 @@ def behind(estimate: Estimate) -> str:
     failed = f", {estimate.n_failed:,} failed" if estimate.n_failed else ""
     reason = f"; {visible(estimate.reason)}" if estimate.reason else ""
     return f"n = {estimate.n:,}{failed}; {estimate.method}{reason}"
+
+
+def two_lines(estimate: Estimate, *, signed: bool = False) -> str:
+    """The value above its interval: half as wide, so that a table fits a terminal."""
+    return f"{number(estimate.value, signed=signed)}\n{interval(estimate, signed=signed)}".rstrip()

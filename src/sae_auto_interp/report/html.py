@@ -19,6 +19,7 @@ import jinja2
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report import display
+from sae_auto_interp.report.checks_table import sides
 from sae_auto_interp.report.examples import Section, marked_text, sections
 from sae_auto_interp.report.exports import exported_files, replace_file
 from sae_auto_interp.report.spending import HEADINGS
@@ -126,6 +127,7 @@ def _environment() -> jinja2.Environment:
     }
     for name, function in filters.items():
         environment.filters[name] = function
+    environment.filters["sides"] = sides
     return environment
 
 
