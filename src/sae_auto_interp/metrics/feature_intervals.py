@@ -174,7 +174,7 @@ def _share(
 
 def _intervals(draws: Float64[Array, "n_resamples k"], level: float) -> list[Interval | None]:
     """Percentile intervals; None where too many resamples are undefined, or all the others are equal."""
-    is_whole = np.isfinite(draws).all(axis=0)
+    is_whole: Bool[Array, " k"] = np.asarray(np.isfinite(draws).all(axis=0))
     lows, highs = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     spread = np.ptp(draws, axis=0)
     return [

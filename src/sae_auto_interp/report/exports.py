@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from sae_auto_interp.report.display import visible
 from sae_auto_interp.report.values import FeatureSummary, QuantileCurve, RunSummary
@@ -50,11 +50,12 @@ def as_json(value: object) -> Json:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {_whole(str(key)): as_json(each) for key, each in value.items()}
+        entries = cast("Mapping[object, object]", value)
+        return {_whole(str(key)): as_json(each) for key, each in entries.items()}
     if isinstance(value, str):
         return _whole(value)
     if isinstance(value, Sequence):
-        return [as_json(each) for each in value]
+        return [as_json(each) for each in cast("Sequence[object]", value)]
     if isinstance(value, float):
         assert math.isfinite(value), value
         return float(f"{value:.{SIGNIFICANT_DIGITS}g}")

@@ -29,6 +29,8 @@ from sae_auto_interp.report.variants import LEXICAL
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 
 _TEMPLATE, _FEATURE_TEMPLATE = "report.html.j2", "feature_page.html.j2"
+FIRST_ROWS = 200
+"""Rows laid out at first; a button shows as many more, and without scripts all are there."""
 WHOLE_PAGE = 300
 """Features at most whose evidence is on the report's own page: about 15 KB each."""
 _MAIN_FACTS = ("model", "autoencoders", "autoencoder", "data", "explainer_model", "scorer_model", "seed", "version")
@@ -127,7 +129,6 @@ def _environment() -> jinja2.Environment:
     }
     for name, function in filters.items():
         environment.filters[name] = function
-    environment.filters["sides"] = sides
     return environment
 
 
@@ -141,6 +142,8 @@ def _context(summary: RunSummary) -> dict[str, object]:
         "cards": _cards(summary),
         "modules": sorted({feature.feature.module_path for feature in summary.features}),
         "n_explained": _n_explained(summary),
+        "first_rows": FIRST_ROWS,
+        "sides": sides,
         "scorers": summary.primary_scorers,
         "has_lexical": any(e.name == LEXICAL for e in summary.explainers),
     }

@@ -91,15 +91,15 @@ def totals_table(summary: RunSummary) -> Table:
 def other_table(summary: RunSummary) -> Table:
     """One row per ranking, forced choice or simulation: as `totals_table`, with its metric and its chance level."""
     table = _table("Other scores, mean over features", ("Own", "Shuffled", "Difference"))
-    for heading in ("Chance", "Features", "Failed trials"):
+    for heading in ("Features", "Failed trials"):
         table.add_column(heading, justify="right")
     for row in summary.others:
+        metric = row.metric if row.chance is None else f"{row.metric}, chance {number(row.chance)}"
         table.add_row(
-            *_who(row.variant, row.metric),
+            *_who(row.variant, metric),
             two_lines(row.own.estimate),
             number(None) if row.shuffled is None else two_lines(row.shuffled.estimate),
             number(None) if row.difference is None else two_lines(row.difference, signed=True),
-            number(row.chance),
             _features_used(row.own.estimate.n, row.n_features),
             _failed(row.own.estimate, row.n_trials, row.if_all_wrong, row.if_all_right),
         )
