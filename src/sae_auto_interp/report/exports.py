@@ -15,14 +15,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import cast
 
 from sae_auto_interp.report.display import visible
 from sae_auto_interp.report.values import FeatureSummary, QuantileCurve, RunSummary
 from sae_auto_interp.report.variants import Variant
 from sae_auto_interp.types import Estimate, FeatureId
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 SIGNIFICANT_DIGITS = 6
 COLUMNS = (
     "feature", "explainer", "test", "judge", "metric", "quantile", "value", "low", "high", "level", "n", "n_failed",
@@ -37,14 +36,14 @@ def exported_files(summary: RunSummary) -> Iterator[tuple[str, Iterator[str]]]:
     yield "scores.tsv", _score_lines(summary.features)
 
 
-def run_json(summary: RunSummary) -> Json:
+def run_json(summary: RunSummary) -> object:
     """The run without its features."""
     named = {field.name: getattr(summary, field.name) for field in fields(summary) if field.name != "features"}
     return as_json({**named, "n_features": len(summary.features)})
 
 
-def as_json(value: object) -> Json:
-    """Dataclasses become objects by field, tuples lists, feature ids their text."""
+def as_json(value: object) -> object:
+    """What `json` writes: dataclasses become objects by field, tuples lists, feature ids their text."""
     if isinstance(value, FeatureId):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
