@@ -81,7 +81,7 @@ def _summary(
         others=others,
         tried=tuple((e.explainer, tried_of(e, material.level)) for e in explanations if e.candidates),
         failures=tuple(failures),
-        sort_value=_sort_value(scores, _own(material.verdicts), primary),
+        sort_value=_sort_value(scores, material, primary),
     )
 
 
@@ -108,11 +108,12 @@ def _others(feature: FeatureId, variants: Sequence[Variant], material: Material)
     )
 
 
-def _sort_value(scores: Sequence[FeatureScore], variants: Sequence[Variant], primary: Variant | None) -> float | None:
+def _sort_value(scores: Sequence[FeatureScore], material: Material, primary: Variant | None) -> float | None:
     """Mean over the primary explainer's headline scorers, or over all where it has neither of them."""
     if primary is None:
         return None
-    own = [v for v in variants if (v.explainer, v.judge) == (primary.explainer, primary.judge)]
+    whom = (primary.explainer, primary.judge)
+    own = [v for v in material.verdicts if (v.explainer, v.judge) == whom]
     headline = [v for v in own if v.scorer in HEADLINE_SCORERS] or own
     values = [
         score.balanced_accuracy.value

@@ -1,8 +1,8 @@
 """A run directory -> report/report.html, and beside it the same numbers for programs (`exports`).
 
 The page needs neither network nor server. Up to `WHOLE_PAGE` features it is one file with the evidence of each in its
-row; of more, the evidence is in pages of their own (report/features/), and the table links to them: browsers would take
-minutes over one page of a thousand features.
+row; of more, the evidence is in pages of their own (report/features/), and the table links to them: a browser would
+take long over a page of hundreds of megabytes.
 
 The template escapes everything it prints (jinja2 autoescape is on throughout), no text of the run gets into the
 script or the style sheet, and a content security policy forbids loading anything: a token may well be a script tag.
@@ -32,7 +32,7 @@ _TEMPLATE, _FEATURE_TEMPLATE = "report.html.j2", "feature_page.html.j2"
 FIRST_ROWS = 200
 """Rows laid out at first; a button shows as many more, and without scripts all are there."""
 WHOLE_PAGE = 300
-"""Features at most whose evidence is on the report's own page: about 15 KB each."""
+"""Features at most whose evidence is on the report's own page: 20 to 50 KB each."""
 _MAIN_FACTS = ("model", "autoencoders", "autoencoder", "data", "explainer_model", "scorer_model", "seed", "version")
 
 
