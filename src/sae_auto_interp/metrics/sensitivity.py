@@ -20,9 +20,6 @@ from sae_auto_interp.metrics.ranking import auroc
 from sae_auto_interp.metrics.simulation import simulation_metrics
 from sae_auto_interp.types import ChoiceTrial, Estimate, Score, ScoreKind, Trial
 
-_FEW_RESAMPLES = 2
-"""Of a bound's own interval, which nothing shows."""
-
 
 @dataclass(frozen=True, slots=True)
 class FailureBounds:
@@ -45,7 +42,7 @@ def failure_bounds(score: Score, metric: Callable[[Score], Estimate] | None = No
 
 
 def _correlation(score: Score) -> Estimate:
-    return simulation_metrics(score, np.random.default_rng(0), n_resamples=_FEW_RESAMPLES).ev_correlation
+    return simulation_metrics(score, np.random.default_rng(0)).ev_correlation
 
 
 _READ_BY: dict[ScoreKind, Callable[[Score], Estimate]] = {

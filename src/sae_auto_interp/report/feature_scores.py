@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sae_auto_interp.metrics import (
+    FailureBounds,
     failure_bounds,
     feature_auroc,
     feature_choices,
     feature_rates,
     precision_at_density,
     simulation_metrics,
-    tpr,
 )
 from sae_auto_interp.metrics.feature_intervals import FEATURE_RESAMPLES
 from sae_auto_interp.report.further import WINDOW_SCORERS
@@ -37,7 +37,8 @@ def feature_score(
     variant: Variant, score: Score, shuffled: Score | None, density: float | None, level: float
 ) -> FeatureScore:
     """Of verdicts. `density` is the share of windows in which the feature fires, None where that was not counted."""
-    rates, bounds = feature_rates(score, level), failure_bounds(score)
+    rates = feature_rates(score, level)
+    bounds = _bounds(score, rates.balanced_accuracy, lambda settled: feature_rates(settled, level).balanced_accuracy)
     window_density = density if score.scorer in WINDOW_SCORERS else None
     return FeatureScore(
         variant=variant,
@@ -56,7 +57,7 @@ def feature_score(
 def feature_other(variant: Variant, score: Score, shuffled: Score | None, level: float) -> FeatureOther:
     """Of a ranking, forced choices, simulations, or verdicts on firing windows alone."""
     read = _READERS[score.kind](score, level)
-    bounds = failure_bounds(score, tpr if score.kind == "classification" else None)
+    bounds = _bounds(score, read.own, lambda settled: _READERS[score.kind](settled, level).own)
     return FeatureOther(
         variant=variant,
         metric=HEADLINES[score.kind].name,
@@ -67,6 +68,11 @@ def feature_other(variant: Variant, score: Score, shuffled: Score | None, level:
         if_all_wrong=bounds.if_all_wrong,
         if_all_right=bounds.if_all_right,
     )
+
+
+def _bounds(score: Score, own: Estimate, metric: Callable[[Score], Estimate]) -> FailureBounds:
+    """What the failures could change: nothing where there are none."""
+    return failure_bounds(score, metric) if own.n_failed else FailureBounds(own, own)
 
 
 def _choices(score: Score, level: float) -> _Read:
