@@ -200,6 +200,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """An explanation that was tried on the development examples, which choose; no reported score has seen them."""
+
+    text: str
+    is_chosen: bool
+    n_hits: int
+    """Judged activating development examples that it was said to fit."""
+    n_activating: int
+    n_rejected: int
+    """Judged silent ones that it was said not to fit."""
+    n_silent: int
+    n_failed: int
+    """Development examples without a verdict."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """What an explainer says about a feature."""
 
@@ -209,6 +225,8 @@ class Explanation:
     prompt_id: str
     """Name and hash of the prompt, or of the rule format where there is no prompt."""
     usage: Usage = Usage()
+    candidates: tuple[Candidate, ...] = ()
+    """What it was chosen from, in the order of trying, itself among them; none where nothing was chosen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.errors import TimeoutExceededError
 from sae_auto_interp.explainers import BestOfNExplainer, RevisionExplainer
+from sae_auto_interp.metrics import development_accuracy
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, ShownExample, Usage, Verdict
 from tests.support.evidence import assert_golden, make_example, planted_record
 
@@ -169,3 +170,32 @@ def test_the_request_for_a_revision_is_word_for_word_this() -> None:
         record, "felines", missed, [make_example([" a", " cart"])]
     )
     assert_golden(request, GOLDEN / "revision.txt")
+
+
+def test_what_was_tried_is_kept_with_its_development_verdicts() -> None:
+    record = record_with_dev()
+    found = best(record, answers("river", "cat dog", "cat", "cat dog"), WordJudge(), 4)
+    assert isinstance(found, Explanation)
+    assert [(c.text, c.is_chosen) for c in found.candidates] == [("river", False), ("cat dog", True), ("cat", False)]
+    for candidate in found.candidates:
+        words = set(candidate.text.split())
+        hits = [any(t.strip() in words for t in e.str_tokens) for e in record.dev]
+        passes = [not any(t.strip() in words for t in e.str_tokens) for e in record.non_activating.dev]
+        assert (candidate.n_hits, candidate.n_activating) == (sum(hits), len(hits))
+        assert (candidate.n_rejected, candidate.n_silent) == (sum(passes), len(passes))
+        assert candidate.n_failed == 0
+        expected = (sum(hits) / len(hits) + sum(passes) / len(passes)) / 2
+        assert development_accuracy(candidate).value == pytest.approx(expected)
+
+
+def test_revisions_that_were_rejected_are_kept_as_tried() -> None:
+    texts = ["cat", "cat dog", "river"]
+    judge = WordJudge()
+    found = revise(record_with_dev(), answers(*texts), judge)
+    assert isinstance(found, Explanation)
+    assert found.candidates[0].text == "cat"
+    assert [c.text for c in found.candidates if c.is_chosen] == [found.text]
+    rejected = revise(record_with_dev(), answers("cat dog", "river"), WordJudge())
+    assert isinstance(rejected, Explanation)
+    assert rejected.text == "cat dog"
+    assert rejected.candidates[0].is_chosen

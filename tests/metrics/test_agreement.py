@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from sae_auto_interp.metrics import cohen_kappa, retest_kappa
+from sae_auto_interp.metrics import cohen_kappa, equal_share, retest_kappa
 from tests.metrics.scores import known
 
 
@@ -71,3 +71,13 @@ def test_one_verdict_throughout_says_nothing() -> None:
     ):
         assert found.value is None
         assert "every verdict is the same" in (found.reason or "")
+
+
+def test_equal_share_is_the_agreement_that_kappa_corrects() -> None:
+    first, second = [True] * 6 + [False] * 4, [True] * 5 + [False] * 5
+    equal = equal_share(first, second, list(range(10)), np.random.default_rng(0), unit="features")
+    kappa = cohen_kappa(first, second, list(range(10)), np.random.default_rng(0), unit="features")
+    expected = 0.6 * 0.5 + 0.4 * 0.5
+    assert (equal.value, equal.n) == (0.9, 10)
+    assert kappa.value == pytest.approx((0.9 - expected) / (1 - expected))
+    assert equal.method == kappa.method == "percentile bootstrap over features"

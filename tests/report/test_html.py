@@ -13,6 +13,7 @@ from sae_auto_interp.report import write_report
 from sae_auto_interp.report.examples import MAX_TEST, sections, spread
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Example
+from tests.support.rich_run import write_rich_run
 from tests.support.run_fixture import HOSTILE_TEXT, make_record, write_run
 
 VOID = {"meta", "input", "br", "wbr", "link", "img", "hr"}
@@ -175,7 +176,7 @@ def test_the_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         write_report(tmp_path, n_resamples=50)
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    assert {p.name for p in path.parent.iterdir()} == {"report.html", "report.json", "features.jsonl", "scores.tsv"}
     monkeypatch.undo()
     assert write_report(tmp_path, n_resamples=50).read_bytes() == before
 
@@ -190,3 +191,59 @@ def test_the_page_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
         store.add_record(make_record(0))
     page = page_of(tmp_path)
     assert "not explained" in {data for _, data in page.texts}
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("rich")
+    write_rich_run(run_dir, n_features=4, hostile=True)
+    return run_dir
+
+
+def test_the_page_shows_what_tells_how_far_to_believe_it(rich: Path) -> None:
+    page = page_of(rich)
+    text = " ".join(" ".join(data for _, data in page.texts).split())
+    for wanted in (
+        "What best_of_n chose from",
+        "Chosen explanations",
+        "Optimism",
+        "Agreement",
+        "llm:other-model-70b",
+        "Tests against each other",
+        "2 because rare, 1 because dead, 1 because too few examples",
+        "single token",
+        "Too few examples, non-activating for scoring (neighbour): 0 of 25.",
+        "tokens whose logits it raises and lowers most",
+        "zebra",
+        "intruder_explained",
+        "correlation",
+        "found",
+    ):
+        assert wanted in text, wanted
+    titles = page.values("title")
+    assert any("percentile bootstrap over documents" in title for title in titles)
+    assert any("one trial per document" in title for title in titles)
+    assert any("Wilson over windows" in title for title in titles)
+    assert page.tags["script"] == 1
+    assert page.tags["img"] == 0
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+
+
+def test_runs_of_many_features_have_a_page_for_each(rich: Path) -> None:
+    path = write_report(rich, n_resamples=100, whole_page=3)
+    page = Page(path.read_text(encoding="utf-8"))
+    links = page.values("href")
+    assert len(links) == 4
+    assert all(link.startswith("features/") and link.endswith(".html") for link in links)
+    assert page.tags["mark"] == 0
+    assert set(page.values("aria-controls")) == set()
+    for link in links:
+        single = Page((path.parent / link).read_text(encoding="utf-8"))
+        (back,) = single.values("href")
+        assert back.removeprefix("../report.html#") in page.values("id")
+        assert single.tags["mark"] > 16
+        assert single.tags["script"] == single.tags["img"] == 0
+        assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in (
+            single.values("content")
+        )
+        assert not {name for _, name, _ in single.attributes} & {"src", "srcset", "action", "data", "poster"}

@@ -83,9 +83,12 @@ def test_the_terminal_and_the_page_show_them(run_dir: Path) -> None:
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "Other scores, mean over features" in text
-    (line,) = (line for line in text.splitlines() if "intruder_explained" in line)
-    cells = ["accuracy", "0.90", "0.20", "+0.70", "0.20", "8", "8", "of", "88"]
-    assert line.split() == ["simple", "intruder_explained", "llm:m", *cells]
+    lines = text.splitlines()
+    (at,) = (i for i, line in enumerate(lines) if "intruder_explained" in line)
+    assert lines[at].split() == ["simple", "intruder_explained", "0.90", "0.20", "+0.70", "8", "8", "of", "88"]
+    below = lines[at + 1]
+    assert below.split()[:4] == ["llm:m", "accuracy,", "chance", "0.20"]
+    assert below.split()[-3:] == ["0.82", "to", "0.91"], "had all failed choices been wrong, and right"
     page = write_report(run_dir, n_resamples=300).read_text(encoding="utf-8")
     table = page[page.index('id="other-scores"') :]
     for words in ("intruder_explained", "AUROC", "correlation", "openai:small"):

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from sae_auto_interp.report import run_table, summarise
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
+from tests.support.rich_run import write_rich_run
 from tests.support.run_fixture import write_run
 
 
@@ -33,6 +34,7 @@ def test_table_says_everything_a_reader_needs(tmp_path: Path) -> None:
     assert failed.count("–") == 2
     simple, _ = (i for i, line in enumerate(lines) if line.split()[:2] == ["simple", "detection"])
     assert lines[simple + 1].count("[") == 3
+    assert "demo-model-8b" in lines[simple + 1]
     assert "+0." in lines[simple]
     assert " of 660" in lines[simple]
     assert "Explanations that failed, simple: 1 timeout, 1 unparsable" in text
@@ -63,3 +65,20 @@ def test_an_empty_run_and_narrow_terminals(tmp_path: Path, width: int) -> None:
     output = console.file
     assert isinstance(output, io.StringIO)
     assert max(len(line) for line in output.getvalue().splitlines()) <= width
+
+
+def test_nothing_is_cut_off_at_100_columns(tmp_path: Path) -> None:
+    """Every column is there, and every interval has its end."""
+    write_rich_run(tmp_path, n_features=5)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(run_table(summarise(tmp_path, n_resamples=50)))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    text = output.getvalue()
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert text.count("[") == text.count("]")
+    assert text.count("Failed trials") == 2
+    for words in ("llm:other-model-70b", "Optimism", "judges", "explainers", "chance 0.20", "shuffled 5 of 5"):
+        assert words in text, words
+    assert "Features skipped: 2 because rare, 1 because dead, 1 because too few examples" in text
+    assert "Too few neighbour examples, non-activating for scoring: 2 features had 7 of 50, 1 of them none" in text

@@ -10,6 +10,7 @@ import pytest
 from sae_auto_interp.results import codec
 from sae_auto_interp.types import (
     NO_DOCUMENT,
+    Candidate,
     ChoiceTrial,
     Example,
     Explanation,
@@ -109,6 +110,11 @@ def test_rounding_keeps_five_digits_and_happens_once() -> None:
 def test_explanation_and_failure_round_trip(text: str) -> None:
     explanation = Explanation(FEATURE, text, "lexical", f"id {text}", Usage(1, 2, 3))
     assert codec.decode_explanation(codec.encode_explanation(explanation)) == explanation
+    assert b"candidates" not in codec.encode_explanation(explanation), "the bytes that it had before there were any"
+    chosen = replace(
+        explanation, candidates=(Candidate(text, True, 9, 10, 8, 11, 1), Candidate("b", False, 1, 2, 3, 4, 0))
+    )
+    assert codec.decode_explanation(codec.encode_explanation(chosen)) == chosen
     for raw in (None, text):
         failure = Failure("explain", "unparsable", text, raw)
         assert codec.decode_failure(codec.encode_failure(failure)) == failure

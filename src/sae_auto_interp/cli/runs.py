@@ -138,9 +138,8 @@ def status(
 
 @app.command()
 def report(run_dir: RunDir) -> None:
-    """Print the table of a run directory and write its self-contained HTML page. Calls no model."""
-    _print_summary(run_dir)
-    _write_report(run_dir)
+    """Print the table of a run directory; write its HTML page, and its numbers for programs. Calls no model."""
+    _report(run_dir)
 
 
 def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunConfig":
@@ -165,9 +164,7 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
 
 def _run_all(config: "RunConfig", out: Path, *, retry_failed: bool, as_json: bool) -> None:
     _run(config, out, "score", retry_failed=retry_failed, as_json=as_json)
-    if not as_json:
-        _print_summary(out)
-    _write_report(out, quiet=as_json)
+    _report(out, quiet=as_json)
 
 
 def _run(
@@ -193,9 +190,12 @@ def _print_summary(run_dir: Path) -> None:
     console().print(run_table(summarise(run_dir)))
 
 
-def _write_report(run_dir: Path, *, quiet: bool = False) -> None:
-    from sae_auto_interp.report import write_report
+def _report(run_dir: Path, *, quiet: bool = False) -> None:
+    from sae_auto_interp.report import run_table, summarise, write_report
 
-    path = write_report(run_dir)
+    summary = summarise(run_dir)
+    if not quiet:
+        console().print(run_table(summary))
+    path = write_report(run_dir, summary=summary)
     if not quiet:
         typer.echo(f"report: {path}")

@@ -13,7 +13,7 @@ import numpy as np
 from sae_auto_interp.errors import RETRYABLE_KINDS
 from sae_auto_interp.protocols import Judge
 from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import Example, Failure, FeatureRecord, ShownExample, Usage, Verdict
+from sae_auto_interp.types import Candidate, Example, Failure, FeatureRecord, ShownExample, Usage, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,13 @@ class DevelopmentResult:
         if not hits or not passes:
             return None
         return (sum(hits) / len(hits) + sum(passes) / len(passes)) / 2
+
+    def candidate(self, text: str, *, is_chosen: bool) -> Candidate:
+        """The record of this try that goes with the explanation."""
+        activating = [verdict for verdict in self.activating if verdict is not None]
+        silent = [verdict for verdict in self.silent if verdict is not None]
+        n_failed = len(self.activating) + len(self.silent) - len(activating) - len(silent)
+        return Candidate(text, is_chosen, sum(activating), len(activating), silent.count(False), len(silent), n_failed)
 
     def improves_on(self, other: "DevelopmentResult") -> bool:
         """Whether the paired difference of balanced accuracies is larger than its standard error."""

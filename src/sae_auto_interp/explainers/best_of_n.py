@@ -77,7 +77,11 @@ class BestOfNExplainer:
             return Failure("explain", "not_judged", f"{record.feature}: no candidate could be judged on its dev pools")
         spent = sum((c.usage for c in found), sum((r.usage for r in judged), Usage()))
         chosen = next(candidate for candidate in found if candidate.text == texts[best])
-        return replace(chosen, explainer=self.name, usage=spent)
+        tried = tuple(
+            result.candidate(text, is_chosen=i == best)
+            for i, (text, result) in enumerate(zip(texts, judged, strict=True))
+        )
+        return replace(chosen, explainer=self.name, usage=spent, candidates=tried)
 
 
 def _best(results: list[DevelopmentResult]) -> int | None:

@@ -86,7 +86,7 @@ class RevisionExplainer:
         result = await self._judged(record, best)
         if isinstance(result, Failure):
             return result
-        spent = best.usage + result.usage
+        spent, tried, chosen = best.usage + result.usage, [(best.text, result)], 0
         for _ in range(self.n_rounds):
             missed, mistaken = self._errors(record, result)
             if not missed and not mistaken:
@@ -100,10 +100,12 @@ class RevisionExplainer:
             if isinstance(judged, Failure):
                 return judged
             spent += outcome.usage + judged.usage
+            tried.append((outcome.text, judged))
             if not judged.improves_on(result):
                 break
-            best, result = outcome, judged
-        return replace(best, explainer=self.name, usage=spent)
+            best, result, chosen = outcome, judged, len(tried) - 1
+        candidates = tuple(found.candidate(text, is_chosen=i == chosen) for i, (text, found) in enumerate(tried))
+        return replace(best, explainer=self.name, usage=spent, candidates=candidates)
 
     async def _judged(self, record: FeatureRecord, explanation: Explanation) -> DevelopmentResult | Failure:
         return await develop(self.judge, explanation.text, record, n_shown=self.n_shown, seed=self.seed)

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sae_auto_interp.metrics.agreement import cohen_kappa, retest_kappa
+    from sae_auto_interp.metrics.agreement import cohen_kappa, equal_share, retest_kappa
     from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate, bootstrap_mean
     from sae_auto_interp.metrics.choice import (
         choice_accuracy,
@@ -35,7 +35,15 @@ if TYPE_CHECKING:
         tpr_by_quantile,
     )
     from sae_auto_interp.metrics.comparison import PairedComparison, compare_paired
+    from sae_auto_interp.metrics.density import measured_density
     from sae_auto_interp.metrics.document_bootstrap import average_precision, by_document
+    from sae_auto_interp.metrics.feature_intervals import (
+        ChoiceRates,
+        FeatureRates,
+        feature_auroc,
+        feature_choices,
+        feature_rates,
+    )
     from sae_auto_interp.metrics.intervals import (
         Interval,
         clopper_pearson,
@@ -47,7 +55,12 @@ if TYPE_CHECKING:
     from sae_auto_interp.metrics.losses import LossEstimates, loss_estimates, loss_recovered, mean_loss
     from sae_auto_interp.metrics.multiple import benjamini_hochberg, holm
     from sae_auto_interp.metrics.near_negatives import balanced_accuracy_by_source, discrimination
-    from sae_auto_interp.metrics.noise import balanced_accuracy_variance, disattenuated_correlation, reliability
+    from sae_auto_interp.metrics.noise import (
+        balanced_accuracy_variance,
+        disattenuated_correlation,
+        feature_correlation,
+        reliability,
+    )
     from sae_auto_interp.metrics.power import (
         features_for_half_width,
         features_needed,
@@ -63,16 +76,18 @@ if TYPE_CHECKING:
     )
     from sae_auto_interp.metrics.ranking import auroc
     from sae_auto_interp.metrics.run_level import RunMetric, mean_over_features, paired_difference, skill
-    from sae_auto_interp.metrics.selection import best_of_k_null
+    from sae_auto_interp.metrics.selection import best_of_k_null, development_accuracy
     from sae_auto_interp.metrics.sensitivity import FailureBounds, failure_bounds
-    from sae_auto_interp.metrics.significance import Significance, chance_test, shuffled_test
+    from sae_auto_interp.metrics.significance import Significance, chance_test, same_questions, shuffled_test
     from sae_auto_interp.metrics.simulation import SimulationMetrics, pearson, simulation_metrics
     from sae_auto_interp.metrics.wilcoxon import signed_rank
 
 _HOME_OF = {
+    "ChoiceRates": "feature_intervals",
     "ClassificationMetrics": "classification",
     "Confusion": "classification",
     "FailureBounds": "sensitivity",
+    "FeatureRates": "feature_intervals",
     "Interval": "intervals",
     "LossEstimates": "losses",
     "PairedComparison": "comparison",
@@ -103,11 +118,17 @@ _HOME_OF = {
     "cohen_kappa": "agreement",
     "compare_paired": "comparison",
     "confusion": "classification",
+    "development_accuracy": "selection",
     "disattenuated_correlation": "noise",
     "discrimination": "near_negatives",
+    "equal_share": "agreement",
     "f1": "classification",
     "f1_at_density": "prevalence",
     "failure_bounds": "sensitivity",
+    "feature_auroc": "feature_intervals",
+    "feature_choices": "feature_intervals",
+    "feature_correlation": "noise",
+    "feature_rates": "feature_intervals",
     "features_for_half_width": "power",
     "features_needed": "power",
     "half_width": "power",
@@ -118,6 +139,7 @@ _HOME_OF = {
     "mcc_at_density": "prevalence",
     "mean_loss": "losses",
     "mean_over_features": "run_level",
+    "measured_density": "density",
     "mover_mean_of_two": "intervals",
     "paired_difference": "run_level",
     "pearson": "simulation",
@@ -127,6 +149,7 @@ _HOME_OF = {
     "recall": "classification",
     "reliability": "noise",
     "retest_kappa": "agreement",
+    "same_questions": "significance",
     "shuffled_test": "significance",
     "signed_rank": "wilcoxon",
     "simulation_metrics": "simulation",
@@ -142,9 +165,11 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "ChoiceRates",
     "ClassificationMetrics",
     "Confusion",
     "FailureBounds",
+    "FeatureRates",
     "Interval",
     "LossEstimates",
     "PairedComparison",
@@ -175,11 +200,17 @@ __all__ = [
     "cohen_kappa",
     "compare_paired",
     "confusion",
+    "development_accuracy",
     "disattenuated_correlation",
     "discrimination",
+    "equal_share",
     "f1",
     "f1_at_density",
     "failure_bounds",
+    "feature_auroc",
+    "feature_choices",
+    "feature_correlation",
+    "feature_rates",
     "features_for_half_width",
     "features_needed",
     "half_width",
@@ -190,6 +221,7 @@ __all__ = [
     "mcc_at_density",
     "mean_loss",
     "mean_over_features",
+    "measured_density",
     "mover_mean_of_two",
     "paired_difference",
     "pearson",
@@ -199,6 +231,7 @@ __all__ = [
     "recall",
     "reliability",
     "retest_kappa",
+    "same_questions",
     "shuffled_test",
     "signed_rank",
     "simulation_metrics",

@@ -26,19 +26,19 @@ _TEST_METHOD = "exact test against guessing, one-sided"
 
 def choice_accuracy(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
     """Share of right choices; `n` counts choices that were made. Raises InputError for a score of another kind."""
-    return _accuracy(_choices(score), level)
+    return _accuracy(check_choice(score), level)
 
 
 def choice_accuracy_by_quantile(score: Score, level: float = DEFAULT_LEVEL) -> dict[int, Estimate]:
     """`choice_accuracy` of the trials of each activation quantile; 0 is the quantile of the strongest windows."""
-    trials = _choices(score)
+    trials = check_choice(score)
     quantiles = sorted({t.quantile for t in trials if t.quantile is not None})
     return {q: _accuracy([t for t in trials if t.quantile == q], level) for q in quantiles}
 
 
 def choice_chance(score: Score) -> Estimate:
     """Share of right choices that guessing is expected to have, over the choices that were made; it has no interval."""
-    made = [t for t in _choices(score) if t.chosen is not None]
+    made = [t for t in check_choice(score) if t.chosen is not None]
     n_failed = len(score.choices) - len(made)
     if not made:
         return Estimate(None, None, None, DEFAULT_LEVEL, "exact", 0, n_failed, _NO_CHOICE)
@@ -62,7 +62,7 @@ def choice_skill(score: Score, level: float = DEFAULT_LEVEL) -> Estimate:
 
 def choice_test(score: Score) -> Significance:
     """P(at least this many right choices) by guessing. At chance .2, p < .05 takes 5 of 10, 8 of 20 or 16 of 50."""
-    made = [t for t in _choices(score) if t.chosen is not None]
+    made = [t for t in check_choice(score) if t.chosen is not None]
     n_failed = len(score.choices) - len(made)
     if not made:
         return Significance(None, _TEST_METHOD, 0, n_failed, _NO_CHOICE)
@@ -70,7 +70,8 @@ def choice_test(score: Score) -> Significance:
     return Significance(min(1.0, float(tail)), _TEST_METHOD, len(made), n_failed)
 
 
-def _choices(score: Score) -> Sequence[ChoiceTrial]:
+def check_choice(score: Score) -> Sequence[ChoiceTrial]:
+    """The choices of a score; raises InputError for one of another kind."""
     if score.kind != "choice":
         raise InputError(f"score of {score.feature} by {score.scorer!r} is of kind {score.kind!r}, not choice")
     return score.choices

@@ -37,8 +37,11 @@ def normal_quantile(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
-def wilson(successes: int, n: int, level: float = DEFAULT_LEVEL) -> Interval:
-    """Score interval of a binomial proportion; [0, 1] when n is 0, because then nothing is known."""
+def wilson(successes: float, n: float, level: float = DEFAULT_LEVEL) -> Interval:
+    """Score interval of a binomial proportion; [0, 1] when n is 0, because then nothing is known.
+
+    Counts may be fractions: of trials that count less than one each, because they resemble others.
+    """
     assert 0 <= successes <= n, (successes, n)
     if n == 0:
         return Interval(0.0, 1.0)
@@ -50,7 +53,7 @@ def wilson(successes: int, n: int, level: float = DEFAULT_LEVEL) -> Interval:
     return Interval(low, high)
 
 
-def clopper_pearson(successes: int, n: int, level: float = DEFAULT_LEVEL) -> Interval:
+def clopper_pearson(successes: float, n: float, level: float = DEFAULT_LEVEL) -> Interval:
     """Exact interval of a binomial proportion: covers with at least `level`, usually more; [0, 1] when n is 0.
 
     For bounds that must hold, e.g. on a false positive rate near 0. At 0 successes the high end is

@@ -46,6 +46,24 @@ def reliability(
     return _over_features(statistic, len(scores), rng, level, n_resamples, n_failed, "the scores are all equal")
 
 
+def feature_correlation(
+    first: Float64[Array, " n"],
+    second: Float64[Array, " n"],
+    rng: np.random.Generator,
+    level: float = DEFAULT_LEVEL,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    n_failed: int = 0,
+) -> Estimate:
+    """Pearson's correlation of two scores over features, noise and all; undefined where one of them is constant."""
+
+    def statistic(weights: Float64[Array, "k n"]) -> Float64[Array, " k"]:
+        spread = _covariance(weights, first, first) * _covariance(weights, second, second)
+        return ratio(_covariance(weights, first, second), np.sqrt(np.where(spread > 1e-24, spread, 0.0)))
+
+    reason = "too few features, or one of the scores is the same for all"
+    return _over_features(statistic, len(first), rng, level, n_resamples, n_failed, reason)
+
+
 def disattenuated_correlation(
     first: tuple[Float64[Array, " n"], Float64[Array, " n"]],
     second: tuple[Float64[Array, " n"], Float64[Array, " n"]],

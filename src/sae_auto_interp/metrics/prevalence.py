@@ -11,14 +11,14 @@ Positives count as they were drawn; drawn evenly from equal-count quantiles they
 
 Intervals: square-and-add (PropImp) of two Clopper-Pearson intervals; the FPR is close to 0, where a bound must hold.
 Zero false alarms in 50 windows allow an FPR of up to .07, so for a rare feature the interval is nearly [0, 1]: that is
-what 50 negatives know about it. The value is then 1, so means over features are too high. The density itself is taken
-as known: it comes from every window of the cache.
+what 50 negatives know about it. Windows of one document count as one trial for the interval: no bootstrap tells how
+rare a false alarm may be of which there was none. The value is then 1, so means over features are too high. The density
+itself is taken as known: it comes from every window of the cache.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool
 
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate
@@ -73,8 +73,8 @@ def _of_rates(score: Score, combine: Callable[[Array, Array, float], Array], den
     reason = _why_undefined(trials, density, score)
     if reason is not None:
         return Estimate(None, None, None, level, _METHOD, trials.n, trials.n_failed, reason)
-    tpr, tpr_interval = _rate(trials.predictions[trials.targets], level)
-    tnr, tnr_interval = _rate(~trials.predictions[~trials.targets], level)
+    tpr, tpr_interval = _rate(trials, True, level)
+    tnr, tnr_interval = _rate(trials, False, level)
     value = float(combine(np.array([tpr]), np.array([tnr]), density)[0])
     if not np.isfinite(value):
         return Estimate(None, None, None, level, _METHOD, trials.n, trials.n_failed, NEVER_YES)
@@ -86,9 +86,12 @@ def _of_rates(score: Score, combine: Callable[[Array, Array, float], Array], den
     return Estimate(value, interval.low, interval.high, level, _METHOD, trials.n, trials.n_failed)
 
 
-def _rate(is_right: Bool[Array, " n"], level: float) -> tuple[float, Interval]:
-    n_right, n = int(is_right.sum()), len(is_right)
-    return n_right / n, clopper_pearson(n_right, n, level)
+def _rate(trials: JudgedTrials, target: bool, level: float) -> tuple[float, Interval]:
+    """Share of right verdicts on one class, with the interval of as many trials as there are documents."""
+    members = trials.targets == target
+    rate = float((trials.predictions[members] == target).mean())
+    n_documents = len(np.unique(trials.clusters[members]))
+    return rate, clopper_pearson(rate * n_documents, n_documents, level)
 
 
 def _is_from_text(trial: Trial) -> bool:

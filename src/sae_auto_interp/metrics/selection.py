@@ -3,6 +3,9 @@
 Taking the best of k candidates by their score raises the score even where the candidates say nothing: k uniform scores
 have a best one of k / (k + 1) on average. So the best of k is compared with the best of k uninformative ones (shuffled
 explanations), never with one of them.
+
+`development_accuracy` is what a candidate had on the examples that chose it. Of the chosen one it is flattered by the
+choice; how much, its score on the untouched test examples tells.
 """
 
 import numpy as np
@@ -10,8 +13,9 @@ from jaxtyping import Float64
 
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES, Resampling, Statistic, bootstrap_estimate
-from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.types import Array, Estimate
+from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, mover_mean_of_two, wilson
+from sae_auto_interp.metrics.judged import NO_NEGATIVES, NO_POSITIVES
+from sae_auto_interp.types import Array, Candidate, Estimate
 
 
 def best_of_k_null(
@@ -49,3 +53,22 @@ def expected_maximum(scores: Float64[Array, " n"], k: int) -> Statistic:
         return np.where(n[:, 0] >= k, steps @ scores[order], np.nan)
 
     return statistic
+
+
+def development_accuracy(candidate: Candidate, level: float = DEFAULT_LEVEL) -> Estimate:
+    """Balanced accuracy on the development examples; the interval is that of this candidate, had nothing been chosen.
+
+    Windows count as independent trials: of development examples no documents are kept.
+    """
+    method, n = "square-and-add of two Wilson intervals", candidate.n_activating + candidate.n_silent
+    if not candidate.n_activating or not candidate.n_silent:
+        reason = NO_NEGATIVES if candidate.n_activating else NO_POSITIVES
+        return Estimate(None, None, None, level, method, n, candidate.n_failed, reason)
+    found, rejected = candidate.n_hits / candidate.n_activating, candidate.n_rejected / candidate.n_silent
+    interval = mover_mean_of_two(
+        found,
+        wilson(candidate.n_hits, candidate.n_activating, level),
+        rejected,
+        wilson(candidate.n_rejected, candidate.n_silent, level),
+    )
+    return Estimate((found + rejected) / 2, interval.low, interval.high, level, method, n, candidate.n_failed)

@@ -52,7 +52,7 @@ def shuffled_test(score: Score, shuffled: Score) -> Significance:
     check_classification(score)
     check_classification(shuffled)
     pairs = list(zip(score.trials, shuffled.trials, strict=False))
-    if len(score.trials) != len(shuffled.trials) or not all(starmap(_is_same_question, pairs)):
+    if not same_questions(score, shuffled):
         return Significance(None, method, 0, 0, "the two scores did not ask the same questions in the same order")
     judged = [(a, b) for a, b in pairs if a.prediction is not None and b.prediction is not None]
     won = sum(_is_right(a) and not _is_right(b) for a, b in judged)
@@ -61,6 +61,12 @@ def shuffled_test(score: Score, shuffled: Score) -> Significance:
     if not judged:
         return Significance(None, method, 0, n_failed, "no trial was judged with both explanations")
     return Significance(sum(comb(n, k) for k in range(won, n + 1)) / 2**n, method, n, n_failed)
+
+
+def same_questions(first: Score, second: Score) -> bool:
+    """Whether two scores put the same questions in the same order, as far as their trials tell."""
+    pairs = zip(first.trials, second.trials, strict=False)
+    return len(first.trials) == len(second.trials) and all(starmap(_is_same_question, pairs))
 
 
 def _at_least(hits: int, n_yes: int, n_positive: int, n_negative: int) -> float:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         FeatureSummary,
         FurtherMetrics,
         RunSummary,
-        Variant,
         VariantSummary,
     )
+    from sae_auto_interp.report.variants import Variant
 
 _HOME_OF = {
     "ComparedVariant": "compare",
@@ -34,7 +34,7 @@ _HOME_OF = {
     "FurtherMetrics": "values",
     "RunComparison": "compare",
     "RunSummary": "values",
-    "Variant": "values",
+    "Variant": "variants",
     "VariantSummary": "values",
     "compare_runs": "compare",
     "comparison_table": "compare",

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from sae_auto_interp.metrics import mean_over_features, skill
-from sae_auto_interp.report.values import BaselineSkill, Variant
+from sae_auto_interp.report.values import BaselineSkill
+from sae_auto_interp.report.variants import HIDDEN_PREFIX, LEXICAL, Variant
 from sae_auto_interp.types import Estimate, FeatureId
 
-LEXICAL = "lexical"
-HIDDEN_PREFIX = "hidden:"
-"""Of judges that are not told the explanation."""
 CONSTANT = 0.5
 Accuracies = Mapping[Variant, Mapping[FeatureId, Estimate]]
 """Balanced accuracy of each feature under each variant."""

@@ -19,16 +19,9 @@ from sae_auto_interp.metrics import PairedComparison, compare_paired, holm
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.compared_metrics import IN_TEXT_METRICS, estimate_of, is_for, kinds_of
-from sae_auto_interp.report.display import interval, number, percent, visible
-from sae_auto_interp.report.summary import (
-    is_control,
-    primary_variant,
-    reading_order,
-    report_generator,
-    run_seed,
-    scores_by_variant,
-)
-from sae_auto_interp.report.values import Variant
+from sae_auto_interp.report.display import number, percent, two_lines, visible
+from sae_auto_interp.report.summary import report_generator, run_seed
+from sae_auto_interp.report.variants import Variant, is_control, primary_variant, reading_order, scores_by_variant
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Estimate, FeatureId
 
@@ -198,10 +191,10 @@ def _cells(row: ComparedVariant) -> list[Text]:
     found = row.comparison
     texts = [
         *(_both(getattr(row.first, name), getattr(row.second, name)) for name in ("explainer", "scorer", "judge")),
-        _two_lines(found.first),
-        _two_lines(found.second),
-        _two_lines(found.difference, signed=True),
-        _two_lines(found.effect_size, signed=True),
+        two_lines(found.first),
+        two_lines(found.second),
+        two_lines(found.difference, signed=True),
+        two_lines(found.effect_size, signed=True),
         _p(found.significance.p_value),
         _p(row.adjusted_p),
         str(found.difference.n),
@@ -212,10 +205,6 @@ def _cells(row: ComparedVariant) -> list[Text]:
 
 def _both(first: str, second: str) -> str:
     return visible(first) if first == second else f"A {visible(first)}\nB {visible(second)}"
-
-
-def _two_lines(estimate: Estimate, *, signed: bool = False) -> str:
-    return f"{number(estimate.value, signed=signed)}\n{interval(estimate, signed=signed)}".rstrip()
 
 
 def _p(value: float | None) -> str:

@@ -56,3 +56,28 @@ def significant(value: float) -> str:
 def percent(fraction: float) -> str:
     """A share in percent with two significant digits, e.g. 0.013 % or 4.2 %."""
     return f"{100 * fraction:.2g} %"
+
+
+def share_interval(estimate: Estimate) -> str:
+    """`[0.35 %, 0.47 %]`, or nothing where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def share(estimate: Estimate) -> str:
+    """`0.41 % [0.35 %, 0.47 %]`; a dash for an undefined estimate."""
+    value = UNDEFINED if estimate.value is None else percent(estimate.value)
+    return f"{value} {share_interval(estimate)}".rstrip()
+
+
+def behind(estimate: Estimate) -> str:
+    """What a number rests on: `n = 50, 2 failed; Wilson`, and why it or its interval is missing."""
+    failed = f", {estimate.n_failed:,} failed" if estimate.n_failed else ""
+    reason = f"; {visible(estimate.reason)}" if estimate.reason else ""
+    return f"n = {estimate.n:,}{failed}; {estimate.method}{reason}"
+
+
+def two_lines(estimate: Estimate, *, signed: bool = False) -> str:
+    """The value above its interval: half as wide, so that a table fits a terminal."""
+    return f"{number(estimate.value, signed=signed)}\n{interval(estimate, signed=signed)}".rstrip()

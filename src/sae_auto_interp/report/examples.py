@@ -89,12 +89,12 @@ def _runs(example: Example, scale: float) -> Iterator[Run]:
         if plain:
             yield Run(visible("".join(plain)))
             plain.clear()
-        yield Run(_marked_text(token), round(min(1.0, value / scale), 2), significant(value))
+        yield Run(marked_text(token), round(min(1.0, value / scale), 2), significant(value))
     if plain:
         yield Run(visible("".join(plain)))
 
 
-def _marked_text(token: str) -> str:
+def marked_text(token: str) -> str:
     """A marked token of nothing but spaces, or of nothing, must still be seen."""
     if not token:
         return "∅"

@@ -1,11 +1,14 @@
-"""A run directory -> report/report.html: one file that needs nothing else, neither network nor server.
+"""A run directory -> report/report.html, and beside it the same numbers for programs (`exports`).
+
+The page needs neither network nor server. Up to `WHOLE_PAGE` features it is one file with the evidence of each in its
+row; of more, the evidence is in pages of their own (report/features/), and the table links to them: a browser would
+take long over a page of hundreds of megabytes.
 
 The template escapes everything it prints (jinja2 autoescape is on throughout), no text of the run gets into the
 script or the style sheet, and a content security policy forbids loading anything: a token may well be a script tag.
-The page is streamed, one feature at a time, so its size does not matter to memory.
+Pages are streamed, one feature at a time, so their size does not matter to memory.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,13 +19,20 @@ import jinja2
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report import display
-from sae_auto_interp.report.examples import Section, sections
+from sae_auto_interp.report.checks_table import sides
+from sae_auto_interp.report.examples import Section, marked_text, sections
+from sae_auto_interp.report.exports import exported_files, replace_file
 from sae_auto_interp.report.spending import HEADINGS
-from sae_auto_interp.report.summary import LEXICAL, summarise_store
+from sae_auto_interp.report.summary import summarise_store
 from sae_auto_interp.report.values import FeatureScore, FeatureSummary, RunSummary, VariantSummary
+from sae_auto_interp.report.variants import LEXICAL
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 
-_TEMPLATE = "report.html.j2"
+_TEMPLATE, _FEATURE_TEMPLATE = "report.html.j2", "feature_page.html.j2"
+FIRST_ROWS = 200
+"""Rows laid out at first; a button shows as many more, and without scripts all are there."""
+WHOLE_PAGE = 300
+"""Features at most whose evidence is on the report's own page: 20 to 50 KB each."""
 _MAIN_FACTS = ("model", "autoencoders", "autoencoder", "data", "explainer_model", "scorer_model", "seed", "version")
 
 
@@ -59,17 +69,41 @@ class Row:
     sections: tuple[Section, ...]
 
 
-def write_report(run_dir: Path, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES) -> Path:
-    """Write `run_dir/report/report.html` from the run's results, and return its path.
+def write_report(
+    run_dir: Path,
+    level: float = DEFAULT_LEVEL,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    *,
+    whole_page: int = WHOLE_PAGE,
+    summary: RunSummary | None = None,
+) -> Path:
+    """Write `run_dir/report/` from the run's results, and return the path of its page, report.html.
 
-    An existing page is replaced whole, or not at all.
+    Existing files are each replaced whole, or not at all; the page comes last. `summary` is that of this run, where it
+    was made already. A run of more than `whole_page` features gets a page for each.
     """
-    path = run_dir / "report" / "report.html"
+    folder = run_dir / "report"
     with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
-        summary = summarise_store(store, level, n_resamples)
-        pieces = _environment().get_template(_TEMPLATE).generate(**_context(summary, store))
-        _replace_file(path, pieces)
-    return path
+        found = summary or summarise_store(store, level, n_resamples)
+        environment = _environment()
+        is_whole = len(found.features) <= whole_page
+        if not is_whole:
+            _write_feature_pages(folder / "features", environment, found, store)
+        for name, pieces in exported_files(found):
+            replace_file(folder / name, pieces)
+        rows = _rows(found, store if is_whole else None)
+        context = _context(found) | {"rows": rows, "is_whole": is_whole}
+        replace_file(folder / "report.html", environment.get_template(_TEMPLATE).generate(**context))
+    return folder / "report.html"
+
+
+def _write_feature_pages(
+    folder: Path, environment: jinja2.Environment, summary: RunSummary, store: ResultStore
+) -> None:
+    template = environment.get_template(_FEATURE_TEMPLATE)
+    for row in _rows(summary, store):
+        context = {"row": row, "feature": row.summary, "stats": row.summary.stats}
+        replace_file(folder / f"{row.key}.html", template.generate(**context))
 
 
 def _environment() -> jinja2.Environment:
@@ -88,13 +122,17 @@ def _environment() -> jinja2.Environment:
         "significant": display.significant,
         "percent": display.percent,
         "shorten": display.shorten,
+        "share": display.share,
+        "share_interval": display.share_interval,
+        "behind": display.behind,
+        "token": marked_text,
     }
     for name, function in filters.items():
         environment.filters[name] = function
     return environment
 
 
-def _context(summary: RunSummary, store: ResultStore) -> dict[str, object]:
+def _context(summary: RunSummary) -> dict[str, object]:
     facts, more_facts = _facts(summary.info)
     return {
         "spending_headings": HEADINGS,
@@ -102,9 +140,10 @@ def _context(summary: RunSummary, store: ResultStore) -> dict[str, object]:
         "facts": facts,
         "more_facts": more_facts,
         "cards": _cards(summary),
-        "rows": _rows(summary, store),
         "modules": sorted({feature.feature.module_path for feature in summary.features}),
         "n_explained": _n_explained(summary),
+        "first_rows": FIRST_ROWS,
+        "sides": sides,
         "scorers": summary.primary_scorers,
         "has_lexical": any(e.name == LEXICAL for e in summary.explainers),
     }
@@ -139,9 +178,10 @@ def _cards(summary: RunSummary) -> list[Card]:
     ]
 
 
-def _rows(summary: RunSummary, store: ResultStore) -> Iterator[Row]:
+def _rows(summary: RunSummary, store: ResultStore | None) -> Iterator[Row]:
+    """The features in their order; without `store`, without examples."""
     for rank, feature in enumerate(summary.features, start=1):
-        record = store.record(feature.feature)
+        record = None if store is None else store.record(feature.feature)
         scores = summary.primary_scores(feature)
         yield Row(
             rank=rank,
@@ -159,17 +199,3 @@ def _score_groups(feature: FeatureSummary) -> tuple[ScoreGroup, ...]:
     """Scores come in reading order, so those of one explainer and judge are neighbours."""
     groups = groupby(feature.scores, key=lambda score: (score.variant.explainer, score.variant.judge))
     return tuple(ScoreGroup(explainer, judge, tuple(scores)) for (explainer, judge), scores in groups)
-
-
-def _replace_file(path: Path, pieces: Iterator[str]) -> None:
-    """Write beside `path`, then rename: a reader sees the old page or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

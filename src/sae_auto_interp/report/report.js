@@ -6,8 +6,12 @@
   const search = document.getElementById("search");
   const module = document.getElementById("module");
   const shown = document.getElementById("shown");
+  const more = document.getElementById("more");
+  const step = Number(more.dataset.step);
+  let limit = step;  // rows laid out: a browser takes seconds over ten thousand
 
   const setOpen = (group, open) => {
+    if (!group.querySelector(".detail")) return;
     group.querySelector(".toggle").setAttribute("aria-expanded", String(open));
     group.querySelector(".detail").hidden = !open;
   };
@@ -28,10 +32,12 @@
     for (const group of groups) {
       const fits = (!module.value || group.dataset.module === module.value)
         && wanted.every((word) => wordsOf(group).includes(word));
-      group.hidden = !fits;
       count += fits;
+      group.hidden = !fits || count > limit;
     }
-    shown.textContent = `${count} of ${groups.length} shown`;
+    more.hidden = count <= limit;
+    more.textContent = `Show ${Math.min(step, count - limit)} more`;
+    shown.textContent = `${Math.min(count, limit)} of ${count === groups.length ? "" : `${count} found in `}${groups.length} shown`;
   };
 
   const collator = new Intl.Collator("en", { numeric: true });
@@ -54,24 +60,27 @@
       return descending ? compare(y, x) : compare(x, y);
     });
     table.append(...groups);
+    filter();
   };
 
   table.addEventListener("click", (event) => {
     const sort = event.target.closest(".sort");
     if (sort) return sortBy(sort.closest("th"));
     const row = event.target.closest("tr.summary");
-    if (row && !String(getSelection())) {
-      const group = row.parentElement;
+    const group = row && row.parentElement;
+    if (row && group.querySelector(".detail") && !String(getSelection())) {
       setOpen(group, group.querySelector(".detail").hidden);
     }
   });
 
   const openLinked = () => {
     const group = groups.find((each) => each.id === decodeURIComponent(location.hash.slice(1)));
-    if (group) { setOpen(group, true); group.scrollIntoView(); }
+    if (group) { group.hidden = false; setOpen(group, true); group.scrollIntoView(); }
   };
-  search.addEventListener("input", filter);
-  module.addEventListener("change", filter);
+  const startAgain = () => { limit = step; filter(); };
+  search.addEventListener("input", startAgain);
+  module.addEventListener("change", startAgain);
+  more.addEventListener("click", () => { limit += step; filter(); });
   addEventListener("hashchange", openLinked);
   filter();
   openLinked();

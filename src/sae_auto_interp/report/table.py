@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sae_auto_interp.report.display import interval, number, percent, shorten, visible
+from sae_auto_interp.report.checks_table import agreement_table, choices_table, evidence_lines
+from sae_auto_interp.report.display import number, percent, shorten, two_lines, visible
 from sae_auto_interp.report.spending import spending_table
 from sae_auto_interp.report.values import (
     BaselineSkill,
@@ -21,10 +22,11 @@ from sae_auto_interp.report.values import (
     KindCounts,
     RunSummary,
 )
+from sae_auto_interp.report.variants import Variant
 from sae_auto_interp.types import Estimate
 
-BASELINES = ("shuffled", "lexical", "hidden", "constant")
-"""In the order of their columns."""
+BASELINES = ("shuffled", "lexical", "hidden")
+"""In the order of their columns. The constant judge's is 0.5 everywhere, and on the page."""
 EXPLANATION_CHARACTERS = 120
 """A longer explanation is cut in the table; the page has it whole."""
 
@@ -43,7 +45,12 @@ def run_table(summary: RunSummary, max_features: int | None = 25) -> Group:
         parts += [Text(), other_table(summary)]
     if summary.variants:
         parts += [Text(), baselines_table(summary)]
-    parts += _notes(summary)
+    if summary.choices:
+        parts += [Text(), choices_table(summary.choices)]
+    agreements = [row for row in summary.agreements if row.differs != "test" or _is_primary(row.first, summary)]
+    if agreements:
+        parts += [Text(), agreement_table(agreements)]
+    parts += [*evidence_lines(summary.evidence), *_notes(summary)]
     if summary.spending:
         parts += [Text(), spending_table(summary.spending)]
     return Group(*parts)
@@ -66,80 +73,87 @@ def feature_table(summary: RunSummary, max_features: int | None = None) -> Table
 
 def totals_table(summary: RunSummary) -> Table:
     """One row per explainer, scorer and judge: mean over features, the control's, and the paired difference."""
-    title = Text("Mean balanced accuracy over features")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Explainer", "Test", "Judge"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("Own explanation", "Shuffled", "Difference"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table("Mean balanced accuracy over features", ("Own", "Shuffled", "Difference"))
     for heading in ("Features", "Failed trials"):
         table.add_column(heading, justify="right")
     for row in summary.variants:
         table.add_row(
-            *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
-            _two_lines(row.balanced_accuracy.estimate),
-            _two_lines(row.shuffled.estimate),
-            _two_lines(row.difference, signed=True),
+            *_who(row.variant, ""),
+            two_lines(row.balanced_accuracy.estimate),
+            two_lines(row.shuffled.estimate),
+            two_lines(row.difference, signed=True),
             _features_used(row.balanced_accuracy.estimate.n, row.n_features),
-            f"{row.balanced_accuracy.estimate.n_failed} of {row.n_trials}",
+            _failed(row.balanced_accuracy.estimate, row.n_trials, row.further.if_all_wrong, row.further.if_all_right),
         )
     return table
 
 
 def other_table(summary: RunSummary) -> Table:
     """One row per ranking, forced choice or simulation: as `totals_table`, with its metric and its chance level."""
-    title = Text("Other scores, mean over features")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Explainer", "Test", "Judge", "Metric"):
-        table.add_column(heading, no_wrap=heading != "Judge", overflow="fold")
-    for heading in ("Own explanation", "Shuffled", "Difference"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("Chance", "Features", "Failed trials"):
+    table = _table("Other scores, mean over features", ("Own", "Shuffled", "Difference"))
+    for heading in ("Features", "Failed trials"):
         table.add_column(heading, justify="right")
     for row in summary.others:
+        metric = row.metric if row.chance is None else f"{row.metric}, chance {number(row.chance)}"
         table.add_row(
-            *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
-            row.metric,
-            _two_lines(row.own.estimate),
-            number(None) if row.shuffled is None else _two_lines(row.shuffled.estimate),
-            number(None) if row.difference is None else _two_lines(row.difference, signed=True),
-            number(row.chance),
+            *_who(row.variant, metric),
+            two_lines(row.own.estimate),
+            number(None) if row.shuffled is None else two_lines(row.shuffled.estimate),
+            number(None) if row.difference is None else two_lines(row.difference, signed=True),
             _features_used(row.own.estimate.n, row.n_features),
-            f"{row.own.estimate.n_failed} of {row.n_trials}",
+            _failed(row.own.estimate, row.n_trials, row.if_all_wrong, row.if_all_right),
         )
     return table
 
 
 def baselines_table(summary: RunSummary) -> Table:
     """One row per explainer, scorer and judge: what each baseline has, and below it the skill over it."""
-    title = Text("Baselines: their balanced accuracy, and the skill of the explanations over them")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Explainer", "Test", "Judge"):
-        table.add_column(heading, no_wrap=heading != "Judge", overflow="fold")
     rows = [row for row in summary.variants if row.baselines]
     names = [name for name in BASELINES if any(each.name == name for row in rows for each in row.baselines)]
-    for name in (*names, "Above chance", "Above shuffled"):
-        table.add_column(name.capitalize(), justify="right", no_wrap=True)
+    title = "Baselines: their balanced accuracy, and below it the skill of the explanations over them"
+    table = _table(title, (*(name.capitalize() for name in names), "Features above"))
     for row in rows:
         found = {each.name: each for each in row.baselines}
         table.add_row(
-            *(Text(visible(name)) for name in (row.variant.explainer, row.variant.scorer, row.variant.judge)),
+            *_who(row.variant, ""),
             *(_baseline_text(found.get(name)) for name in names),
-            _passed(row.above_chance),
-            _passed(row.above_shuffled),
+            f"chance {_passed(row.above_chance)}\nshuffled {_passed(row.above_shuffled)}",
         )
     return table
+
+
+def _table(title: str, numbers: Iterable[str]) -> Table:
+    """With explainer and judge in its first column, the test in its second, then columns of numbers.
+
+    Names fold, numbers never do: so it fits 100 columns.
+    """
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("Explainer, judge", overflow="fold")
+    table.add_column("Test", overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _who(variant: Variant, metric: str) -> tuple[Text, Text]:
+    who = Text(f"{visible(variant.explainer)}\n").append(visible(variant.judge), style="dim")
+    return who, Text(f"{visible(variant.scorer)}\n").append(metric, style="dim")
 
 
 def _baseline_text(baseline: BaselineSkill | None) -> str:
     if baseline is None:
         return number(None)
-    return f"{number(baseline.balanced_accuracy.value)}\nskill {_two_lines(baseline.skill)}"
+    return f"{number(baseline.balanced_accuracy.value)}\n{two_lines(baseline.skill, signed=True)}"
 
 
 def _passed(tests: FeatureTests | None) -> str:
     """How many features pass."""
     return number(None) if tests is None else f"{tests.n_passed} of {tests.n_tested}"
+
+
+def _is_primary(variant: Variant, summary: RunSummary) -> bool:
+    first = summary.primary
+    return first is not None and (variant.explainer, variant.judge) == (first.explainer, first.judge)
 
 
 def _title(summary: RunSummary) -> Text:
@@ -170,12 +184,13 @@ def _explanation(summary: RunSummary, feature: FeatureSummary) -> Text:
 
 
 def _score_text(score: FeatureScore | None) -> str:
-    return number(None) if score is None else _two_lines(score.balanced_accuracy)
+    return number(None) if score is None else two_lines(score.balanced_accuracy)
 
 
-def _two_lines(estimate: Estimate, *, signed: bool = False) -> str:
-    """The value above its interval: half as wide, so that a table fits 80 columns."""
-    return f"{number(estimate.value, signed=signed)}\n{interval(estimate, signed=signed)}".rstrip()
+def _failed(mean: Estimate, n_trials: int, if_all_wrong: Estimate, if_all_right: Estimate) -> str:
+    """How many trials failed, and below it the mean had all of them been wrong, and right."""
+    counts = f"{mean.n_failed} of {n_trials}"
+    return f"{counts}\n{number(if_all_wrong.value)} to {number(if_all_right.value)}" if mean.n_failed else counts
 
 
 def _features_used(n_used: int, n_scored: int) -> str:
@@ -184,7 +199,9 @@ def _features_used(n_used: int, n_scored: int) -> str:
 
 def _notes(summary: RunSummary) -> Iterable[Text]:
     yield Text(
-        "Chance is 0.5 for balanced accuracy. Shuffled: the same test with another feature's explanation.", style="dim"
+        "Chance is 0.5 for balanced accuracy. Shuffled: the same test with another feature's explanation. Below the "
+        "failed trials: the mean had all of them been wrong, and right.",
+        style="dim",
     )
     yield Text(
         "Hidden: the same judge, not told the explanation, on some features. Above chance, above shuffled: features "

@@ -4,20 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sae_auto_interp.metrics.run_level import RunMetric
+from sae_auto_interp.report.agreement import Agreement
+from sae_auto_interp.report.chosen import Choice, Tried
+from sae_auto_interp.report.evidence import EvidenceCounts, FeatureEvidence
 from sae_auto_interp.report.spending import SpendingRow
+from sae_auto_interp.report.variants import Variant
 from sae_auto_interp.types import Estimate, Explanation, Failure, FeatureId, FeatureStats, Usage
 
+QuantileCurve = tuple[tuple[int, Estimate], ...]
+"""(quantile, share of right answers), from the strongest windows (0) to the weakest."""
 KindCounts = tuple[tuple[str, int], ...]
 """(failure kind, how many), most frequent first."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Variant:
-    """What is compared within a run: who explained, by which test, and who judged."""
-
-    explainer: str
-    scorer: str
-    judge: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +94,11 @@ class OtherScores:
     n_features: int
     n_trials: int
     failed_trials: KindCounts
+    by_quantile: tuple[tuple[int, RunMetric], ...]
+    """Means over features, of choices; empty for what has no quantiles of its own."""
+    if_all_wrong: Estimate
+    """Mean had every failed trial been wrong."""
+    if_all_right: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class ExplainerSummary:
 
 @dataclass(frozen=True, slots=True)
 class FeatureScore:
-    """One variant's score of one feature."""
+    """One variant's verdicts on one feature, with intervals over documents."""
 
     variant: Variant
     balanced_accuracy: Estimate
@@ -119,9 +121,26 @@ class FeatureScore:
     auroc: Estimate
     precision_in_text: Estimate | None
     """Precision at the feature's window density; None where that was not counted, or not asked about."""
-    tpr_by_quantile: tuple[tuple[int, Estimate], ...]
+    tpr_by_quantile: QuantileCurve
     shuffled: Estimate | None
     """Balanced accuracy with another feature's explanation; None where that was not scored."""
+    if_all_wrong: Estimate
+    """Balanced accuracy had every failed trial been wrong."""
+    if_all_right: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureOther:
+    """One variant's ranking, forced choices or simulations of one feature, with intervals over documents."""
+
+    variant: Variant
+    metric: str
+    own: Estimate
+    shuffled: Estimate | None
+    chance: float | None
+    by_quantile: QuantileCurve
+    if_all_wrong: Estimate
+    if_all_right: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +148,22 @@ class FeatureSummary:
     """Everything about one feature but its examples, which stay in the results file."""
 
     feature: FeatureId
-    stats: FeatureStats | None
+    evidence: FeatureEvidence | None
+    """None where there is no record."""
     explanations: tuple[Explanation, ...]
     """One per explainer, the primary one first; no shuffled ones."""
     scores: tuple[FeatureScore, ...]
+    others: tuple[FeatureOther, ...]
+    tried: tuple[tuple[str, tuple[Tried, ...]], ...]
+    """(explainer, what it chose from), of explainers that choose."""
     failures: tuple[Failure, ...]
     sort_value: float | None
     """Mean balanced accuracy that features are sorted by; None sorts last."""
+
+    @property
+    def stats(self) -> FeatureStats | None:
+        """How often and how strongly it fires."""
+        return None if self.evidence is None else self.evidence.stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +194,12 @@ class RunSummary:
     """Most frequent first."""
     usage: Usage
     """What the answers behind these results cost when they were made, whoever paid for them."""
+    evidence: EvidenceCounts
     others: tuple[OtherScores, ...] = ()
     """Rankings, forced choices and simulations."""
+    agreements: tuple[Agreement, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    """Of explainers that choose among candidates."""
     spending: tuple[SpendingRow, ...] = ()
     """What this run paid for, by stage and model."""
 

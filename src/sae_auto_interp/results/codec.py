@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sae_auto_interp.types import (
+    Candidate,
     ChoiceTrial,
     Example,
     Explanation,
@@ -113,15 +114,19 @@ def decode_score(content: bytes) -> Score:
 
 
 def encode_explanation(explanation: Explanation) -> bytes:
-    """An explanation as readable JSON."""
-    return _dump(asdict(explanation) | {"feature": str(explanation.feature)})
+    """An explanation as readable JSON; candidates are written only where there are some, as in `encode_score`."""
+    fields = asdict(explanation) | {"feature": str(explanation.feature)}
+    if not explanation.candidates:
+        del fields["candidates"]
+    return _dump(fields)
 
 
 def decode_explanation(content: bytes) -> Explanation:
     """The inverse of `encode_explanation`."""
     fields = _load(content)
     feature, usage = FeatureId.parse(fields.pop("feature")), Usage(**fields.pop("usage"))
-    return Explanation(**fields, feature=feature, usage=usage)
+    candidates = tuple(Candidate(**candidate) for candidate in fields.pop("candidates", ()))
+    return Explanation(**fields, feature=feature, usage=usage, candidates=candidates)
 
 
 def encode_failure(failure: Failure) -> bytes:
