@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sae_auto_interp.autoencoders import candidates, device_selection, selection
 from sae_auto_interp.autoencoders.candidates import Entries
-from sae_auto_interp.autoencoders.selection import Tiles, select_above, select_topk, tiles_for
+from sae_auto_interp.autoencoders.selection import LikelyBounds, Tiles, select_above, select_topk, tiles_for
 from sae_auto_interp.autoencoders.workers import Room
 
 USUAL = Tiles(rows=8, columns=4160, piece=64)
@@ -28,6 +28,10 @@ class Given:
 
     def compute(self, first: int, last: int, out: torch.Tensor) -> None:
         out.copy_(self.values[:, first:last])
+
+    def norms(self) -> np.ndarray:
+        """Of activations, not of these numbers: any that are as large will do."""
+        return self.values.abs().amax(1).clamp(max=10).numpy()
 
     def of_rows(self, rows: slice | np.ndarray) -> "Given":
         return Given(self.values[rows])
@@ -165,6 +169,42 @@ def test_a_room_may_be_used_for_one_block_after_another() -> None:
     room = Room()
     for width, k in ((20_000, 32), (4_100, 32), (30_000, 5), (4_100, 32), (500, 100), (20_001, 32)):
         check(torch.randn(6, width, generator=torch.Generator().manual_seed(width)) + 1, k, room=room)
+
+
+def test_a_likely_bound_changes_nothing_but_how_much_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    keep = candidates.Candidates._keep
+
+    def noted(self: candidates.Candidates, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+        kept.append(len(rows))
+        keep(self, rows, columns, values)
+
+    monkeypatch.setattr(candidates.Candidates, "_keep", noted)
+    likely, n_kept = LikelyBounds(), []
+    for seed in range(3):
+        values = torch.randn(64, 20_000, generator=torch.Generator().manual_seed(seed))
+        kept.clear()
+        found = select_topk(Given(values), 32, tiles_for(20_000, 32), Room(), likely=likely)
+        n_kept.append(sum(kept))
+        assert torch.equal(dense(found, 64, 20_000), expected_topk(values, 32))
+    assert max(n_kept[1:]) < 0.8 * n_kept[0]
+
+
+@given(st.integers(0, 1000), st.sampled_from([3, 20, 10_000]), st.sampled_from([0.0, 0.2, 0.9, 1.0]))
+def test_rows_that_are_not_like_those_before_are_looked_at_anew(seed: int, levels: int, scale: float) -> None:
+    """Some rows have few large entries, or none above zero, or ties at the bound."""
+    likely, tiles = LikelyBounds(), tiles_for(3000, 5)
+    usual = uneven(6, 3000, 10_000, 0.0, seed)
+    select_topk(Given(usual), 5, tiles, Room(), likely=likely)
+    values = uneven(6, 3000, levels, 0.0, seed + 1)
+    values[seed % 6] *= scale
+    values[(seed + 1) % 6] -= 10.0
+    values[(seed + 2) % 6, 4:] = 0.01
+    for _ in range(2):
+        found = select_topk(Given(values), 5, tiles, Room(), likely=likely)
+        assert torch.equal(dense(found, 6, 3000), expected_topk(values, 5))
+        assert (np.diff(found.rows) >= 0).all()
+        assert len(np.unique(found.rows * 3000 + found.columns)) == len(found.rows)
 
 
 def test_numbers_that_are_none_end_in_no_error() -> None:

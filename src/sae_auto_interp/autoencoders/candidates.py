@@ -4,6 +4,9 @@ A bound, at most the k-th largest entry of the row so far, decides: what is belo
 k-th largest maximum of disjoint pieces of the first tile, and becomes the exact k-th largest of what was taken whenever
 about k new entries of each row have passed it: after each doubling of the columns when columns are alike. Where hot
 columns stand in one place and too many would pass at once, the k-th largest of that tile is found first.
+
+A likely bound may be given (`likely`), which only a few of a row's entries reach. Of a row for which it was too high
+too few entries are left in the end, which is seen: nothing is decided by it.
 """
 
 from dataclasses import dataclass
@@ -38,10 +41,12 @@ class Candidates:
     Each row has a line of a table, filled from the left; the places that are still free hold minus infinity.
     """
 
-    def __init__(self, n_rows: int, k: int, columns: int, piece: int, room: Room) -> None:
+    def __init__(
+        self, n_rows: int, k: int, columns: int, piece: int, room: Room, likely: Float32[Array, " n_rows"] | None = None
+    ) -> None:
         assert piece % OCTET == columns % piece == 0, f"{columns} columns in pieces of {piece}"
         assert k <= columns // piece, f"k={k}, {columns // piece} pieces"
-        self._k, self._piece = k, piece
+        self._k, self._piece, self._likely = k, piece, likely
         self._capacity = KEPT_PER_K * k + piece
         self._values = room.array("values", (n_rows, self._capacity))
         self._values.fill(-np.inf)
@@ -70,10 +75,24 @@ class Candidates:
         self._keep(found.rows, found.columns + first_column, found.values)
         return True
 
-    def best(self) -> tuple[Entries, Int64[Array, " tied"]]:
-        """The entries of each row that reach its k-th largest, in order of row; and the rows where more than k do."""
+    def best(self) -> Entries:
+        """The entries of each row that reach its k-th largest, in order of row."""
         rows, columns, values = self._tighten()
-        return Entries(rows, columns.astype(np.int64), values), np.flatnonzero(self._counts > self._k)
+        return Entries(rows, columns.astype(np.int64), values)
+
+    def tied(self) -> Int64[Array, " some"]:
+        """After `best`: the rows where more than k entries do."""
+        return np.flatnonzero(self._counts > self._k)
+
+    def missed(self) -> Int64[Array, " some"]:
+        """After `best`: the rows of which too much was forgotten, for the likely bound was too high."""
+        if self._likely is None:
+            return np.empty(0, np.int64)
+        return np.flatnonzero((self._counts < self._k) & (self._likely > LEAST_ABOVE_ZERO))
+
+    def kth_largest(self) -> Float32[Array, " n_rows"]:
+        """After `best`, of rows that were not missed; of rows with fewer entries above zero, the least such number."""
+        return self._bound[:, 0]
 
     def _begin(self, tile: Float32[Tensor, "n_rows columns"]) -> None:
         """A first bound: the k-th largest of the pieces' maxima; never below the least number above zero."""
@@ -81,6 +100,8 @@ class Candidates:
         place = maxima.shape[1] - self._k
         kth_largest = np.partition(maxima, place, axis=1)[:, place, None]
         self._bound = np.maximum(kth_largest, LEAST_ABOVE_ZERO)
+        if self._likely is not None:
+            self._bound = np.maximum(self._bound, self._likely[:, None])
         self._is_first = False
 
     def _reaching(self, tile: Float32[Array, "n_rows columns"]) -> Entries:

@@ -19,7 +19,7 @@ from torch import Tensor
 from sae_auto_interp.autoencoders import device_selection
 from sae_auto_interp.autoencoders.candidates import Entries
 from sae_auto_interp.autoencoders.products import product
-from sae_auto_interp.autoencoders.selection import Tiles, select_above, select_topk, tiles_for
+from sae_auto_interp.autoencoders.selection import LikelyBounds, Tiles, select_above, select_topk, tiles_for
 from sae_auto_interp.autoencoders.workers import Room, Workers
 from sae_auto_interp.types import Array
 
@@ -91,6 +91,9 @@ class Products:
         if self.scale is not None:
             out.mul_(self.scale[first:last])
 
+    def norms(self) -> Float32[Array, " n"]:
+        return torch.linalg.vector_norm(self.x, dim=1).numpy()
+
     def of_rows(self, rows: slice | Int64[Array, " some"]) -> "Products":
         return Products(self.x[rows], self.w_enc, self.b_enc, self.scale)
 
@@ -112,6 +115,7 @@ class Encoder:
     """Multiplied with the pre-activations before anything is decided on them."""
     relu_first: bool = False
     """Whether the k largest are looked for after a ReLU; see `select_topk`."""
+    _likely: LikelyBounds = field(default_factory=LikelyBounds, init=False, repr=False)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
@@ -128,7 +132,7 @@ class Encoder:
             products = Products(x[first : first + step], self.w_enc, self.b_enc, self.scale)
             if self.k is None:
                 return select_above(products, threshold, tiles, room)
-            return select_topk(products, self.k, tiles, room, self.relu_first)
+            return select_topk(products, self.k, tiles, room, self.relu_first, self._likely)
 
         step = _rows_per_block(len(x), tiles)
         starts = range(0, len(x) if len(self.w_enc) else 0, step)

@@ -24,6 +24,8 @@ TILE_COLUMNS = 2080
 TILE_ENTRIES = 9 << 17
 """Pre-activations of a tile, at most: 4.5 MiB; but it has no fewer than LEAST_ROWS."""
 MOST_ROWS, LEAST_ROWS = 512, 16
+LITTLE_LESS = 0.97
+MISSED_SHARE = 0.05
 WHOLE_ENTRIES = 1 << 23
 """Pre-activations of rows that are sorted whole, at a time: 32 MiB."""
 
@@ -39,6 +41,10 @@ class PreActivations(Protocol):
 
     def compute(self, first: int, last: int, out: Float32[Tensor, "n columns"]) -> None:
         """Write those of the columns from `first` to `last` (exclusive)."""
+        ...
+
+    def norms(self) -> Float32[Array, " n"]:
+        """Of the rows' activations, or of what they are as large as."""
         ...
 
     def of_rows(self, rows: slice | Int64[Array, " some"]) -> "PreActivations":
@@ -75,6 +81,27 @@ def _is_sorted_whole(width: int, k: int) -> bool:
     return width // PIECE < 2 * k
 
 
+class LikelyBounds:
+    """How large the k-th largest entry of a row is at least, if the row is like those seen last.
+
+    It is taken to be a share of the row's norm: the smallest share among the last rows, and a little less.
+    """
+
+    def __init__(self) -> None:
+        self._share = 0.0
+
+    def of(self, pre: PreActivations) -> Float32[Array, " n"] | None:
+        """A bound for each row; None while there is none."""
+        return pre.norms() * np.float32(self._share) if self._share else None
+
+    def learn(self, pre: PreActivations, kth_largest: Float32[Array, " n"], n_missed: int) -> None:
+        """What it was. Where a few rows missed it, it was too high; where many did, rows are not like the last ones."""
+        with np.errstate(all="ignore"):  # rows of zeros have a share that is no number
+            share = float((kth_largest / pre.norms()).min()) * LITTLE_LESS ** (3 if n_missed else 1)
+        is_usable = np.isfinite(share) and n_missed <= MISSED_SHARE * len(kth_largest)
+        self._share = share if is_usable else 0.0
+
+
 def select_above(pre: PreActivations, threshold: Float32[Array, " width"] | float, tiles: Tiles, room: Room) -> Entries:
     """The entries above `threshold`, in order of row."""
     n, width = pre.shape
@@ -90,15 +117,19 @@ def select_above(pre: PreActivations, threshold: Float32[Array, " width"] | floa
     return found[0] if len(found) == 1 else by_row(found)
 
 
-def select_topk(pre: PreActivations, k: int, tiles: Tiles, room: Room, relu_first: bool = False) -> Entries:
+def select_topk(
+    pre: PreActivations, k: int, tiles: Tiles, room: Room, relu_first: bool = False, likely: LikelyBounds | None = None
+) -> Entries:
     """The entries above zero among the k largest of each row, in order of row.
 
     `relu_first` looks for the k largest after a ReLU, which decides nothing but which of equal entries are kept.
+    `likely` is asked what to look at, and told what was found; it decides nothing at all.
     """
     n, width = pre.shape
     if _is_sorted_whole(width, k):
         return _topk_of_whole_rows(pre, k, room, relu_first)
-    candidates = Candidates(n, k, tiles.columns, tiles.piece, room)
+    bounds = None if likely is None else likely.of(pre)
+    candidates = Candidates(n, k, tiles.columns, tiles.piece, room, bounds)
     tile = torch.from_numpy(room.array("tile", (n, tiles.columns)))
     for first in range(0, width, tiles.columns):
         columns = min(tiles.columns, width - first)
@@ -106,13 +137,21 @@ def select_topk(pre: PreActivations, k: int, tiles: Tiles, room: Room, relu_firs
         tile[:, columns:] = -torch.inf
         if not candidates.add(tile, first):
             return _topk_of_whole_rows(pre, k, room, relu_first)
-    best, tied = candidates.best()
-    if len(tied) == 0:
-        return best
-    whole = _topk_of_whole_rows(pre.of_rows(tied), k, room, relu_first)
-    untied = ~np.isin(best.rows, tied)
-    best = Entries(best.rows[untied], best.columns[untied], best.values[untied])
-    return by_row([best, Entries(tied[whole.rows], whole.columns, whole.values)])
+    best, tied, missed = candidates.best(), candidates.tied(), candidates.missed()
+    if likely is not None:
+        likely.learn(pre, candidates.kth_largest(), len(missed))
+    if len(tied):
+        best = _replaced(best, tied, _topk_of_whole_rows(pre.of_rows(tied), k, room, relu_first))
+    if len(missed):
+        best = _replaced(best, missed, select_topk(pre.of_rows(missed), k, tiles, room, relu_first))
+    return best
+
+
+def _replaced(entries: Entries, rows: Int64[Array, " some"], of_rows: Entries) -> Entries:
+    """The entries with others for some rows; `of_rows` counts these."""
+    others = ~np.isin(entries.rows, rows)
+    kept = Entries(entries.rows[others], entries.columns[others], entries.values[others])
+    return by_row([kept, Entries(rows[of_rows.rows], of_rows.columns, of_rows.values)])
 
 
 def by_row(parts: list[Entries]) -> Entries:
