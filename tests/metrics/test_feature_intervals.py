@@ -111,9 +111,9 @@ def test_one_document_and_rare_classes_get_a_closed_interval() -> None:
 
 
 def test_a_rate_without_spread_keeps_its_width_in_the_mean() -> None:
-    """All firing windows are of one document, and all were found: what is known of that half is one document."""
-    right = [0] * 18 + [1] * 2
-    found = feature_rates(make_score([1] * 20 + [0] * 20, [1] * 20 + right, documents=[99] * 20 + list(range(20))))
+    """All firing windows were found, and they are of five documents: so much is known of that half."""
+    documents = [100 + i % 5 for i in range(20)] + list(range(20))
+    found = feature_rates(make_score([1] * 20 + [0] * 20, [1] * 20 + [0] * 18 + [1] * 2, documents=documents))
     assert (found.tpr.method, found.tnr.method) == ("Wilson, one trial per document", BOOTSTRAP)
     assert found.balanced_accuracy.method == "square-and-add, one trial per document"
     assert known(found.balanced_accuracy).low <= (known(found.tpr).low + known(found.tnr).value) / 2
