@@ -5,6 +5,7 @@ knows how it was computed, stored or shown.
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -61,8 +62,11 @@ class FeatureId:
 
     @property
     def file_key(self) -> str:
-        """A name safe in any file system and in an HTML id."""
-        return re.sub(r"[^A-Za-z0-9._-]", "_", self.module_path) + f"_{self.index}"
+        """A name safe in any file system and in an HTML id; a checksum keeps apart what signs would make equal."""
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", self.module_path)
+        if safe != self.module_path:
+            safe += f"_{zlib.crc32(self.module_path.encode('utf-8', 'surrogatepass')):08x}"
+        return f"{safe}_{self.index}"
 
 
 @dataclass(frozen=True, slots=True)

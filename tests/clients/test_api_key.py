@@ -1,5 +1,6 @@
 """The API key is sent, and is shown nowhere: no repr, no error, no log."""
 
+import asyncio
 import json
 import logging
 import traceback
@@ -16,8 +17,10 @@ from sae_auto_interp.clients import (
     RetryingClient,
 )
 from sae_auto_interp.clients._api_key import ApiKey
+from sae_auto_interp.clients._reply import Reply as HttpReply
 from sae_auto_interp.errors import BrokenReplyError, ClientError, InputError, NoAccessError
 from sae_auto_interp.protocols import Client
+from sae_auto_interp.types import Message, Request
 from tests.support.llm_server import LlmServer, Received, Reply, answer, ask, connection_reset, error, rate_limited
 
 KEY = "sk-planted-0123456789abcdef"
@@ -81,6 +84,43 @@ def test_the_key_itself_in_the_path_is_refused_without_being_shown() -> None:
     with pytest.raises(InputError, match="base_url holds the key of PLANTED_KEY") as caught:
         OpenAIClient(base_url=f"http://127.0.0.1/{KEY}/v1", api_key_env="PLANTED_KEY")
     assert KEY not in str(caught.value)
+
+
+def test_a_short_key_may_be_a_word_of_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As servers of one's own have it: the name of the service as its key."""
+    monkeypatch.setenv("PLANTED_KEY", "ollama")
+    assert OpenAIClient(base_url="http://ollama:11434/v1", model="m", api_key_env="PLANTED_KEY").model == "m"
+
+
+def test_a_header_that_is_none_shows_no_key() -> None:
+    """The connection's own error quotes the line; a traceback would show it below ours."""
+
+    async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nno header: {KEY}\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async def asked() -> BaseException | None:
+        async with await asyncio.start_server(broken, "127.0.0.1", 0) as server:
+            address = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
+            client = OpenAIClient(base_url=address, model="judge", api_key_env="PLANTED_KEY")
+            try:
+                await client.generate(Request((Message("user", "Is it?"),)))
+            except ClientError as error:
+                return error
+            finally:
+                await client.close()
+
+    caught = asyncio.run(asked())
+    assert caught is not None
+    assert "ClientResponseError" in str(caught)
+    assert KEY not in "".join(traceback.format_exception(caught))
+
+
+def test_an_answer_shows_neither_body_nor_headers() -> None:
+    reply = HttpReply("http://127.0.0.1/v1", 200, "OK", {"X-Echo": KEY}, KEY.encode())
+    assert KEY not in repr(reply)
 
 
 CLIENTS: dict[str, Callable[[LlmServer], Client]] = {

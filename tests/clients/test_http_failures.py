@@ -1,4 +1,4 @@
-"""Retry-After in both of its forms."""
+"""Retry-After in both of its forms; bodies in whatever character set they claim."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -6,6 +6,7 @@ from email.utils import format_datetime
 import pytest
 
 from sae_auto_interp.clients._http_failures import retry_after_seconds
+from sae_auto_interp.clients._reply import Reply
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,9 @@ def test_an_http_date_is_the_time_until_then(ahead: int, low: float, high: float
 @pytest.mark.parametrize("header", ["tomorrow", "Wed, 99 Foo 2015", "Wed, 21 Oct 99999999 07:28:00 GMT"])
 def test_anything_else_says_nothing(header: str) -> None:
     assert retry_after_seconds(header) is None
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "idna", "undefined", "rot13", "no-such-set"])
+def test_a_body_is_text_whatever_it_claims_to_be(charset: str) -> None:
+    reply = Reply("http://127.0.0.1", 500, "", {"Content-Type": f"text/plain; charset={charset}"}, b"broken\xff")
+    assert reply.text.startswith("broken")

@@ -62,6 +62,20 @@ def test_what_is_asked_at_once_is_one_batch_and_each_gets_its_own_answer() -> No
     assert api.files["file-0"][0]["body"]["model"] == MODEL
 
 
+def test_what_was_answered_is_kept_by_nobody() -> None:
+    """A run has a million answers, with log-probabilities."""
+
+    async def asked(client: OpenAIBatchClient) -> tuple[int, int, int]:
+        await asyncio.gather(*map(client.generate, QUESTIONS))
+        state = client._state  # pyright: ignore[reportPrivateUsage]
+        left = len(state.futures), len(state.bodies), len(state.sent)
+        await client.close()
+        return left
+
+    with LlmServer(BatchApi()) as server:
+        assert asyncio.run(asked(client_of(server))) == (0, 0, 0)
+
+
 def test_a_batch_is_no_larger_than_the_api_allows() -> None:
     api = BatchApi()
     with LlmServer(api) as server:

@@ -195,6 +195,16 @@ def test_the_least_recently_used_answers_go_when_it_grows_too_large(path: Path) 
     assert claimed == contents[0] + ROW_BYTES * contents[1]
 
 
+@pytest.mark.parametrize("n_bytes", [60, 600, 1200, 2500])
+def test_what_it_says_it_takes_is_what_it_takes(path: Path, n_bytes: int) -> None:
+    """Answers with log-probabilities are longer than a quarter of a page, and most others shorter."""
+    requests = [question(f"q{i}") for i in range(600)]
+    asked_through(path, ScriptedClient(lambda request: os.urandom(n_bytes // 2).hex()), *requests)
+    with ResponseStore(path) as store:
+        said = store.total_bytes()
+    assert path.stat().st_size == pytest.approx(said, rel=0.35)
+
+
 def test_a_smaller_bound_gives_the_room_back_to_the_disk(path: Path) -> None:
     requests = [question(f"q{i}") for i in range(200)]
     asked_through(path, ScriptedClient(lambda request: os.urandom(4000).hex()), *requests)

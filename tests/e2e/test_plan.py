@@ -146,6 +146,15 @@ def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
     assert machine["usd"] is None
 
 
+def test_the_price_is_the_run_file_s_where_no_other_is_given(tmp_path: Path) -> None:
+    prices = "{usd_per_million_prompt_tokens: 3, usd_per_million_completion_tokens: 5}"
+    path = write_run_file(tmp_path, "simple", more=f"client: {{base_url: 'http://127.0.0.1:1/v1', price: {prices}}}\n")
+    noted = asyncio.run(make_plan(load_config(path)))
+    assert noted.usd == pytest.approx((3 * noted.usage.prompt_tokens + 5 * noted.usage.completion_tokens) / 1e6)
+    given = asyncio.run(make_plan(load_config(path), None, PRICES))
+    assert given.usd == pytest.approx((2 * given.usage.prompt_tokens + 10 * given.usage.completion_tokens) / 1e6)
+
+
 def test_a_wrong_run_file_cannot_be_planned(tmp_path: Path) -> None:
     path = write_run_file(tmp_path, "simple")
     with pytest.raises(ConfigError, match="needs a language model"):

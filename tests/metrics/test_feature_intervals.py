@@ -20,6 +20,7 @@ from sae_auto_interp.metrics import (
     tpr_by_quantile,
     wilson,
 )
+from sae_auto_interp.metrics.feature_intervals import BOOTSTRAP
 from sae_auto_interp.types import ChoiceTrial, Score
 from tests.metrics.scores import BROKEN, FEATURE, assert_covers, known, make_score
 
@@ -107,6 +108,15 @@ def test_one_document_and_rare_classes_get_a_closed_interval() -> None:
     lone = feature_rates(make_score([1] + [0] * 20, [1] + [0, 1] * 10))
     assert lone.tpr.method == "Wilson, one trial per document"
     assert known(lone.balanced_accuracy).low < 0.5
+
+
+def test_a_rate_without_spread_keeps_its_width_in_the_mean() -> None:
+    """All firing windows were found, and they are of five documents: so much is known of that half."""
+    documents = [100 + i % 5 for i in range(20)] + list(range(20))
+    found = feature_rates(make_score([1] * 20 + [0] * 20, [1] * 20 + [0] * 18 + [1] * 2, documents=documents))
+    assert (found.tpr.method, found.tnr.method) == ("Wilson, one trial per document", BOOTSTRAP)
+    assert found.balanced_accuracy.method == "square-and-add, one trial per document"
+    assert known(found.balanced_accuracy).low <= (known(found.tpr).low + known(found.tnr).value) / 2
 
 
 def test_undefined_is_undefined_with_the_reason() -> None:

@@ -12,7 +12,7 @@ from sae_auto_interp.errors import CacheError
 from sae_auto_interp.report import write_report
 from sae_auto_interp.report.examples import MAX_TEST, sections, spread
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from sae_auto_interp.types import Example
+from sae_auto_interp.types import Example, FeatureId
 from tests.support.rich_run import write_rich_run
 from tests.support.run_fixture import HOSTILE_TEXT, make_record, write_run
 
@@ -227,6 +227,12 @@ def test_the_page_shows_what_tells_how_far_to_believe_it(rich: Path) -> None:
     assert page.tags["script"] == 1
     assert page.tags["img"] == 0
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+
+
+def test_no_two_features_share_a_page() -> None:
+    names = ["a/b", "a_b", "a.b", "a b", "a%b"]
+    assert len({FeatureId(name, 1).file_key for name in names}) == len(names)
+    assert FeatureId("layers.2.mlp", 7).file_key == "layers.2.mlp_7"
 
 
 def test_runs_of_many_features_have_a_page_for_each(rich: Path) -> None:

@@ -53,10 +53,11 @@ def plan(
         float | None, typer.Option("--seconds-per-answer", min=0.001, help="Of the language model [1].")
     ] = None,
     prompt_price: Annotated[
-        float | None, typer.Option("--prompt-price", min=0, help="USD per million prompt tokens.")
+        float | None, typer.Option("--prompt-price", min=0, help="USD per million prompt tokens [the run file's].")
     ] = None,
     completion_price: Annotated[
-        float | None, typer.Option("--completion-price", min=0, help="USD per million completion tokens.")
+        float | None,
+        typer.Option("--completion-price", min=0, help="The same of completion tokens."),
     ] = None,
     measure: Annotated[
         bool,

@@ -47,7 +47,8 @@ class ApiKey:
         return {name: f"{prefix}{self._value}"} if self._value else {}
 
     def is_in(self, text: str) -> bool:
-        return bool(self._value) and self._value in text
+        """Whether a text shows it. A short one may be there as a word: servers of one's own take `ollama` or `v1`."""
+        return len(self._value) >= _LONG and self._value in text
 
     def taken_out_of(self, body: bytes) -> bytes:
         """What a server sent, without the key: not even a completion may bring it into results. A key so short that

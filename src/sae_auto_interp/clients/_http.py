@@ -68,7 +68,7 @@ class HttpEndpoint:
             raise UnreachableError(
                 f"no connection to {url}, or it broke ({cause}): is the server running?",
                 was_sent=not isinstance(error, httpx2.ConnectError),
-            ) from error
+            ) from None  # its own text may hold the key, where a server's broken header repeats it
         return self._without_key(response)
 
     def error(self, response: Reply) -> ClientError:

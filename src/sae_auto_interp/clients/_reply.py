@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 
@@ -16,8 +16,8 @@ class Reply:
     status_code: int
     reason: str
     """The words after the status; often empty."""
-    headers: Mapping[str, str]
-    content: bytes
+    headers: Mapping[str, str] = field(repr=False)  # a server may repeat in it what it was sent: the key
+    content: bytes = field(repr=False)
 
     @property
     def is_success(self) -> bool:
@@ -37,5 +37,5 @@ class Reply:
         named = _CHARSET.search(self.headers.get("Content-Type", ""))
         try:
             return self.content.decode(named[1] if named else "utf-8", "replace")
-        except LookupError:
+        except (LookupError, UnicodeError):  # no character set, or one that replaces nothing, as idna
             return self.content.decode("utf-8", "replace")

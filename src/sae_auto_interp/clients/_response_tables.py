@@ -3,6 +3,9 @@
 The write-ahead log lets any number of processes read while one writes; with `synchronous = NORMAL` what was committed
 survives the death of the process, though not always a power cut. `totals` holds the size of all rows and is changed in
 the transaction that changes them, so that it is right whoever writes. Least recently used rows go first.
+
+Rows are kept in the order of arrival, beside an index of keys: in a table without row ids whatever is longer than a
+quarter of a page, as answers with log-probabilities are, takes a page of its own. Older files are such tables.
 """
 
 import sqlite3
@@ -23,7 +26,7 @@ _EVICTED_AT_ONCE = 500
 
 _TABLES = (
     """CREATE TABLE responses (
-        key BLOB PRIMARY KEY, used REAL NOT NULL, content BLOB NOT NULL) WITHOUT ROWID""",
+        key BLOB PRIMARY KEY NOT NULL, used REAL NOT NULL, content BLOB NOT NULL)""",
     "CREATE INDEX by_use ON responses (used)",
     "CREATE TABLE totals (n_bytes INTEGER NOT NULL)",
     "INSERT INTO totals VALUES (0)",

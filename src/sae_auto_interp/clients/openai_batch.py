@@ -234,7 +234,7 @@ class OpenAIBatchClient:
     def _settle(self, name: str, answer: JsonObject | ClientError | OSError) -> None:
         self._state.bodies.pop(name, None)
         self._state.sent.pop(name, None)
-        future = self._state.futures.get(name)
+        future = self._state.futures.pop(name, None)  # who waits has it; a run has a million answers
         if future is None or future.done():  # nobody has asked for it in this run
             return
         if isinstance(answer, Exception):

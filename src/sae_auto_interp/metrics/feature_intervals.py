@@ -205,7 +205,8 @@ def _mean_of_two(tpr: _Share | None, tnr: _Share | None, n: int, n_failed: int, 
         reason = NO_POSITIVES if tpr is None else NO_NEGATIVES
         return Estimate(None, None, None, level, BOOTSTRAP, n, n_failed, reason)
     value = (tpr.value + tnr.value) / 2
-    interval = _bootstrapped((tpr.draws + tnr.draws) / 2, level)
+    has_spread = tpr.is_bootstrap and tnr.is_bootstrap  # else the resamples know nothing of one half of the mean
+    interval = _bootstrapped((tpr.draws + tnr.draws) / 2, level) if has_spread else None
     method = BOOTSTRAP
     if interval is None:
         interval = mover_mean_of_two(tpr.value, tpr.interval, tnr.value, tnr.interval)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from sae_auto_interp.config import RunConfig
+from sae_auto_interp.config import ClientConfig, RunConfig
 from sae_auto_interp.pipeline.components import check_components
 from sae_auto_interp.pipeline.lexical_baseline import has_lexical_baseline, lexical_only
 from sae_auto_interp.pipeline.plan_measured import Measured
@@ -18,6 +18,7 @@ from sae_auto_interp.pipeline.plan_records import ModuleSample, sampled_records
 from sae_auto_interp.pipeline.plan_requests import Planned, planned
 from sae_auto_interp.pipeline.plan_sizes import Sizes, planned_sizes
 from sae_auto_interp.results.codec import encode_record, encode_score
+from sae_auto_interp.spending import Price
 from sae_auto_interp.types import FeatureRecord, Usage
 
 SECONDS_PER_ANSWER = 1.0
@@ -31,6 +32,7 @@ class Assumptions:
     """Of a tokenizer that is known; None: by the pieces that current tokenizers cut text into."""
     seconds_per_answer: float = SECONDS_PER_ANSWER
     usd_per_million_prompt_tokens: float | None = None
+    """None: by the price of the run file's endpoint."""
     usd_per_million_completion_tokens: float | None = None
 
 
@@ -74,7 +76,7 @@ async def make_plan(
     stored = sum(module.stored_bytes() for module in modules)
     return Plan(
         evidence=sample.source, n_features=sample.n_features, explain=explain, score=score, control=control + probe,
-        usd=_price(total, assumed),
+        usd=_usd(config, explain, score + control + probe, assumed),
         answer_seconds=_answer_seconds(config, total, assumed),
         sizes=planned_sizes(config, root, sample.n_features, stored, total.n_requests, measured),
     )  # fmt: skip
@@ -143,11 +145,23 @@ def _limited(n: int, limit: int | None) -> int:
     return n if limit is None else min(n, limit)
 
 
-def _price(usage: Usage, assumed: Assumptions) -> float | None:
+def _usd(config: RunConfig, explaining: Usage, judging: Usage, assumed: Assumptions) -> float | None:
+    """None where a price is lacking; verdicts that choose among explanations count as the explainer's."""
+    parts = [(explaining, config.for_explaining), (judging, config.for_scoring)]
+    usd = [_price(usage, endpoint, assumed) for usage, endpoint in parts if usage.n_requests]
+    known = [each for each in usd if each is not None]
+    return sum(known) if known and len(known) == len(usd) else None
+
+
+def _price(usage: Usage, endpoint: ClientConfig | None, assumed: Assumptions) -> float | None:
+    noted = None if endpoint is None or endpoint.price is None else endpoint.price.price
     prompt, completion = assumed.usd_per_million_prompt_tokens, assumed.usd_per_million_completion_tokens
+    if noted is not None:
+        prompt = noted.usd_per_million_prompt_tokens if prompt is None else prompt
+        completion = noted.usd_per_million_completion_tokens if completion is None else completion
     if prompt is None or completion is None:
         return None
-    return (usage.prompt_tokens * prompt + usage.completion_tokens * completion) / 1e6
+    return Price(prompt, completion).usd(usage.prompt_tokens, usage.completion_tokens)
 
 
 def _answer_seconds(config: RunConfig, usage: Usage, assumed: Assumptions) -> float:
