@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import PacedClient, ScriptedClient
+from sae_auto_interp.clients.limit import first_in_line
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import Message, Request, Response, Sampling, Usage
 from tests.support.llm_server import QUESTION
@@ -86,3 +87,32 @@ def test_a_rate_of_nothing_is_refused(name: str) -> None:
     settings: dict[str, float] = {name: 0.0}
     with pytest.raises(InputError, match=f"{name} is 0"):
         PacedClient(ScriptedClient([]), **settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_others_wait_for_goes_first() -> None:
+    order: list[str] = []
+
+    class Noting:
+        model = "noting"
+
+        async def generate(self, request: Request) -> Response:
+            order.append(request.messages[0].content)
+            return Response("yes", Usage(n_requests=1), "stop", self.model)
+
+        async def close(self) -> None:
+            """Nothing is open."""
+
+    async def scenario() -> None:
+        client = PacedClient(Noting(), requests_per_minute=6000)
+
+        def asked(text: str) -> "asyncio.Task[Response]":
+            return asyncio.create_task(client.generate(Request((Message("user", text),))))
+
+        scores = [asked(f"score {i}") for i in range(4)]
+        await asyncio.sleep(0)
+        with first_in_line():
+            explanation = asked("explanation")
+        await asyncio.gather(*scores, explanation)
+
+    run(scenario())
+    assert order.index("explanation") <= 1

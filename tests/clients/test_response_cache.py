@@ -288,6 +288,21 @@ def test_by_default_it_lies_in_the_users_cache_folder() -> None:
         assert store.path == Path(os.environ["SAE_AUTO_INTERP_CACHE"]) / "responses.sqlite"
 
 
+def test_an_answer_that_cannot_be_stored_is_an_error_for_who_asked_and_for_nobody_else(path: Path) -> None:
+    """A client from outside may give what is no answer; the others go on."""
+
+    async def scenario(store: ResponseStore) -> None:
+        broken = Response("yes", Usage(), "stop", "m", logprobs=(TokenLogprob("yes", object()),))  # pyright: ignore[reportArgumentType]
+        with pytest.raises(TypeError):
+            await store.keep(b"1" * 32, broken)
+        await asyncio.wait_for(store.keep(b"2" * 32, Response("yes", Usage(), "stop", "m")), 10)
+
+    with ResponseStore(path) as store:
+        asyncio.run(scenario(store))
+        assert store.get(b"1" * 32) is None
+        assert store.get(b"2" * 32) is not None
+
+
 def test_errors_stay_client_errors(path: Path) -> None:
     with ResponseStore(path) as store, pytest.raises(ClientError):
         ask(CachingClient(ScriptedClient([ServerError("down")]), store))

@@ -56,9 +56,17 @@ class Prober:
     async def probe(self) -> Capabilities:
         """About a dozen short requests. Raises the endpoint's error when it answers no plain question at all."""
         bounded = await self._max_tokens()  # alone and first: it teaches which parameters are refused
-        schema, choice, top, prompt, n, seed = await asyncio.gather(
-            self._json_schema(), self._choice(), self._top_logprobs(), self._prompt_logprobs(), self._n(), self._seed()
-        )
+        start = asyncio.create_task
+        probes = (
+            start(self._json_schema()), start(self._choice()), start(self._top_logprobs()),
+            start(self._prompt_logprobs()), start(self._n()), start(self._seed()),
+        )  # fmt: skip
+        try:
+            schema, choice, top, prompt, n, seed = await asyncio.gather(*probes)
+        finally:  # where one finds the server gone, the others do not go on behind the run's back
+            for probe in probes:
+                probe.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
         return Capabilities(schema, choice, top, prompt, n, seed, bounded)
 
     async def _max_tokens(self) -> bool:

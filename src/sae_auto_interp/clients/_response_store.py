@@ -38,7 +38,7 @@ def default_path() -> Path:
 @dataclass(frozen=True, slots=True)
 class _Added:
     key: bytes
-    answer: StoredAnswer
+    content: bytes
     done: asyncio.Future[None]
 
 
@@ -102,7 +102,7 @@ class ResponseStore:
     async def keep(self, key: bytes, answer: StoredAnswer) -> None:
         """Store an answer; done when it would survive the death of this process."""
         done = asyncio.get_running_loop().create_future()
-        self._changes.put(_Added(key, answer, done))
+        self._changes.put(_Added(key, encode_answer(answer), done))
         await done
 
     def total_bytes(self) -> int:
@@ -141,7 +141,7 @@ class ResponseStore:
     def _write(self, changes: list[_Change]) -> None:
         tables.write(
             self._writer,
-            added=[(change.key, encode_answer(change.answer)) for change in changes if isinstance(change, _Added)],
+            added=[(change.key, change.content) for change in changes if isinstance(change, _Added)],
             used=[change.key for change in changes if isinstance(change, _Used)],
             removed=[change.key for change in changes if isinstance(change, _Removed)],
             max_bytes=self._max_bytes,

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
+from sae_auto_interp.clients._places import Places
 from sae_auto_interp.clients._wrapper import AnswerT, Ask, Question, Wrapper
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.protocols import Client
@@ -47,7 +48,8 @@ class _Bucket:
 
 @dataclass(frozen=True, eq=False)
 class PacedClient(Wrapper):
-    """Lets requests through to the wrapped client at a bounded rate, in order of arrival; None bounds nothing.
+    """Lets requests through to the wrapped client at a bounded rate, in order of arrival, but for those asked inside
+    `first_in_line`; None bounds nothing.
 
     Raises InputError when built with a rate that is not above 0.
     """
@@ -75,9 +77,13 @@ class PacedClient(Wrapper):
 
     async def _around(self, question: Question, ask: Ask[AnswerT]) -> AnswerT:
         guess = _guessed_tokens(question)
-        async with self._turn:
+        turn = self._turn
+        await turn.enter()
+        try:
             await self._pass(self._requests, 1.0)
             await self._pass(self._tokens, guess)
+        finally:
+            turn.leave()
         answer = await ask()
         if self._tokens is not None:
             self._tokens.take(answer.usage.prompt_tokens + answer.usage.completion_tokens - guess)
@@ -91,8 +97,8 @@ class PacedClient(Wrapper):
         bucket.take(amount)
 
     @cached_property
-    def _turn(self) -> asyncio.Lock:
-        return asyncio.Lock()
+    def _turn(self) -> Places:
+        return Places(1)
 
     @cached_property
     def _requests(self) -> _Bucket | None:

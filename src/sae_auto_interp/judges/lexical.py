@@ -38,7 +38,7 @@ class LexicalJudge:
         return bool(marked) and n_fitting >= self.marked_fraction * len(marked)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _rule_in(explanation: str) -> Rule | None:
     """The rule that an explanation states; every batch of a score asks for the same one."""
     clauses = read_rule(explanation)

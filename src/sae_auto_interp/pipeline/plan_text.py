@@ -20,7 +20,7 @@ def plan_lines(plan: Plan, config: RunConfig, assumed: Assumptions) -> list[str]
         "time of answers": f"{duration(plan.answer_seconds)} ({limit} at once); caching comes on top",
         "memory": f"{_size(plan.sizes.ram)}, on the GPU {_size(plan.sizes.vram)} (rough)",
         "disk": f"{_size(plan.sizes.cache)} of tokens and activations, {_size(plan.sizes.results)} of results; "
-        f"{_size(plan.sizes.answers)} in the cache of answers",
+        f"{_size(plan.sizes.answers)} in the cache of answers (with log-probabilities up to seven times that)",
     }
     return [f"{name + ':':<18} {value}" for name, value in rows.items()] + [
         *([f"not counted:       {', '.join(left_out(config))}"] if left_out(config) else []),
