@@ -116,9 +116,8 @@ def test_the_demo_takes_the_disk_and_the_memory_that_were_planned(demo: Demo) ->
 
 def test_before_and_after_a_small_run(tmp_path: Path) -> None:
     with LlmServer(explain_and_judge) as server:
-        client = (
-            f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\nn_nearest: 1\nn_hidden: 3\n"
-        )
+        client = f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\nn_hidden: 3\n"
+        client += "n_nearest: 1\nresponses: {mode: 'off'}\n"  # here the nearest is the one before, too
         path = write_run_file(tmp_path, "simple", more=client)  # and the lexical baseline, which asks nothing
         before: Plan = asyncio.run(make_plan(load_config(path), None, PRICES))
         assert not server.requests
