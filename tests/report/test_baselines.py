@@ -1,11 +1,13 @@
 """Baselines beside every score: found where the run has them, skill by the formula, tests feature by feature."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sae_auto_interp.report import run_table, summarise
+from sae_auto_interp.report import run_table, summarise, write_report
+from sae_auto_interp.report.display import two_lines
 from sae_auto_interp.report.feature_tests import above_chance, above_shuffled
 from sae_auto_interp.report.values import RunSummary, VariantSummary
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
@@ -83,6 +85,29 @@ def test_the_table_shows_them(summary: RunSummary) -> None:
     assert "Baselines: their balanced accuracy" in text
     for heading in ("Shuffled", "Nearest", "Lexical", "Hidden", "Features above", "chance ", "shuffled ", " n=5"):
         assert heading in text
+
+
+def test_all_of_them_fit_a_terminal(summary: RunSummary) -> None:
+    from rich.console import Console
+
+    console = Console(width=100, record=True)
+    with console.capture() as captured:
+        console.print(run_table(summary))
+    assert "…" not in captured.get()
+    intervals = [
+        baseline.skill for row in summary.variants for baseline in row.baselines if baseline.name != "constant"
+    ]
+    for skill in intervals:
+        assert two_lines(skill, signed=True).rpartition("\n")[2] in captured.get()
+
+
+def test_the_page_shows_the_nearest_one(summary: RunSummary, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    page = write_report(tmp_path, summary=summary).read_text()
+    assert "<dt>nearest</dt>" in page
+    assert "n = 5</span>" in page
+    assert "<strong>Nearest</strong>" in page
+    assert "<strong>Nearest</strong>" not in write_report(tmp_path).read_text()
 
 
 def scores_with(rate: float, n_features: int, rng: np.random.Generator) -> dict[FeatureId, Score]:

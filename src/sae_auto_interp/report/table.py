@@ -204,8 +204,9 @@ def _notes(summary: RunSummary) -> Iterable[Text]:
         "failed trials: the mean had all of them been wrong, and right.",
         style="dim",
     )
+    if any(each.name == "nearest" for row in summary.variants for each in row.baselines):
+        yield Text("Nearest: the same test with the explanation of the most similar other feature.", style="dim")
     yield Text(
-        "Nearest: the test with the most similar feature's explanation. "
         "Hidden: the same judge, not told the explanation, on some features. Above chance, above shuffled: features "
         "that pass an exact test with 5 % false discoveries (Benjamini-Hochberg).",
         style="dim",
