@@ -215,6 +215,8 @@ class RunConfig(Section):
     """By name, or {name: ..., settings}."""
     n_shuffled: int | None = Field(default=None, ge=0)
     """Features per module whose scores are repeated with another feature's explanation, as the control; None: all."""
+    n_nearest: int | None = Field(default=0, ge=0)
+    """The same with the explanation of the most similar other feature of the run, a harder control; None: all."""
     n_hidden: int | None = Field(default=10, ge=0)
     """Features per module whose questions are also put with the explanation hidden, to see what else gives the answers
     away; None: all."""

@@ -117,6 +117,7 @@ def test_the_demo_takes_the_disk_and_the_memory_that_were_planned(demo: Demo) ->
 def test_before_and_after_a_small_run(tmp_path: Path) -> None:
     with LlmServer(explain_and_judge) as server:
         client = f"client: {{base_url: '{server.base_url}', max_concurrency: 8}}\nn_shuffled: 2\nn_hidden: 3\n"
+        client += "n_nearest: 1\nresponses: {mode: 'off'}\n"  # here the nearest is the one before, too
         path = write_run_file(tmp_path, "simple", more=client)  # and the lexical baseline, which asks nothing
         before: Plan = asyncio.run(make_plan(load_config(path), None, PRICES))
         assert not server.requests
@@ -125,7 +126,7 @@ def test_before_and_after_a_small_run(tmp_path: Path) -> None:
         used = Used.of(server)
         after: Plan = asyncio.run(make_plan(load_config(path), tmp_path / "run", PRICES))
     for plan in (before, after):
-        assert plan.usage.n_requests == used.n_requests == 4 + (4 + 2 + 3) * 8
+        assert plan.usage.n_requests == used.n_requests == 4 + (4 + 2 + 1 + 3) * 8
         assert is_near(plan.usage.prompt_tokens, used.prompt_tokens)
         assert plan.usd == pytest.approx((2 * plan.usage.prompt_tokens + 10 * plan.usage.completion_tokens) / 1e6)
     assert after.evidence.startswith("all 4 records of ")

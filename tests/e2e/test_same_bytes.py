@@ -59,6 +59,7 @@ scorers:
   - {{name: generation, n_texts: 4, n_boundary: 4}}
   - {{name: sensitivity, n_texts: 4}}
 n_shuffled: 1
+n_nearest: 1
 n_hidden: 1
 responses: {{mode: "off"}}
 client: {{base_url: {url}, max_concurrency: {limit}}}

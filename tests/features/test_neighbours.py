@@ -107,6 +107,18 @@ def test_blocks_and_the_choice_of_features_change_nothing(
         assert [array.tobytes() for array in chosen] == [array[backwards].tobytes() for array in found]
 
 
+@given(token_sets, st.data())
+@settings(max_examples=25)
+def test_neighbours_among_some_features_are_those_that_would_be_found_without_the_others(
+    tmp_path_factory: pytest.TempPathFactory, tokens: list[set[int]], data: st.DataObject
+) -> None:
+    reader = firing(tmp_path_factory.mktemp("cache"), tokens)
+    among = data.draw(st.lists(st.sampled_from(range(len(tokens))), unique=True))
+    everyone = lists(jaccard_neighbours(reader, len(tokens)))
+    found = lists(jaccard_neighbours(reader, 2, among=among))
+    assert found == [[pair for pair in near if pair[0] in among][:2] for near in everyone]
+
+
 def test_far_locations_do_not_wrap(tmp_path: Path) -> None:
     """Beyond 2^32 positions: the same places in the row, 2^32 tokens apart, are not the same token."""
     ctx_len, far = 1 << 20, (1 << 32) + 5

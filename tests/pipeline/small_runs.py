@@ -15,6 +15,7 @@ from sae_auto_interp.clients import LimitedClient, RetryingClient, ScriptedClien
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.client_stack import RunClients
+from sae_auto_interp.pipeline.nearest_features import NearestFeatures
 from sae_auto_interp.pipeline.progress import LineProgress
 from sae_auto_interp.pipeline.record_stage import open_loader
 from sae_auto_interp.pipeline.run import Stage, explain_and_score
@@ -84,6 +85,7 @@ def run(
     results: Path,
     script: Callable[[Request], Any] = answers,
     until: Stage = "score",
+    nearest: NearestFeatures | None = None,
 ) -> tuple[ScriptedClient, str]:
     """Run to the end; the language model with its requests, and what the progress said."""
     client = Jittery(script)
@@ -91,7 +93,8 @@ def run(
     limited = RetryingClient(LimitedClient(client, max_concurrency=config.client.max_concurrency), attempts=1)
     said = io.StringIO()
     with ResultStore.open(results) as store, LineProgress(said) as progress:
-        asyncio.run(explain_and_score(config, loader, store, RunClients(limited, limited), progress, until))
+        clients = RunClients(limited, limited)
+        asyncio.run(explain_and_score(config, loader, store, clients, progress, until, nearest=nearest))
     return client, said.getvalue()
 
 

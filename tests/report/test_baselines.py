@@ -1,15 +1,17 @@
 """Baselines beside every score: found where the run has them, skill by the formula, tests feature by feature."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sae_auto_interp.report import run_table, summarise
+from sae_auto_interp.report import run_table, summarise, write_report
+from sae_auto_interp.report.display import two_lines
 from sae_auto_interp.report.feature_tests import above_chance, above_shuffled
 from sae_auto_interp.report.values import RunSummary, VariantSummary
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from sae_auto_interp.types import FeatureId, Score, Trial
+from sae_auto_interp.types import Explanation, FeatureId, Score, Trial
 from tests.support.run_fixture import make_record, make_score, write_run
 
 JUDGE = "demo-model-8b"
@@ -17,7 +19,7 @@ JUDGE = "demo-model-8b"
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
-    """A run in which five features were also judged with the explanation hidden."""
+    """A run in which five features were also judged with the explanation hidden, and by the nearest one's."""
     folder = tmp_path_factory.mktemp("run")
     write_run(folder)
     with ResultStore.open(folder / RESULTS_FILE) as store:
@@ -26,6 +28,10 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
             named = f"simple/{record.feature}"
             with store.unit("score", f"detection/hidden:{JUDGE}/{named}"):
                 store.add_score(make_score(record, "detection", named, 0.5, seed=7), f"hidden:{JUDGE}")
+            nearest = Explanation(record.feature, "words of the same kind", "nearest:simple", "simple-1")
+            with store.unit("score", f"detection/{JUDGE}/nearest:{named}"):
+                store.add_explanation(nearest, f"nearest:{named}")
+                store.add_score(make_score(record, "detection", f"nearest:{named}", 0.6, seed=8), JUDGE)
     return summarise(folder, n_resamples=200)
 
 
@@ -41,7 +47,7 @@ def test_each_score_stands_beside_the_baselines_that_the_run_has(summary: RunSum
         for v in summary.variants
     }
     assert names == {
-        ("simple", "detection", JUDGE): ["shuffled", "lexical", "hidden", "constant"],
+        ("simple", "detection", JUDGE): ["shuffled", "nearest", "lexical", "hidden", "constant"],
         ("simple", "fuzzing", JUDGE): ["shuffled", "lexical", "constant"],
         ("simple", "detection", f"hidden:{JUDGE}"): [],
         ("lexical", "detection", "lexical"): ["shuffled", "constant"],
@@ -62,6 +68,7 @@ def test_skill_is_the_share_of_what_there_was_to_gain(summary: RunSummary) -> No
     base = hidden.balanced_accuracy.estimate.value
     assert found["hidden"].balanced_accuracy.value == pytest.approx(base)
     assert found["hidden"].skill.n == 5
+    assert found["nearest"].balanced_accuracy.n == found["nearest"].skill.n == 5
     for each in found.values():
         assert each.skill.low is not None
         assert each.skill.value is not None
@@ -76,8 +83,31 @@ def test_the_table_shows_them(summary: RunSummary) -> None:
         console.print(run_table(summary))
     text = captured.get()
     assert "Baselines: their balanced accuracy" in text
-    for heading in ("Shuffled", "Lexical", "Hidden", "Features above", "chance ", "shuffled "):
+    for heading in ("Shuffled", "Nearest", "Lexical", "Hidden", "Features above", "chance ", "shuffled ", " n=5"):
         assert heading in text
+
+
+def test_all_of_them_fit_a_terminal(summary: RunSummary) -> None:
+    from rich.console import Console
+
+    console = Console(width=100, record=True)
+    with console.capture() as captured:
+        console.print(run_table(summary))
+    assert "…" not in captured.get()
+    intervals = [
+        baseline.skill for row in summary.variants for baseline in row.baselines if baseline.name != "constant"
+    ]
+    for skill in intervals:
+        assert two_lines(skill, signed=True).rpartition("\n")[2] in captured.get()
+
+
+def test_the_page_shows_the_nearest_one(summary: RunSummary, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    page = write_report(tmp_path, summary=summary).read_text()
+    assert "<dt>nearest</dt>" in page
+    assert "n = 5</span>" in page
+    assert "<strong>Nearest</strong>" in page
+    assert "<strong>Nearest</strong>" not in write_report(tmp_path).read_text()
 
 
 def scores_with(rate: float, n_features: int, rng: np.random.Generator) -> dict[FeatureId, Score]:

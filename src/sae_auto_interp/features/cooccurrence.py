@@ -41,19 +41,23 @@ def jaccard_neighbours(
     n: int,
     *,
     features: Iterable[SupportsIndex] | None = None,
+    among: Iterable[SupportsIndex] | None = None,
     unit_tokens: int = 1,
     min_count: int = 1,
     block_entries: int = BLOCK_ENTRIES,
 ) -> tuple[Int64[Array, "m n"], Float32[Array, "m n"]]:
     """The n features with the highest Jaccard index with each of `features` (None: all), and the indices; best first.
 
+    `among` are the features that may be neighbours; None: all.
     `unit_tokens` is the size of the units that "together" means: 1 for the same token, ctx_len for the same row,
     anything between for the same window of that many tokens on each row's grid. Pairs that share fewer than `min_count`
     units are left out. A feature is never its own neighbour; of equal values the lower index comes first; where there
     are fewer than n, as for features that never fire, the rest is -1 and NaN. `block_entries` decides memory and speed,
     and nothing else. Raises `InputError` for a wrong number or feature.
     """
-    asked = _Question(reader, n, chosen_features(features, reader.manifest.width), unit_tokens, min_count)
+    width = reader.manifest.width
+    others = np.sort(chosen_features(among, width))
+    asked = _Question(reader, n, chosen_features(features, width), others, unit_tokens, min_count)
     indices, keys, _ = _nearest(asked, block_entries, lambda n_ab, n_a, n_b: n_ab / (n_a + n_b - n_ab))
     return indices, keys.astype(np.float32)
 
@@ -74,7 +78,9 @@ def pmi_neighbours(
     `min_count` features that fired once, together, would come first. Raises `InputError` also when a feature fires in
     more units than `n_units`.
     """
-    asked = _Question(reader, n, chosen_features(features, reader.manifest.width), unit_tokens, min_count)
+    width = reader.manifest.width
+    others = chosen_features(None, width)
+    asked = _Question(reader, n, chosen_features(features, width), others, unit_tokens, min_count)
     # Among the neighbours of one a, n_ab / n_b orders as PMI does, and is one correctly rounded division: ties tie.
     indices, keys, counts = _nearest(asked, block_entries, lambda n_ab, _, n_b: n_ab / n_b)
     if counts.max(initial=0) > n_units:
@@ -101,6 +107,8 @@ class _Question:
     reader: Reader
     n: int
     features: Int64[Array, " m"]
+    others: Int64[Array, " k"]
+    """That may be neighbours, ascending."""
     unit_tokens: int
     min_count: int
 
@@ -137,7 +145,7 @@ def _nearest(
     shape = len(question.features), question.n
     indices, keys = np.full(shape, -1, dtype=np.int64), np.full(shape, np.nan)
     counts = np.zeros(len(n_activations), dtype=np.int64)
-    others = np.flatnonzero(n_activations >= question.min_count)
+    others = question.others[n_activations[question.others] >= question.min_count]
     rows = np.argsort(question.features)  # as they lie on disk
     rows = rows[n_activations[question.features[rows]] >= question.min_count]
     for places in _blocks(rows, n_activations[question.features], block_entries, ASKED_FEATURES):

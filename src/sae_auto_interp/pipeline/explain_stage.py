@@ -55,6 +55,10 @@ class ExplainStage:
     def is_done(self, name: str, feature: FeatureId) -> bool:
         return explanation_id(name, feature) in self._finished
 
+    def stored(self, name: str, feature: FeatureId) -> Explanation | None:
+        """What is in the store by now; asks nobody."""
+        return self._store.explanation(explanation_id(name, feature))
+
     async def explain(self, name: str, evidence: Evidence) -> Explanation | None:
         """What one explainer says of one feature, stored before it is returned; None where it failed."""
         unit = explanation_id(name, evidence.feature)

@@ -2,6 +2,7 @@
 
     records ─▶ explain ─┬▶ score its explanation
                         └▶ score the explanation of the feature before it (the shuffled control)
+    when all are there ──▶ score the explanation of the most similar feature (`nearest_control`)
 
 Scoring of one feature overlaps explaining of the next. Everything about one feature is asked as soon as it can be, side
 by side, so that requests with the same beginning reach the server together. Explanations get the next free place: at
@@ -22,9 +23,10 @@ from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.interrupts import Stop
 from sae_auto_interp.pipeline.lexical_baseline import LexicalBaseline
+from sae_auto_interp.pipeline.nearest_control import NearestControl
 from sae_auto_interp.pipeline.run_progress import RunProgress
+from sae_auto_interp.pipeline.score_stage import SHUFFLED, ScoreStage, as_control
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
-from sae_auto_interp.pipeline.score_stage import ScoreStage, shuffled
 from sae_auto_interp.pipeline.traffic import Traffic
 from sae_auto_interp.pipeline.workers import for_each, together
 from sae_auto_interp.types import Explanation
@@ -89,18 +91,26 @@ class FeatureFlow:
     """The same for questions with the explanation hidden."""
     lexical: LexicalBaseline | None = None
     """None: no such baseline."""
+    nearest: NearestControl | None = None
+    """None: no such control."""
     n_features: int = field(default=0, init=False)
     """How many have come."""
     _chains: dict[str, _Chain] = field(default_factory=dict[str, _Chain], init=False)
 
     async def run(self, features: AsyncIterator[Evidence]) -> None:
-        """Work on all features as they come, then on the controls that had to wait for the last ones."""
+        """Work on all features as they come, then on the controls that had to wait for others."""
         await for_each(self._open_places(features), self._work_on, self.window.size)
         closing = [self._closed(chain) for chain in self._chains.values() if chain.n > 1 and self._has_control(0)]
         await together(self._score_control(name, place) for place in closing for name in self.explain.names)
+        if self.nearest is not None:
+            await self.nearest.score_all(self.window.size, self.stop)
 
     def n_controls(self, n_features: int) -> int:
-        """Controls of one explainer among `n_features` of one module."""
+        """Controls of both kinds of one explainer among `n_features` of one module."""
+        return self._n_shuffled(n_features) + (0 if self.nearest is None else self.nearest.n_features(n_features))
+
+    def _n_shuffled(self, n_features: int) -> int:
+        """Shuffled controls of one explainer among `n_features` of one module."""
         if self.score is None or n_features < 2:
             return 0
         return n_features if self.n_shuffled is None else min(n_features, self.n_shuffled)
@@ -115,6 +125,8 @@ class FeatureFlow:
             if self.stop.requested:
                 return
             self.n_features += 1
+            if self.nearest is not None:
+                self.nearest.came(evidence)
             place = self._placed(evidence)
             if not self._is_done(place):
                 place.said.expected()
@@ -150,7 +162,7 @@ class FeatureFlow:
         return all(
             self.explain.is_done(name, feature)
             and (score is None or score.is_done(name, feature, is_probed=place.is_probed))
-            and (score is None or place.before is None or score.is_done(name, feature, is_control=True))
+            and (score is None or place.before is None or score.is_done(name, feature, control=SHUFFLED))
             for name in self.explain.names
         )
 
@@ -183,10 +195,10 @@ class FeatureFlow:
         """The control, where both features have been explained."""
         assert self.score is not None, "nothing is to be scored"
         feature = place.evidence.feature
-        if place.before is None or self.score.is_done(name, feature, is_control=True):
+        if place.before is None or self.score.is_done(name, feature, control=SHUFFLED):
             return
         own, other = await place.said.by(name), await place.before.by(name)
         if own is None or other is None:
             self.progress.drop(SCORE, self.score.n_scores(name))
         elif not self.stop.requested:
-            await self.score.score(name, shuffled(other, feature), place.evidence)
+            await self.score.score(name, as_control(other, feature, SHUFFLED), place.evidence)

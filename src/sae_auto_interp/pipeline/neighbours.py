@@ -125,7 +125,7 @@ def _found(
 def _by_direction(
     manifest: CacheManifest, indices: Iterable[int] | None, options: NeighbourOptions, run: RunDirectory
 ) -> Neighbours:
-    coder = _coder(manifest, _weight_places(run) if options.weights is None else [options.weights])
+    coder = coder_of(manifest, weight_places(run) if options.weights is None else [options.weights])
     vectors = coder.w_dec if options.kind == "decoder" else coder.w_enc
     found = cosine_neighbours(vectors.numpy(), options.n, features=indices)
     return _neighbours(manifest, indices, options, found)
@@ -178,7 +178,7 @@ def _n_units(manifest: CacheManifest, dataset: FeatureDataset, unit_tokens: int)
     return n_text_units(read.documents[: manifest.n_rows], unit_tokens)
 
 
-def _weight_places(run: RunDirectory) -> list[Path]:
+def weight_places(run: RunDirectory) -> list[Path]:
     """The directories of weights that the run file names."""
     if not run.config.is_file():
         raise InputError(
@@ -194,27 +194,44 @@ def _weight_place(run: RunDirectory, ref: str) -> Path:
     return Path(ref) if address is None else cached_snapshot(address) / address.path
 
 
-def _coder(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
-    """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says."""
+def names_weights(manifest: CacheManifest) -> bool:
+    """Whether a cache says which files its coder was read from; coders that are made come from none."""
+    from sae_auto_interp.autoencoders.detect import FAMILIES
+
+    return manifest.autoencoder.partition(":")[0] in FAMILIES and bool(manifest.weights_sha256)
+
+
+def weight_files(manifest: CacheManifest, places: Sequence[Path]) -> list[Path]:
+    """Where the coder of a cache may lie in `places`, by its name; raises `InputError` when it is nowhere."""
+    family, _, name = manifest.autoencoder.partition(":")
+    paths = [path for place in places for path in (place, *place.rglob(name)) if path.name == name and path.exists()]
+    if not paths:
+        listed = ", ".join(map(str, places))
+        raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
+    return paths
+
+
+def coder_of(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
+    """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says.
+
+    Raises `CacheError` where the cache names none, `InputError` where they are not found or have changed.
+    """
     from sae_auto_interp.autoencoders import own_format
     from sae_auto_interp.autoencoders.detect import FAMILIES
     from sae_auto_interp.models.identity import weights_sha256
 
     family, _, name = manifest.autoencoder.partition(":")
-    if family not in FAMILIES or not manifest.weights_sha256:
+    if not names_weights(manifest):
         raise CacheError(
             f"the cache of {manifest.module_path} does not say which weights it was made with "
             f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
         )
-    paths = [path for place in places for path in (place, *place.rglob(name)) if path.name == name and path.exists()]
-    listed = ", ".join(map(str, places))
-    if not paths:
-        raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
-    for path in paths:
+    for path in weight_files(manifest, places):
         is_ours = own_format.recognise(path) is not None  # it may have been saved in our own format since
         coder = own_format.read(path) if is_ours else FAMILIES[family].read(path)
         if weights_sha256(coder) == manifest.weights_sha256:
             return coder
+    listed = ", ".join(map(str, places))
     raise InputError(
         f"{name!r} in {listed} is not the autoencoder that {manifest.module_path} was cached with: "
         "its weights changed since; give the directory that has them (--weights), or cache again"

@@ -46,7 +46,7 @@ class Plan:
     explain: Usage
     score: Usage
     control: Usage
-    """Shuffled explanations, and hidden ones."""
+    """Explanations of other features (shuffled, nearest), and hidden ones."""
     usd: float | None
     answer_seconds: float
     """Of the language model at the run's limit; caching comes on top."""
@@ -92,8 +92,10 @@ class _Module:
     rule_bytes: float
     """What the lexical baseline stores; it asks nothing."""
     n: int
-    n_controls: int
+    n_shuffled: int
     """That get another feature's explanation."""
+    n_nearest: int
+    """That get the most similar feature's."""
     n_probed: int
     """Whose questions are also put with the explanation hidden."""
 
@@ -102,8 +104,10 @@ class _Module:
         costs = await planned(config, sample.records, assumed.characters_per_token)
         n = sample.n_features
         rule_bytes = _limited(n, config.n_lexical) * await _lexical_bytes(config, sample.records)
-        n_controls = 0 if n < 2 else _limited(n, config.n_shuffled)
-        return cls(sample.records, costs, rule_bytes, n, n_controls, _limited(n, config.n_hidden))
+        n_shuffled, n_nearest = (
+            0 if n < 2 else _limited(n, limit) for limit in (config.n_shuffled, config.n_nearest)
+        )  # fmt: skip
+        return cls(sample.records, costs, rule_bytes, n, n_shuffled, n_nearest, _limited(n, config.n_hidden))
 
     def explain(self) -> Usage:
         return self._total(attrgetter("explain"), self.n)
@@ -112,7 +116,8 @@ class _Module:
         return self._total(attrgetter("score"), self.n)
 
     def control(self) -> Usage:
-        return self._total(attrgetter("control"), self.n_controls)
+        part = attrgetter("control")
+        return self._total(part, self.n_shuffled) + self._total(part, self.n_nearest)
 
     def probe(self) -> Usage:
         return self._total(attrgetter("probe"), self.n_probed)
@@ -123,7 +128,7 @@ class _Module:
         scores = [sum(len(encode_score(s)) for cost in each for s in cost.scores) for each in self.costs]
         probes = [sum(len(encode_score(s)) for s in each[0].scores if each[0].probe.n_requests) for each in self.costs]
         per_score, per_probe = sum(scores) / len(scores), sum(probes) / len(probes)
-        every_score = (self.n + self.n_controls) * per_score + self.n_probed * per_probe
+        every_score = (self.n + self.n_shuffled + self.n_nearest) * per_score + self.n_probed * per_probe
         return self.n * records + every_score + self.rule_bytes
 
     def _total(self, part: Callable[[Planned], Usage], n: int) -> Usage:

@@ -6,10 +6,9 @@ up together changes nothing. Windows alike in meaning are chosen here, in this p
 model; the index of windows is kept in the run directory, so that a run that goes on finds the same ones.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from dataclasses import replace
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features import FeatureLoader
@@ -19,13 +18,13 @@ from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.neighbours import neighbours_of
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.triage import ModuleTriage, record_profile, triage_of
+from sae_auto_interp.pipeline.workers import in_thread
 from sae_auto_interp.protocols import Embedder
 from sae_auto_interp.types import Failure, FeatureId, FeatureRecord, TokenLogits, TriageLabel
 
 Outcome: TypeAlias = FeatureRecord | Failure
 SPARE_FEATURES = 16
 """Looked up beyond twice the records that are wanted, for those that have too few examples."""
-Result = TypeVar("Result")
 
 
 class RecordMaker:
@@ -62,7 +61,7 @@ class RecordMaker:
     async def outcomes(self, features: Sequence[FeatureId], n: int) -> AsyncGenerator[tuple[FeatureId, Outcome], None]:
         """Each of some features with its record, or why it has none; `n` records are wanted, more may be given."""
         for some in self._looked_up_together(features, n):
-            await _in_thread(lambda some=some: self._look_up(some))
+            await in_thread(lambda some=some: self._look_up(some))
             skipped = {feature: failure for feature in some if (failure := self._skipped(feature)) is not None}
             built = [feature for feature in some if feature not in skipped]
             selections = self._loader.selections(built, workers=self._workers)
@@ -96,7 +95,7 @@ class RecordMaker:
         return Failure("records", label, f"{feature} is skipped: it is labelled {label} (features.skip)")
 
     async def _outcome(self, selections: Generator[Selection | Failure, None, None]) -> Outcome:
-        selected = await _in_thread(lambda: next(selections))
+        selected = await in_thread(lambda: next(selections))
         if isinstance(selected, Selection) and self._embedder is not None and self._loader.cfg.asks_for("similar"):
             index = await self._index(selected.feature.module_path, self._embedder)
             selected = await with_similar(selected, self._loader, index, self._embedder)
@@ -120,13 +119,3 @@ class RecordMaker:
                 (await window_index(self._loader, grid, embedder)).save(path)
             self._indices[name] = WindowIndex.load(path)
         return self._indices[name]
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    """While others go on; a cancellation waits for it, because what runs in a thread cannot be left running."""
-    step = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        await asyncio.wait({step})
-        raise

@@ -26,6 +26,8 @@ from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_i
 from sae_auto_interp.pipeline.lexical_baseline import LexicalBaseline, has_lexical_baseline
 from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.model_readers import NO_READERS, Readers, model_readers
+from sae_auto_interp.pipeline.nearest_control import NearestControl
+from sae_auto_interp.pipeline.nearest_features import NearestFeatures
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
 from sae_auto_interp.pipeline.progress import StageProgress
@@ -74,11 +76,13 @@ async def run_pipeline(
                 _cache(config, directory, store, progress)
                 loader = None if until == "cache" else open_loader(config, directory)
             if loader is not None:
+                is_compared = until == "score" and config.n_nearest != 0
+                nearest = NearestFeatures(loader.dataset, directory) if is_compared else None
                 async with (
                     kept_status(directory.progress, progress),
                     _record_maker(config, loader, directory, store) as maker,
                 ):
-                    await explain_and_score(config, loader, store, clients, progress, until, readers, maker)
+                    await explain_and_score(config, loader, store, clients, progress, until, readers, maker, nearest)
 
 
 async def explain_and_score(
@@ -90,20 +94,22 @@ async def explain_and_score(
     until: Stage = "score",
     readers: Readers = NO_READERS,
     maker: RecordMaker | None = None,
+    nearest: NearestFeatures | None = None,
 ) -> None:
     """Records, explanations and, `until` "score", scores: all three at once, feature after feature.
 
-    `maker` makes the records; None makes those that need nothing but the cache.
+    `maker` makes the records; None makes those that need nothing but the cache. `nearest` knows whose explanation the
+    `n_nearest` controls take; None: there are none.
     Raises `RunDirectoryError` when no feature has enough examples, `RunInterruptedError` after ctrl-C or SIGTERM.
     """
     with draining_interrupts(progress.note) as stop, frozen_heap():
         records = RecordStage(config, loader, store, progress, maker)
         embedders = OpenEmbedders()
         try:
-            run = _Run.of(config, records, store, clients, readers, embedders, progress, until)
+            run = _Run.of(config, records, store, clients, readers, embedders, progress, until, nearest)
             flow = FeatureFlow(
                 run.explain, run.score, run.window, run.traffic, progress, stop, config.n_shuffled,
-                config.n_hidden, run.lexical,
+                config.n_hidden, run.lexical, run.nearest,
             )  # fmt: skip
             _start(run, flow, progress)
             async with aclosing(ahead(run.records.features(), RECORDS_AHEAD)) as features:
@@ -127,13 +133,14 @@ class _Run:
     explain: ExplainStage
     score: ScoreStage | None
     lexical: LexicalBaseline | None
+    nearest: NearestControl | None
     window: FeatureWindow
     traffic: Traffic
 
     @classmethod
     def of(
         cls, config: RunConfig, records: RecordStage, store: ResultStore, clients: RunClients, readers: Readers,
-        embedders: OpenEmbedders, progress: StageProgress, until: Stage,
+        embedders: OpenEmbedders, progress: StageProgress, until: Stage, nearest: NearestFeatures | None,
     ) -> "_Run":  # fmt: skip
         traffic = Traffic(spent=clients.spent)
         metered = clients.metered(traffic)
@@ -142,13 +149,18 @@ class _Run:
         if metered.n_at_once(config):
             progress.watch(traffic)
         is_scoring = until == "score"
+        explain = ExplainStage(config, store, metered, embedders, progress)
+        score = ScoreStage(config, store, metered.scorer, readers, embedders, progress) if is_scoring else None
         return cls(
             records,
-            ExplainStage(config, store, metered, embedders, progress),
-            ScoreStage(config, store, metered.scorer, readers, embedders, progress) if is_scoring else None,
+            explain,
+            score,
             LexicalBaseline(config, store, embedders, progress)
             if is_scoring and has_lexical_baseline(config)
             else None,
+            None
+            if score is None or nearest is None
+            else NearestControl(nearest, explain, score, progress, config.n_nearest),
             FeatureWindow(max(1, metered.n_at_once(config)), traffic),
             traffic,
         )

@@ -36,7 +36,7 @@ DATA = "data.json"
 FIRST_DATA = ("n_tokens", "ctx_len", "max_chars_per_document", "prepend_bos")
 """Settings of `data` that every manifest names."""
 NO_EVIDENCE = {
-    "explainers", "scorers", "n_shuffled", "n_hidden", "n_lexical", "budget", "responses",
+    "explainers", "scorers", "n_shuffled", "n_nearest", "n_hidden", "n_lexical", "budget", "responses",
     "client", "explainer_client", "scorer_client", "prompt_reader",
     "device", "model", "autoencoders", "preflight",
 }  # fmt: skip

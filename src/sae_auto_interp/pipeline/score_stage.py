@@ -1,12 +1,14 @@
 """Stage 4: every scorer on every explanation, and what the scores are to be compared with.
 
-The shuffled control gives a feature the explanation of another one of its module. What an explanation scores above it
-is what it says about its own feature. Which other one: see `flow`. The probe asks the same questions with the
+A control gives a feature the explanation of another one of its module: any other one (shuffled; which: see `flow`), or
+the most similar one (nearest: see `nearest_control`). What an explanation scores above it is what it says about its own
+feature, and about more than its kind. The probe asks the same questions with the
 explanation hidden, of a few features and for the first explainer of each judge: it is the same for all of them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 from sae_auto_interp.asking import asking_again
 from sae_auto_interp.config import RunConfig
@@ -25,7 +27,11 @@ from sae_auto_interp.spending import spending_on
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, Usage
 
 STAGE = "score"
-CONTROL_PREFIX = "shuffled:"
+Control: TypeAlias = Literal["shuffled:", "nearest:"]
+"""What the explainer of a control's explanation begins with."""
+SHUFFLED: Control = "shuffled:"
+NEAREST: Control = "nearest:"
+CONTROLS = (SHUFFLED, NEAREST)
 
 
 class ScoreStage:
@@ -48,7 +54,7 @@ class ScoreStage:
         self._reopened = store.times_reopened(STAGE)
 
     def n_scores(self, explainer: str, *, is_control: bool = False, is_probed: bool = False) -> int:
-        """Scores of each of its explanations, with the probes or without, or of each shuffled control."""
+        """Scores of each of its explanations, with the probes or without, or of each control."""
         return len(self._of(explainer, is_control, is_probed))
 
     @property
@@ -58,26 +64,37 @@ class ScoreStage:
             measure.unit(prefix + explainer)
             for explainer in self._measures
             for measure in self._of(explainer, is_control=False, is_probed=True)
-            for prefix in ("", CONTROL_PREFIX)
+            for prefix in ("", *CONTROLS)
         }
         return sum(unit.rpartition("/")[0] in wanted for unit in self._finished)
 
-    def is_done(self, explainer: str, feature: FeatureId, *, is_control: bool = False, is_probed: bool = False) -> bool:
-        """Whether nothing is left to do for an explanation (and its probes), or for its shuffled control."""
-        named = explanation_id(CONTROL_PREFIX + explainer if is_control else explainer, feature)
-        return all(measure.unit(named) in self._finished for measure in self._of(explainer, is_control, is_probed))
+    def is_done(
+        self, explainer: str, feature: FeatureId, *, control: Control | None = None, is_probed: bool = False
+    ) -> bool:
+        """Whether nothing is left to do for an explanation (and its probes), or for one of its controls."""
+        named = explanation_id((control or "") + explainer, feature)
+        measures = self._of(explainer, control is not None, is_probed)
+        return all(measure.unit(named) in self._finished for measure in measures)
+
+    def leave_open(self, explainer: str, feature: FeatureId, control: Control, why: Failure) -> None:
+        """Note why a control cannot be scored as long as things are as they are."""
+        named = explanation_id(control + explainer, feature)
+        for measure in self._of(explainer, is_control=True, is_probed=False):
+            if measure.unit(named) not in self._finished:
+                store_open_failure(self._store, measure.unit(named), why)
+                self._progress.advance_stage(STAGE, [why.kind])
 
     async def score(
         self, explainer: str, explanation: Explanation, evidence: Evidence, *, is_probed: bool = False
     ) -> None:
         """Every score of one explanation that is not there yet, each stored when it is complete."""
         named = explanation_id(explanation.explainer, explanation.feature)
-        is_control = explanation.explainer.startswith(CONTROL_PREFIX)
+        is_control = explanation.explainer.startswith(CONTROLS)
         waiting = [m for m in self._of(explainer, is_control, is_probed) if m.unit(named) not in self._finished]
         await together(self._score(measure, explanation, named, evidence) for measure in waiting)
 
     def _of(self, explainer: str, is_control: bool, is_probed: bool) -> Sequence[Measure]:
-        """What scores its explanations, or the shuffled controls."""
+        """What scores its explanations, or their controls."""
         own = [m for m in self._measures[explainer] if m.reads_explanation or not is_control]
         return [*own, *self._probes[explainer]] if is_probed else own
 
@@ -100,14 +117,14 @@ class ScoreStage:
     def _keep(self, measure: Measure, unit: str, explanation: Explanation, score: Score) -> None:
         with self._store.unit(STAGE, unit):
             self._store.clear_failures(unit)
-            if explanation.explainer.startswith(CONTROL_PREFIX):
+            if explanation.explainer.startswith(CONTROLS):
                 self._store.add_explanation(explanation, score.explanation_id)
             self._store.add_score(score, measure.judge_name)
 
 
-def shuffled(explanation: Explanation, feature: FeatureId) -> Explanation:
+def as_control(explanation: Explanation, feature: FeatureId, control: Control) -> Explanation:
     """Another feature's explanation, as the control of `feature`; it cost nothing."""
-    return replace(explanation, feature=feature, explainer=CONTROL_PREFIX + explanation.explainer, usage=Usage())
+    return replace(explanation, feature=feature, explainer=control + explanation.explainer, usage=Usage())
 
 
 def _once(probes: Mapping[str, Sequence[Measure]]) -> Mapping[str, Sequence[Measure]]:

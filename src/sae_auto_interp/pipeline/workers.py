@@ -69,6 +69,16 @@ async def ahead(items: AsyncGenerator[Item, None], n: int) -> AsyncGenerator[Ite
         await _end({maker})
 
 
+async def in_thread(work: Callable[[], Item]) -> Item:
+    """While others go on; a cancellation waits for it, because what runs in a thread cannot be left running."""
+    step = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await asyncio.wait({step})
+        raise
+
+
 async def isolated(stage: str, work: Awaitable[Item]) -> Item | Failure:
     """The result of a component's work; an exception that is none of ours becomes a Failure of this unit alone.
 

@@ -1,6 +1,7 @@
-"""What a score is to be compared with: shuffled and lexical explanations, hidden ones, and a constant judge.
+"""What a score is to be compared with: explanations of other features, lexical and hidden ones, and a constant judge.
 
     shuffled   the explanation of another feature, same questions, same judge
+    nearest    the explanation of the most similar other feature of the run: what the feature's kind is worth
     lexical    the token rule of the lexical explainer under its own judge, same test: what needs no language model
     hidden     the same questions to the same judge, not told the explanation: what else gives the answers away
     constant   always yes, or always no: exactly 0.5
@@ -48,6 +49,8 @@ def _beside(
 ) -> Iterator[tuple[str, Mapping[FeatureId, Estimate]]]:
     if control in accuracies:
         yield "shuffled", accuracies[control]
+    if variant.nearest in accuracies:
+        yield "nearest", accuracies[variant.nearest]
     lexical = Variant(LEXICAL, variant.scorer, LEXICAL)
     if lexical in accuracies and variant != lexical:
         yield LEXICAL, accuracies[lexical]

@@ -145,6 +145,7 @@ def _context(summary: RunSummary) -> dict[str, object]:
         "first_rows": FIRST_ROWS,
         "sides": sides,
         "scorers": summary.primary_scorers,
+        "has_nearest": any(each.name == "nearest" for row in summary.variants for each in row.baselines),
         "has_lexical": any(e.name == LEXICAL for e in summary.explainers),
     }
 

@@ -25,7 +25,7 @@ from sae_auto_interp.report.values import (
 from sae_auto_interp.report.variants import Variant
 from sae_auto_interp.types import Estimate
 
-BASELINES = ("shuffled", "lexical", "hidden")
+BASELINES = ("shuffled", "nearest", "lexical", "hidden")
 """In the order of their columns. The constant judge's is 0.5 everywhere, and on the page."""
 EXPLANATION_CHARACTERS = 120
 """A longer explanation is cut in the table; the page has it whole."""
@@ -107,7 +107,7 @@ def other_table(summary: RunSummary) -> Table:
 
 
 def baselines_table(summary: RunSummary) -> Table:
-    """One row per explainer, scorer and judge: what each baseline has, and below it the skill over it."""
+    """One row per explainer, scorer and judge: what each baseline has, on how many features, and the skill over it."""
     rows = [row for row in summary.variants if row.baselines]
     names = [name for name in BASELINES if any(each.name == name for row in rows for each in row.baselines)]
     title = "Baselines: their balanced accuracy, and below it the skill of the explanations over them"
@@ -143,7 +143,8 @@ def _who(variant: Variant, metric: str) -> tuple[Text, Text]:
 def _baseline_text(baseline: BaselineSkill | None) -> str:
     if baseline is None:
         return number(None)
-    return f"{number(baseline.balanced_accuracy.value)}\n{two_lines(baseline.skill, signed=True)}"
+    value, n = number(baseline.balanced_accuracy.value), baseline.skill.n
+    return f"{value} n={n}\n{two_lines(baseline.skill, signed=True)}"
 
 
 def _passed(tests: FeatureTests | None) -> str:
@@ -203,6 +204,8 @@ def _notes(summary: RunSummary) -> Iterable[Text]:
         "failed trials: the mean had all of them been wrong, and right.",
         style="dim",
     )
+    if any(each.name == "nearest" for row in summary.variants for each in row.baselines):
+        yield Text("Nearest: the same test with the explanation of the most similar other feature.", style="dim")
     yield Text(
         "Hidden: the same judge, not told the explanation, on some features. Above chance, above shuffled: features "
         "that pass an exact test with 5 % false discoveries (Benjamini-Hochberg).",

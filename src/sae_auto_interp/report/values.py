@@ -47,7 +47,7 @@ class BaselineSkill:
     """What a variant is compared with, and how much it gains."""
 
     name: str
-    """shuffled, lexical, hidden or constant."""
+    """shuffled, nearest, lexical, hidden or constant."""
     balanced_accuracy: Estimate
     """Mean over the features that the baseline was scored on."""
     skill: Estimate

@@ -1,7 +1,8 @@
 """Variants: who explained, by which test, and who judged; in which order they are read, and which one comes first.
 
 The primary explainer and judge are what features are sorted by: a language model where there is one, else the lexical
-one. A shuffled control is the variant of an explainer `shuffled:<explainer>`.
+one. A shuffled control is the variant of an explainer `shuffled:<explainer>`, and the one with the most similar
+feature's explanation that of `nearest:<explainer>`.
 """
 
 from collections import defaultdict
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 from sae_auto_interp.types import FeatureId, Score, ScoreKind
 
-CONTROL_PREFIX = "shuffled:"
+SHUFFLED_PREFIX = "shuffled:"
+NEAREST_PREFIX = "nearest:"
 LEXICAL = "lexical"
 HIDDEN_PREFIX = "hidden:"
 """Of judges that are not told the explanation."""
@@ -29,7 +31,12 @@ class Variant:
     @property
     def control(self) -> "Variant":
         """The same with shuffled explanations."""
-        return Variant(CONTROL_PREFIX + self.explainer, self.scorer, self.judge)
+        return Variant(SHUFFLED_PREFIX + self.explainer, self.scorer, self.judge)
+
+    @property
+    def nearest(self) -> "Variant":
+        """The same with the explanations of the most similar features."""
+        return Variant(NEAREST_PREFIX + self.explainer, self.scorer, self.judge)
 
     @property
     def is_hidden(self) -> bool:
@@ -41,8 +48,8 @@ ScoresByVariant = Mapping[Variant, Mapping[FeatureId, Score]]
 
 
 def is_control(explainer: str) -> bool:
-    """Whether this is a shuffled control and no explainer of its own."""
-    return explainer.startswith(CONTROL_PREFIX)
+    """Whether these are the explanations of other features, and no explainer of its own."""
+    return explainer.startswith((SHUFFLED_PREFIX, NEAREST_PREFIX))
 
 
 def scores_by_variant(
