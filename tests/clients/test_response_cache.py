@@ -292,7 +292,8 @@ def test_an_answer_that_cannot_be_stored_is_an_error_for_who_asked_and_for_nobod
     """A client from outside may give what is no answer; the others go on."""
 
     async def scenario(store: ResponseStore) -> None:
-        broken = Response("yes", Usage(), "stop", "m", logprobs=(TokenLogprob("yes", object()),))  # pyright: ignore[reportArgumentType]
+        broken = Response("yes", Usage(), "stop", "m")
+        object.__setattr__(broken, "text", object())
         with pytest.raises(TypeError):
             await store.keep(b"1" * 32, broken)
         await asyncio.wait_for(store.keep(b"2" * 32, Response("yes", Usage(), "stop", "m")), 10)

@@ -34,7 +34,7 @@ def vector(text: str) -> list[float]:
 def chat(received: Received) -> Reply:
     body = received.body
     question = body["messages"][-1]["content"]
-    if body.get("logprobs"):
+    if body.get("logprobs") and "response_format" not in body:  # verdicts are bound to a form, and asked for both
         token = str(zlib.crc32(question.encode("utf-8", "surrogatepass")) % 11)
         top = [{"token": token, "logprob": -0.4}, {"token": "0", "logprob": -1.2}]
         return answer(token, logprobs={"content": [{"token": token, "logprob": -0.4, "top_logprobs": top}]})
