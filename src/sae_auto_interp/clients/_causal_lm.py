@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from sae_auto_interp.errors import InputError, RefusedRequestError
+from sae_auto_interp.model_loading import LOADING
 from sae_auto_interp.types import TokenLogprob
 
 if TYPE_CHECKING:
@@ -59,16 +60,17 @@ class CausalLanguageModel:
     @classmethod
     def load(cls, path: str, device: str, dtype: str) -> "CausalLanguageModel":
         """Load from a folder or the hub. Raises InputError where there is no such model."""
-        import torch
-        import transformers
-
-        auto = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            families: Any = transformers  # its types say less than they promise
-            tokenizer = families.AutoTokenizer.from_pretrained(path)
-            model = families.AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+            with LOADING:
+                import torch
+                import transformers
+
+                families: Any = transformers  # its types say less than they promise
+                tokenizer = families.AutoTokenizer.from_pretrained(path)
+                model = families.AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
         except (OSError, ValueError) as error:
             raise InputError(f"client.model {path!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        auto = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.eval().to(auto if device == "auto" else device)
         config = model.config.get_text_config()
         ends: int | list[int] | None = model.generation_config.eos_token_id

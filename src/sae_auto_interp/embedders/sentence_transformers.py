@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sae_auto_interp.errors import ConfigError, InputError, MissingExtraError
+from sae_auto_interp.model_loading import LOADING
 from sae_auto_interp.types import Array
 
 
@@ -72,8 +73,9 @@ class SentenceTransformersEmbedder:
 
     @cached_property
     def _model(self) -> _Model:
-        load = import_module("sentence_transformers").SentenceTransformer
         try:
-            return cast(_Model, load(self.model, revision=self.revision, device=self.device))
+            with LOADING:
+                load = import_module("sentence_transformers").SentenceTransformer
+                return cast(_Model, load(self.model, revision=self.revision, device=self.device))
         except (OSError, ValueError) as error:
             raise InputError(f"{self.model!r} cannot be loaded as a sentence-transformers model: {error}") from error

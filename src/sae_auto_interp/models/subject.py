@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.model_loading import LOADING
 from sae_auto_interp.models.hub import model_address, parse_hub_ref, pinned
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -32,13 +33,14 @@ def load_subject_model(ref: str, device: Device = "auto", dtype: str = "auto") -
     devices, "cpu" or "disk". `dtype` is one of `DTYPES`; "auto" is what the checkpoint says. Raises `InputError` when
     there is no such model, device or dtype, or the model's files cannot be read.
     """
-    from nnsight import TransformersModel
+    with LOADING:
+        from nnsight import TransformersModel
 
     if dtype not in DTYPES:
         raise InputError(f"subject model: there is no dtype {dtype!r}; give one of {', '.join(DTYPES)}")
     (place, revision), device_map = _place_and_revision(ref), _device_map(device)
     try:
-        with _no_loading_bar():
+        with LOADING, _no_loading_bar():
             model = TransformersModel(
                 place, task="text-generation", dispatch=True, device_map=device_map, dtype=dtype, **revision
             )
