@@ -82,7 +82,7 @@ def test_a_table_shows_medians_ratios_and_what_is_missing() -> None:
     text = benchmark_table(TABLES["caching"], [*lines, gone])
     row = text.splitlines()[2]
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
-        "32,768", "topk", "light", "1000", "500", "1,000", "–", "2.00", "–", "200", "–", "–", "–", "3",
+        "32,768", "topk", "light", "1000", "500", "1,000", "–", "–", "2.00", "–", "200", "–", "–", "–", "3",
     ]  # fmt: skip
     assert "- peer, width 32,768, activation topk, firing light, tokens 1000: no peer" in text
 

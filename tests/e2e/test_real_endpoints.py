@@ -61,6 +61,7 @@ def run(root: Path, base_url: str, model: str) -> Capabilities:
             "autoencoders": ["embedded:sparse_coders/openai"],
             "data": {"n_tokens": 6_000, "ctx_len": 64, "max_chars_per_document": 3_000},
             "preflight": {"enabled": False},
+            "n_lexical": 0,
             "features": {"n_features": N_FEATURES, "min_examples": 10, **pools},
             "explainers": [{"name": "simple", "judge": {"name": "llm", "top_logprobs": 20}}],
             "scorers": scorers,

@@ -79,7 +79,7 @@ def rambled(tmp_path_factory: pytest.TempPathFactory, prepare_run: PrepareRun) -
 
 def test_only_what_could_not_be_read_is_asked_anew(rambled: Rambled, tmp_path: Path, prepare_run: PrepareRun) -> None:
     folder, llm = rambled.copied_to(tmp_path), Rambler()
-    before, scored = spent_by(folder / "run"), set(scores_of(folder / "run"))
+    before, scored = spent_by(folder / "run", "explain", "score"), set(scores_of(folder / "run"))
     with LlmServer(llm) as server:
         command = prepare_run(folder, section(server), "run")
         done = sae_auto_interp(*command, more_environment=cache_in(folder))
@@ -95,7 +95,7 @@ def test_only_what_could_not_be_read_is_asked_anew(rambled: Rambled, tmp_path: P
     assert set(llm.asked.values()) == {1}
     assert not rambled.asked & set(llm.asked), "nothing is paid for twice"
     assert sum("seed" in json.loads(body) for body in llm.asked) > 10
-    assert spent_by(folder / "run").n_paid - before.n_paid == llm.asked.total()
+    assert spent_by(folder / "run", "explain", "score").n_paid - before.n_paid == llm.asked.total()
 
 
 def test_killed_while_it_asks_anew_it_ends_with_the_same(

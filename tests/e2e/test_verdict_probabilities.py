@@ -16,7 +16,7 @@ from tests.e2e.stored import scores_of, trials_of
 from tests.support.llm_server import LlmServer, Received, Reply, answer
 from tests.support.scripted_llm import explain_and_judge
 
-MORE = "\nclient: {{base_url: {url}}}\nresponses: {{path: {responses}{mode}}}\n"
+MORE = "\nn_lexical: 0\nclient: {{base_url: {url}}}\nresponses: {{path: {responses}{mode}}}\n"
 
 
 def with_logprobs(received: Received) -> Reply:
