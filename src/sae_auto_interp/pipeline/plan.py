@@ -73,12 +73,12 @@ async def make_plan(
         sum(map(part, modules), Usage()) for part in (_Module.explain, _Module.score, _Module.control, _Module.probe)
     )
     total = explain + score + control + probe
-    stored = sum(module.stored_bytes() for module in modules)
+    stored, n_scores = sum(module.stored_bytes() for module in modules), sum(module.n_scores() for module in modules)
     return Plan(
         evidence=sample.source, n_features=sample.n_features, explain=explain, score=score, control=control + probe,
         usd=_usd(config, explain, score + control + probe, assumed),
         answer_seconds=_answer_seconds(config, total, assumed),
-        sizes=planned_sizes(config, root, sample.n_features, stored, total.n_requests, measured),
+        sizes=planned_sizes(config, root, n_scores, stored, total.n_requests, measured),
     )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ class _Module:
     costs: Sequence[Sequence[Planned]]
     """By record and explainer."""
     rule_bytes: float
+    n_rule_scores: int
     """What the lexical baseline stores; it asks nothing."""
     n: int
     n_shuffled: int
@@ -103,11 +104,14 @@ class _Module:
     async def of(cls, sample: ModuleSample, config: RunConfig, assumed: Assumptions) -> "_Module":
         costs = await planned(config, sample.records, assumed.characters_per_token)
         n = sample.n_features
-        rule_bytes = _limited(n, config.n_lexical) * await _lexical_bytes(config, sample.records)
+        n_ruled = _limited(n, config.n_lexical) if has_lexical_baseline(config) else 0
+        rule_bytes = n_ruled * await _lexical_bytes(config, sample.records) if n_ruled else 0.0
+        n_rule_scores = n_ruled * len(lexical_only(config).scorers)
         n_shuffled, n_nearest = (
             0 if n < 2 else _limited(n, limit) for limit in (config.n_shuffled, config.n_nearest)
         )  # fmt: skip
-        return cls(sample.records, costs, rule_bytes, n, n_shuffled, n_nearest, _limited(n, config.n_hidden))
+        n_probed = _limited(n, config.n_hidden)
+        return cls(sample.records, costs, rule_bytes, n_rule_scores, n, n_shuffled, n_nearest, n_probed)
 
     def explain(self) -> Usage:
         return self._total(attrgetter("explain"), self.n)
@@ -131,6 +135,13 @@ class _Module:
         every_score = (self.n + self.n_shuffled + self.n_nearest) * per_score + self.n_probed * per_probe
         return self.n * records + every_score + self.rule_bytes
 
+    def n_scores(self) -> int:
+        """All that the report has a place for."""
+        of_a_feature = sum(len(cost.scores) for cost in self.costs[0])
+        probes = len(self.costs[0][0].scores)
+        n_explained = self.n + self.n_shuffled + self.n_nearest
+        return n_explained * of_a_feature + self.n_probed * probes + self.n_rule_scores
+
     def _total(self, part: Callable[[Planned], Usage], n: int) -> Usage:
         """Of the first `n` features; where there are fewer records, as if the others were like them."""
         counted = self.costs[:n]
@@ -140,8 +151,6 @@ class _Module:
 
 
 async def _lexical_bytes(config: RunConfig, records: Sequence[FeatureRecord]) -> float:
-    if not has_lexical_baseline(config):
-        return 0.0
     costs = await planned(lexical_only(config), records)
     return sum(len(encode_score(s)) for each in costs for cost in each for s in cost.scores) / len(records)
 

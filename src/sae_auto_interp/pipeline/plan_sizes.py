@@ -25,8 +25,8 @@ PROCESS_MIB = 600
 """Interpreter, torch and transformers, on the processor."""
 WORK_MIB = 60
 """Of a batch on its way through the model, and of features on theirs through explaining and scoring."""
-PAGE_BYTES, PAGE_BYTES_PER_FEATURE = 40_000, 18_000
-"""Of the report."""
+REPORT_BYTES, REPORT_BYTES_PER_SCORE = 60_000, 7_700
+"""Of its page and the files beside it."""
 SHARE_OF_SQLITE = 1.15
 """Of the results beyond what is stored: pages that are not full, indices, and who spent what."""
 BYTES_PER_ANSWER = 200
@@ -53,7 +53,7 @@ class Sizes:
 def planned_sizes(
     config: RunConfig,
     root: Path | None,
-    n_features: int,
+    n_scores: int,
     stored_bytes: float,
     n_requests: int,
     measured: Measured | None,
@@ -61,13 +61,13 @@ def planned_sizes(
     """`stored_bytes`: of all records and scores, as they are encoded."""
     cache, basis = _cache_mib(config, root, measured)
     model, coders = _weights_mib(config.model), _coder_weights_mib(config)
-    on_gpu, page = _on_gpu(config), PAGE_BYTES + PAGE_BYTES_PER_FEATURE * n_features
+    on_gpu, report = _on_gpu(config), REPORT_BYTES + REPORT_BYTES_PER_SCORE * n_scores
     process = _sum(PROCESS_MIB, 0 if on_gpu else _sum(model, coders)) if measured is None else measured.peak_mib
     return Sizes(
         ram=_sum(process, 2 * config.cache.buffer_mib, WORK_MIB),
         vram=_sum(model, coders) if on_gpu else 0.0,
         cache=cache,
-        results=(SHARE_OF_SQLITE * stored_bytes + page) / MIB,
+        results=(SHARE_OF_SQLITE * stored_bytes + report) / MIB,
         answers=0.0 if config.responses.mode == "off" else n_requests * BYTES_PER_ANSWER / MIB,
         basis=basis,
     )
