@@ -135,12 +135,13 @@ def test_a_constructor_that_cannot_be_sent_is_refused(cache: tuple[Path, TokenRo
 
 
 PROGRAM = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys, time
 import numpy as np
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.types import TokenRows
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
     rows = TokenRows(*(np.load(f"{sys.argv[2]}/{name}.npy") for name in ("tokens", "documents")), ("",) * 51)
     dataset = FeatureDataset(sys.argv[1], FeatureConfig(window=8, n_train=10, n_test=10, min_examples=10))
     for _ in FeatureLoader(rows, dataset).prefetch(dataset.features * 100_000, workers=2):
