@@ -149,3 +149,8 @@ def _mean(
         return Estimate(value, None, None, level, _METHOD, 1, n_failed, _ONE_FEATURE)
     interval = bootstrap_mean(values, rng, level, n_resamples)
     return Estimate(value, interval.low, interval.high, level, _METHOD, n, n_failed)
+
+
+def defined(estimates: Mapping[FeatureId, Estimate]) -> dict[FeatureId, float]:
+    """The values of the features on which there is one, as `paired_difference` and `skill` take them."""
+    return {feature: e.value for feature, e in estimates.items() if e.value is not None}

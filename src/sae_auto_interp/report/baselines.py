@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from sae_auto_interp.metrics import mean_over_features, skill
+from sae_auto_interp.metrics.run_level import defined
 from sae_auto_interp.report.values import BaselineSkill
 from sae_auto_interp.report.variants import HIDDEN_PREFIX, LEXICAL, Variant
 from sae_auto_interp.types import Estimate, FeatureId
@@ -29,12 +30,12 @@ def baselines_of(
     variant: Variant, control: Variant, accuracies: Accuracies, generator: Generator, level: float, n_resamples: int
 ) -> tuple[BaselineSkill, ...]:
     """The baselines of a variant that the run has, and the constant one, which every run has."""
-    own = _defined(accuracies[variant])
+    own = defined(accuracies[variant])
     found = [
         BaselineSkill(
             name,
             mean_over_features(beside, generator(f"baseline {name}"), level, n_resamples).estimate,
-            skill(own, _defined(beside), generator(f"skill over {name}"), level, n_resamples),
+            skill(own, defined(beside), generator(f"skill over {name}"), level, n_resamples),
         )
         for name, beside in _beside(variant, control, accuracies)
     ]
@@ -57,7 +58,3 @@ def _beside(
     hidden = sorted(v for v in accuracies if (v.scorer, v.judge) == (variant.scorer, HIDDEN_PREFIX + variant.judge))
     if hidden:
         yield "hidden", {feature: e for v in hidden for feature, e in accuracies[v].items()}
-
-
-def _defined(estimates: Mapping[FeatureId, Estimate]) -> dict[FeatureId, float]:
-    return {feature: e.value for feature, e in estimates.items() if e.value is not None}

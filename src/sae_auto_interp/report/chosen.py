@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sae_auto_interp.metrics import RunMetric, development_accuracy, mean_over_features, paired_difference
+from sae_auto_interp.metrics.run_level import defined
 from sae_auto_interp.report.variants import Variant
 from sae_auto_interp.types import Estimate, Explanation, FeatureId
 
@@ -87,7 +88,7 @@ def _choice(
         unchosen=mean_over_features(unchosen, generator("unchosen"), level, n_resamples),
         test=mean_over_features(test, generator("chosen test"), level, n_resamples),
         optimism=paired_difference(
-            _defined(development), _defined(test), generator("optimism"), level, n_resamples, n_failed
+            defined(development), defined(test), generator("optimism"), level, n_resamples, n_failed
         ),
     )
 
@@ -102,7 +103,3 @@ def _unchosen(tried: tuple[Tried, ...], level: float) -> Estimate | None:
     if not values:
         return Estimate(None, None, None, level, "mean of candidates", n, n_failed, others[0].reason)
     return Estimate(sum(values) / len(values), None, None, level, "mean of candidates", n, n_failed)
-
-
-def _defined(estimates: Mapping[FeatureId, Estimate]) -> dict[FeatureId, float]:
-    return {feature: e.value for feature, e in estimates.items() if e.value is not None}

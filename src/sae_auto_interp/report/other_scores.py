@@ -22,6 +22,7 @@ from sae_auto_interp.metrics import (
     tpr,
     tpr_by_quantile,
 )
+from sae_auto_interp.metrics.run_level import defined
 from sae_auto_interp.report.failures import count_kinds
 from sae_auto_interp.report.values import OtherScores
 from sae_auto_interp.report.variants import Variant
@@ -89,7 +90,7 @@ def other_scores(
     own, other = own_values(scores, level), own_values(controls, level)
     n_failed = sum(e.n_failed for e in (*own.values(), *other.values()))
     difference = paired_difference(
-        _defined(own), _defined(other), generator("difference", variant), level, n_resamples, n_failed
+        defined(own), defined(other), generator("difference", variant), level, n_resamples, n_failed
     )
     bounds = {f: failure_bounds(score, lambda s: headline.estimate(s, level)) for f, score in scores.items()}
     return OtherScores(
@@ -114,10 +115,6 @@ def _mean_curve(
 ) -> tuple[tuple[int, RunMetric], ...]:
     quantiles = sorted({quantile for curve in curves.values() for quantile in curve})
     return tuple((q, mean(f"quantile {q}", {f: c[q] for f, c in curves.items() if q in c})) for q in quantiles)
-
-
-def _defined(estimates: Mapping[FeatureId, Estimate]) -> dict[FeatureId, float]:
-    return {feature: e.value for feature, e in estimates.items() if e.value is not None}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -15,6 +15,7 @@ import numpy as np
 from sae_auto_interp.metrics import balanced_accuracy, mean_over_features, paired_difference, skill
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
+from sae_auto_interp.metrics.run_level import defined
 from sae_auto_interp.report.agreement import Agreement, judge_agreements, scorer_agreements
 from sae_auto_interp.report.baselines import baselines_of
 from sae_auto_interp.report.chosen import choices_of
@@ -143,7 +144,7 @@ def _variant_summary(variant: Variant, judged: _Judged) -> VariantSummary:
     level, n_resamples = judged.level, judged.n_resamples
     own, other = judged.accuracies[variant], judged.accuracies.get(variant.control, {})
     n_failed = sum(e.n_failed for e in (*own.values(), *other.values()))
-    values, control_values = _defined(own), _defined(other)
+    values, control_values = defined(own), defined(other)
     scores = judged.scores[variant]
     trials = [trial for score in scores.values() for trial in score.trials]
     few = min(n_resamples, FURTHER_RESAMPLES)
@@ -204,10 +205,6 @@ def _agreements(judged: _Judged, n_resamples: int) -> tuple[Agreement, ...]:
 def _matched(of_variants: Mapping[Variant, V]) -> Mapping[Variant, V]:
     """Without the controls."""
     return {variant: of for variant, of in of_variants.items() if not is_control(variant.explainer)}
-
-
-def _defined(estimates: Mapping[FeatureId, Estimate]) -> dict[FeatureId, float]:
-    return {feature: e.value for feature, e in estimates.items() if e.value is not None}
 
 
 def _explainers(material: Material, primary: Variant | None) -> tuple[ExplainerSummary, ...]:
