@@ -4,10 +4,12 @@ They are loaded and checked as a run does it first (`check`), on a few thousand 
 token decides how large the cache becomes, and most of a run's memory is in use by then.
 """
 
+import re
 import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import PreflightError
@@ -16,6 +18,7 @@ from sae_auto_interp.pipeline.check import run_check
 from sae_auto_interp.protocols import Progress
 
 MIB = 2**20
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,14 @@ def active_of(checks: Sequence[Preflight]) -> float | None:
 
 
 def peak_mib() -> float:
-    """Resident memory of this process at its most."""
+    """Resident memory of this process at its most.
+
+    Linux's `ru_maxrss` is never less than what the parent held when it started this process: a notebook's would be
+    taken for the run's. The kernel's status file is about this program alone.
+    """
+    status = STATUS.read_text() if STATUS.is_file() else ""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    if found:
+        return int(found[1]) / 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / MIB if sys.platform == "darwin" else most / 1024
