@@ -41,6 +41,8 @@ def options(benchmark: str, arguments: argparse.Namespace) -> Options:
     """The parsed options; an older file of lines is deleted, for figures are compared within one run only."""
     folder = arguments.work / "quick" if arguments.quick else LINES
     out = (arguments.out or folder / f"{benchmark}.jsonl").absolute()
+    if out.is_dir():
+        raise SystemExit(f"--out {out} is a folder; give the file that the JSON lines go to")
     out.unlink(missing_ok=True)
     session = Session(
         out=out,

@@ -29,16 +29,18 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("has_room", [False, True])
-def test_few_rows_are_as_they_are_among_many(has_room: bool) -> None:
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_few_rows_are_as_they_are_among_many(has_room: bool, has_bias: bool) -> None:
     x, weights = normal(N, D_IN), normal(500, D_IN, seed=1)
-    whole = product(x, weights)
-    torch.testing.assert_close(whole, x @ weights.T)
+    bias = normal(500, seed=2) if has_bias else None
+    whole = product(x, weights, bias=bias)
+    torch.testing.assert_close(whole, x @ weights.T + (0.0 if bias is None else bias))
     for n in NUMBERS:
         room = torch.empty(n, 600)[:, :500] if has_room else None
-        found = product(x[:n], weights, room)
+        found = product(x[:n], weights, room, bias)
         assert room is None or found.data_ptr() == room.data_ptr()
         assert torch.equal(found, whole[:n]), n
-        assert torch.equal(product(x[N - n :], weights), whole[N - n :]), n
+        assert torch.equal(product(x[N - n :], weights, bias=bias), whole[N - n :]), n
 
 
 def coder(activation: Any, width: int) -> SparseCoder:

@@ -1,6 +1,7 @@
 """The exact top k out of tiles: what torch.topk gives of whole rows; ties, zeros and odd widths included."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import candidates, device_selection, selection
-from sae_auto_interp.autoencoders.candidates import Entries
-from sae_auto_interp.autoencoders.selection import LikelyBounds, Tiles, select_above, select_topk, tiles_for
+from sae_auto_interp.autoencoders import candidates, device_selection, scan, selection, tiles
+from sae_auto_interp.autoencoders.likely import LikelyBounds
+from sae_auto_interp.autoencoders.scan import Entries
+from sae_auto_interp.autoencoders.selection import select_above, select_topk
+from sae_auto_interp.autoencoders.tiles import PreActivations, Tiles, tiles_for
 from sae_auto_interp.autoencoders.workers import Room
 
 USUAL = Tiles(rows=8, columns=4160, piece=64)
@@ -37,6 +40,11 @@ class Given:
         return Given(self.values[rows])
 
 
+class OfOneNorm(Given):
+    def norms(self) -> np.ndarray:
+        return np.ones(len(self.values), np.float32)
+
+
 def dense(found: Entries, n: int, width: int) -> torch.Tensor:
     result = torch.zeros(n, width)
     result[torch.from_numpy(found.rows), torch.from_numpy(found.columns)] = torch.from_numpy(found.values)
@@ -48,9 +56,9 @@ def expected_topk(values: torch.Tensor, k: int) -> torch.Tensor:
     return torch.zeros_like(values).scatter_(1, top.indices, top.values.clamp(min=0))
 
 
-def check(values: torch.Tensor, k: int, tiles: Tiles | None = None, room: Room | None = None) -> None:
+def check(values: torch.Tensor, k: int, chosen: Tiles | None = None, room: Room | None = None) -> None:
     n, width = values.shape
-    found = select_topk(Given(values), k, tiles or tiles_for(width, k), room or Room())
+    found = select_topk(Given(values), k, chosen or tiles_for(width, k), room or Room())
     assert torch.equal(dense(found, n, width), expected_topk(values, k))
     assert (found.values > 0).all()
     assert (np.diff(found.rows) >= 0).all(), "in order of row"
@@ -90,7 +98,7 @@ def test_as_torch_topk_also_with_many_equal_values(
 def test_tiles_of_any_size_give_the_same(
     n: int, more: int, k: int, more_pieces: int, piece: int, levels: int, shift: float, seed: int
 ) -> None:
-    width = 2 * k * selection.PIECE + more
+    width = 2 * k * tiles.PIECE + more
     values = uneven(n, width, levels, shift, seed)
     values[:, :: max(1, seed % 7)] -= torch.inf if seed % 3 == 0 else 0.0
     check(values, k, Tiles(n, (k + more_pieces) * piece, piece))
@@ -124,7 +132,7 @@ def sorted_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     whole = selection._topk_of_whole_rows
 
-    def noted(pre: selection.PreActivations, k: int, room: Room, relu_first: bool) -> Entries:
+    def noted(pre: PreActivations, k: int, room: Room, relu_first: bool) -> Entries:
         found.append(pre.shape[0])
         return whole(pre, k, room, relu_first)
 
@@ -171,37 +179,64 @@ def test_a_room_may_be_used_for_one_block_after_another() -> None:
         check(torch.randn(6, width, generator=torch.Generator().manual_seed(width)) + 1, k, room=room)
 
 
-def test_a_likely_bound_changes_nothing_but_how_much_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[int] = []
-    keep = candidates.Candidates._keep
+@pytest.fixture
+def certain(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows went without a likely bound, each time."""
+    found: list[int] = []
+    init = candidates.Candidates.__init__
 
-    def noted(self: candidates.Candidates, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        kept.append(len(rows))
-        keep(self, rows, columns, values)
+    def noted(self: candidates.Candidates, n_rows: int, *rest: Any) -> None:
+        found.append(n_rows)
+        init(self, n_rows, *rest)
 
-    monkeypatch.setattr(candidates.Candidates, "_keep", noted)
-    likely, n_kept = LikelyBounds(), []
-    for seed in range(3):
-        values = torch.randn(64, 20_000, generator=torch.Generator().manual_seed(seed))
-        kept.clear()
-        found = select_topk(Given(values), 32, tiles_for(20_000, 32), Room(), likely=likely)
-        n_kept.append(sum(kept))
+    monkeypatch.setattr(candidates.Candidates, "__init__", noted)
+    return found
+
+
+def test_rows_of_which_a_likely_bound_says_too_much_or_too_little_are_computed_once_more(certain: list[int]) -> None:
+    likely = LikelyBounds()
+
+    def look(values: torch.Tensor) -> None:
+        found = select_topk(OfOneNorm(values), 32, tiles_for(20_000, 32), Room(), likely=likely)
         assert torch.equal(dense(found, 64, 20_000), expected_topk(values, 32))
-    assert max(n_kept[1:]) < 0.8 * n_kept[0]
+
+    usual = torch.randn(64, 20_000, generator=torch.Generator().manual_seed(0))
+    look(usual)
+    look(usual)
+    assert certain == [64], "the first block alone"
+    odd = usual.clone()
+    odd[5, :2000] += 10  # far more than a few times k above the bound
+    odd[9, 8:] = 0.5  # and here, fewer than k
+    look(odd)
+    assert certain == [64, 2]
+    look(usual)
+    look(usual + 2)  # all rows: given up, and learned anew
+    assert certain == [64, 2, 64]
+    look(usual + 2)
+    assert certain == [64, 2, 64]
+
+
+def test_entries_are_taken_out_of_many_tiles_at_once_or_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(5, 3000, generator=torch.Generator().manual_seed(0))
+    for most in (0, 3, 100, scan.MOST_OCTETS):
+        monkeypatch.setattr(scan, "MOST_OCTETS", most)
+        found = select_above(Given(values), 1.0, Tiles(rows=5, columns=64), Room())
+        assert torch.equal(dense(found, 5, 3000), torch.where(values > 1, values, 0.0))
+        assert (np.diff(found.rows * 3000 + found.columns) > 0).all(), "in order of row and column"
 
 
 @given(st.integers(0, 1000), st.sampled_from([3, 20, 10_000]), st.sampled_from([0.0, 0.2, 0.9, 1.0]))
 def test_rows_that_are_not_like_those_before_are_looked_at_anew(seed: int, levels: int, scale: float) -> None:
     """Some rows have few large entries, or none above zero, or ties at the bound."""
-    likely, tiles = LikelyBounds(), tiles_for(3000, 5)
+    likely, chosen = LikelyBounds(), tiles_for(3000, 5)
     usual = uneven(6, 3000, 10_000, 0.0, seed)
-    select_topk(Given(usual), 5, tiles, Room(), likely=likely)
+    select_topk(Given(usual), 5, chosen, Room(), likely=likely)
     values = uneven(6, 3000, levels, 0.0, seed + 1)
     values[seed % 6] *= scale
     values[(seed + 1) % 6] -= 10.0
     values[(seed + 2) % 6, 4:] = 0.01
     for _ in range(2):
-        found = select_topk(Given(values), 5, tiles, Room(), likely=likely)
+        found = select_topk(Given(values), 5, chosen, Room(), likely=likely)
         assert torch.equal(dense(found, 6, 3000), expected_topk(values, 5))
         assert (np.diff(found.rows) >= 0).all()
         assert len(np.unique(found.rows * 3000 + found.columns)) == len(found.rows)
@@ -221,14 +256,14 @@ def test_numbers_that_are_none_end_in_no_error() -> None:
 
 def test_tiles_hold_enough_pieces_for_a_bound_and_are_of_bounded_size() -> None:
     for k in (1, 32, 64, 200, 1000):
-        for width in (2 * k * selection.PIECE, 4096, 32_768, 131_072, 1_000_000):
-            if width < 2 * k * selection.PIECE:
+        for width in (2 * k * tiles.PIECE, 4096, 32_768, 131_072, 1_000_000):
+            if width < 2 * k * tiles.PIECE:
                 continue
-            tiles = tiles_for(width, k)
-            assert tiles.columns % tiles.piece == 0
-            assert tiles.columns // tiles.piece >= min(2 * k, width // tiles.piece)
-            assert 1 <= tiles.rows <= selection.MOST_ROWS
-            assert tiles.rows == selection.LEAST_ROWS or tiles.rows * tiles.columns <= selection.TILE_ENTRIES
+            chosen = tiles_for(width, k)
+            assert chosen.columns % chosen.piece == 0
+            assert chosen.columns // chosen.piece >= min(2 * k, width // chosen.piece)
+            assert 1 <= chosen.rows <= tiles.MOST_ROWS
+            assert chosen.rows == tiles.LEAST_ROWS or chosen.rows * chosen.columns <= tiles.TILE_ENTRIES
 
 
 def test_a_result_for_a_device_has_a_size_that_is_known_beforehand() -> None:
@@ -241,16 +276,16 @@ def test_a_result_for_a_device_has_a_size_that_is_known_beforehand() -> None:
     assert torch.equal(found.rows, torch.arange(6).repeat_interleave(20))
 
 
-@given(st.integers(1, 6), st.integers(1, 200), st.integers(1, 250), st.integers(0, 100))
-def test_entries_above_a_threshold(n: int, width: int, columns: int, seed: int) -> None:
+@given(st.integers(1, 6), st.integers(1, 200), st.integers(1, 30), st.integers(0, 100))
+def test_entries_above_a_threshold(n: int, width: int, octets: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     values, threshold = torch.randn(n, width, generator=generator), torch.randn(width, generator=generator)
     values[:, 0] = threshold[0]  # at the threshold is not above it
-    tiles = replace(tiles_for(width, None), columns=columns)
+    chosen = replace(tiles_for(width, None), columns=8 * octets)
     for least in (threshold, 0.0):
         expected = torch.where(values > least, values, 0.0)
         given_least = least.numpy() if isinstance(least, torch.Tensor) else least
-        found = select_above(Given(values), given_least, tiles, Room())
+        found = select_above(Given(values), given_least, chosen, Room())
         assert torch.equal(dense(found, n, width), expected)
         assert (np.diff(found.rows) >= 0).all()
         on_device = device_selection.select_above(values, least)

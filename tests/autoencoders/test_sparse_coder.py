@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import SparseCoder, encoder, selection, sparse_coder
+from sae_auto_interp.autoencoders import SparseCoder, encoder, selection, sparse_coder, tiles
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.errors import InputError, WeightsError
@@ -43,10 +43,11 @@ def reference(w: CoderWeights, activation: str, k: int, x: torch.Tensor) -> torc
 
 def small_blocks(patch: pytest.MonkeyPatch, entries: int, columns: int) -> None:
     """No more than `entries` pre-activations at a time, in tiles of `columns`."""
-    patch.setattr(selection, "TILE_ENTRIES", entries)
-    patch.setattr(selection, "TILE_COLUMNS", columns)
-    patch.setattr(selection, "WHOLE_ENTRIES", entries)
-    patch.setattr(selection, "LEAST_ROWS", 1)
+    patch.setattr(tiles, "TILE_ENTRIES", entries)
+    patch.setattr(tiles, "TILE_COLUMNS", columns)
+    for module in (tiles, selection):
+        patch.setattr(module, "WHOLE_ENTRIES", entries)
+    patch.setattr(tiles, "LEAST_ROWS", 1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,9 +86,9 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     product = encoder.product
 
-    def measured(x: torch.Tensor, w_enc: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def measured(x: torch.Tensor, w_enc: torch.Tensor, out: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         found.append(out.numel())
-        return product(x, w_enc, out)
+        return product(x, w_enc, out, bias)
 
     monkeypatch.setattr(encoder, "product", measured)
     return found

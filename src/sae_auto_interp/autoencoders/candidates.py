@@ -4,35 +4,20 @@ A bound, at most the k-th largest entry of the row so far, decides: what is belo
 k-th largest maximum of disjoint pieces of the first tile, and becomes the exact k-th largest of what was taken whenever
 about k new entries of each row have passed it: after each doubling of the columns when columns are alike. Where hot
 columns stand in one place and too many would pass at once, the k-th largest of that tile is found first.
-
-A likely bound may be given (`likely`), which only a few of a row's entries reach. Of a row for which it was too high
-too few entries are left in the end, which is seen: nothing is decided by it.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int, Int32, Int64
 from torch import Tensor
 
+from sae_auto_interp.autoencoders.scan import OCTET, Entries, Scan
 from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
-OCTET = 8
-"""Neighbouring columns whose eight truth values are looked at as one number."""
 KEPT_PER_K = 8
 """Entries of a row, for each wanted one, that there is room for. More reach the bound only if nearly all are equal."""
 LEAST_ABOVE_ZERO = np.finfo(np.float32).smallest_subnormal
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """Some entries of a block of rows."""
-
-    rows: Int64[Array, " n"]
-    columns: Int64[Array, " n"]
-    values: Float32[Array, " n"]
 
 
 class Candidates:
@@ -41,20 +26,17 @@ class Candidates:
     Each row has a line of a table, filled from the left; the places that are still free hold minus infinity.
     """
 
-    def __init__(
-        self, n_rows: int, k: int, columns: int, piece: int, room: Room, likely: Float32[Array, " n_rows"] | None = None
-    ) -> None:
+    def __init__(self, n_rows: int, k: int, columns: int, piece: int, room: Room) -> None:
         assert piece % OCTET == columns % piece == 0, f"{columns} columns in pieces of {piece}"
         assert k <= columns // piece, f"k={k}, {columns // piece} pieces"
-        self._k, self._piece, self._likely = k, piece, likely
+        self._k, self._piece = k, piece
         self._capacity = KEPT_PER_K * k + piece
         self._values = room.array("values", (n_rows, self._capacity))
         self._values.fill(-np.inf)
         self._columns: Int32[Array, "n_rows capacity"] = room.array("columns", self._values.shape, np.int32)
         self._counts = np.zeros(n_rows, np.int64)
         self._bound: Float32[Array, "n_rows 1"] = np.full((n_rows, 1), LEAST_ABOVE_ZERO, np.float32)
-        self._marks = room.array("marks", (n_rows, columns), np.bool_)
-        self._marked = room.array("marked", (n_rows, columns // OCTET), np.bool_)
+        self._scan = Scan(n_rows, columns, room)
         self._n_since = 0
         self._is_first = True
 
@@ -84,14 +66,8 @@ class Candidates:
         """After `best`: the rows where more than k entries do."""
         return np.flatnonzero(self._counts > self._k)
 
-    def missed(self) -> Int64[Array, " some"]:
-        """After `best`: the rows of which too much was forgotten, for the likely bound was too high."""
-        if self._likely is None:
-            return np.empty(0, np.int64)
-        return np.flatnonzero((self._counts < self._k) & (self._likely > LEAST_ABOVE_ZERO))
-
     def kth_largest(self) -> Float32[Array, " n_rows"]:
-        """After `best`, of rows that were not missed; of rows with fewer entries above zero, the least such number."""
+        """After `best`; of rows with fewer entries above zero, the least such number."""
         return self._bound[:, 0]
 
     def _begin(self, tile: Float32[Tensor, "n_rows columns"]) -> None:
@@ -100,18 +76,12 @@ class Candidates:
         place = maxima.shape[1] - self._k
         kth_largest = np.partition(maxima, place, axis=1)[:, place, None]
         self._bound = np.maximum(kth_largest, LEAST_ABOVE_ZERO)
-        if self._likely is not None:
-            self._bound = np.maximum(self._bound, self._likely[:, None])
         self._is_first = False
 
     def _reaching(self, tile: Float32[Array, "n_rows columns"]) -> Entries:
         """The tile's entries that reach the bound, in order of row; columns are counted from the tile's first."""
-        eights = np.greater_equal(tile, self._bound, out=self._marks).view(np.uint64)
-        octets = np.flatnonzero(np.not_equal(eights, 0, out=self._marked))
-        marked = np.flatnonzero(eights.reshape(-1)[octets].view(np.bool_))
-        places = octets[marked >> 3] * OCTET + (marked & 7)
-        rows = places // tile.shape[1]
-        return Entries(rows, places - rows * tile.shape[1], tile.reshape(-1)[places])
+        self._scan.add(tile, tile.shape[1], np.nextafter(self._bound, np.float32(-np.inf)), 0)
+        return self._scan.entries()
 
     def _too_full(self, found: Entries) -> Int64[Array, " some"]:
         """The rows that have no room for what was found of them."""

@@ -17,9 +17,11 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from sae_auto_interp.autoencoders import device_selection
-from sae_auto_interp.autoencoders.candidates import Entries
+from sae_auto_interp.autoencoders.likely import LikelyBounds
 from sae_auto_interp.autoencoders.products import product
-from sae_auto_interp.autoencoders.selection import LikelyBounds, Tiles, select_above, select_topk, tiles_for
+from sae_auto_interp.autoencoders.scan import Entries
+from sae_auto_interp.autoencoders.selection import select_above, select_topk
+from sae_auto_interp.autoencoders.tiles import Tiles, tiles_for
 from sae_auto_interp.autoencoders.workers import Room, Workers
 from sae_auto_interp.types import Array
 
@@ -78,7 +80,8 @@ class Products:
 
     x: Float32[Tensor, "n d_in"]
     w_enc: Float32[Tensor, "columns d_in"]
-    b_enc: Float32[Tensor, " columns"]
+    b_enc: Float32[Tensor, " columns"] | None
+    """None stands for zeros."""
     scale: Float32[Tensor, " columns"] | None
 
     @property
@@ -86,8 +89,7 @@ class Products:
         return len(self.x), len(self.w_enc)
 
     def compute(self, first: int, last: int, out: Float32[Tensor, "n some"]) -> None:
-        product(self.x, self.w_enc[first:last], out)
-        out.add_(self.b_enc[first:last])  # the same bits as addmm, which first fills `out` and is slower
+        product(self.x, self.w_enc[first:last], out, None if self.b_enc is None else self.b_enc[first:last])
         if self.scale is not None:
             out.mul_(self.scale[first:last])
 
@@ -127,9 +129,10 @@ class Encoder:
     def _on_cpu(self, x: Float32[Tensor, "n d_in"]) -> list[Tensor]:
         tiles = tiles_for(max(1, len(self.w_enc)), self.k)
         threshold = self.threshold.numpy() if isinstance(self.threshold, Tensor) else self.threshold
+        b_enc = self.b_enc if self.b_enc.any() else None
 
         def encode(first: int, room: Room) -> Entries:
-            products = Products(x[first : first + step], self.w_enc, self.b_enc, self.scale)
+            products = Products(x[first : first + step], self.w_enc, b_enc, self.scale)
             if self.k is None:
                 return select_above(products, threshold, tiles, room)
             return select_topk(products, self.k, tiles, room, self.relu_first, self._likely)

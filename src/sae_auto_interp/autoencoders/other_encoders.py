@@ -84,7 +84,7 @@ def blocks_of_pre_activations(
     prepared = plain.prepare(x)
     rows = max(1, BLOCK_ENTRIES // len(plain.w_enc))
     for first in range(0, len(prepared), rows):
-        pre = product(prepared[first : first + rows], plain.w_enc).add_(plain.b_enc)
+        pre = product(prepared[first : first + rows], plain.w_enc, bias=plain.b_enc)
         yield first, pre if plain.scale is None else pre.mul_(plain.scale)
 
 

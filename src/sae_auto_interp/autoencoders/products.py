@@ -20,12 +20,19 @@ def product(
     x: Float32[Tensor, "n d_in"],
     weights: Float32[Tensor, "columns d_in"],
     out: Float32[Tensor, "n columns"] | None = None,
+    bias: Float32[Tensor, " columns"] | None = None,
 ) -> Float32[Tensor, "n columns"]:
-    """`x` times `weights` transposed, into `out` where there is one."""
+    """`x` times `weights` transposed, plus `bias`, into `out` where there is one."""
     n, least = len(x), ROWS_PER_THREAD * torch.get_num_threads()
     if n >= least or x.device.type != "cpu":
-        return torch.mm(x, weights.t(), out=out)
+        return _product(x, weights, out, bias)
     padded = x.new_zeros(least, x.shape[1])
     padded[:n] = x
-    found = torch.mm(padded, weights.t())[:n]
+    found = _product(padded, weights, None, bias)[:n]
     return found if out is None else out.copy_(found)
+
+
+def _product(x: Tensor, weights: Tensor, out: Tensor | None, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return torch.mm(x, weights.t(), out=out)
+    return torch.addmm(bias, x, weights.t(), out=out)
