@@ -19,6 +19,8 @@ import torch
 
 from sae_auto_interp.types import Array
 
+LINE = 64
+"""Bytes of a cache line. Products into rows that begin 16 bytes beside a multiple of 32 take a third longer."""
 MOST_WORKERS = 16
 """More would wait for Python's lock, and their buffers grow large; each gets several of torch's threads instead."""
 
@@ -33,12 +35,23 @@ class Room:
         self._buffers: dict[str, Array] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> Array:
-        """Of the given shape, holding anything. What was given before under this name is overwritten by its use."""
+        """Of the given shape, at the beginning of a cache line, holding anything.
+
+        What was given before under this name is overwritten by its use.
+        """
         n = prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.dtype != dtype or len(buffer) < n:
-            buffer = self._buffers[name] = np.empty(n, dtype)
+            buffer = self._buffers[name] = _aligned(n, np.dtype(dtype))
         return buffer[:n].reshape(shape)
+
+
+def _aligned(n: int, dtype: np.dtype[np.generic]) -> Array:
+    """numpy's own arrays begin at any multiple of 16 bytes."""
+    n_bytes = n * dtype.itemsize
+    memory = np.empty(n_bytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + n_bytes].view(dtype)
 
 
 class Workers:
