@@ -11,12 +11,10 @@ import torch
 from jaxtyping import Float32, Int, Int32, Int64
 from torch import Tensor
 
-from sae_auto_interp.autoencoders.scan import OCTET, Entries, Scan
+from sae_auto_interp.autoencoders.scan import KEPT_PER_K, OCTET, Entries, Scan
 from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
-KEPT_PER_K = 8
-"""Entries of a row, for each wanted one, that there is room for. More reach the bound only if nearly all are equal."""
 LEAST_ABOVE_ZERO = np.finfo(np.float32).smallest_subnormal
 
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from sae_auto_interp.autoencoders.scan import Entries, Scan
+from sae_auto_interp.autoencoders.scan import KEPT_PER_K, Entries, Scan
 from sae_auto_interp.autoencoders.tiles import PreActivations, Tiles, computed
 from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
 LITTLE_LESS = 0.97
 MISSED_SHARE = 0.05
-KEPT_PER_K = 8
-"""Entries of a row, for each wanted one, that are looked at; where more pass, the bound is of no use."""
 
 
 class LikelyBounds:
@@ -70,7 +68,7 @@ def top_above(pre: PreActivations, k: int, tiles: Tiles, room: Room, bounds: Flo
     counts = np.bincount(found.rows, minlength=n_rows)
     is_missed = (counts > most) | ((counts < k) & (bounds > 0))
     kth_largest = np.maximum(_kth_largest(found, np.minimum(counts, most), k, room), bounds)
-    best = _some(found, (found.values >= kth_largest[found.rows]) & ~is_missed[found.rows])
+    best = found.where((found.values >= kth_largest[found.rows]) & ~is_missed[found.rows])
     is_tied = np.bincount(best.rows, minlength=n_rows) > k
     return Top(best, kth_largest, np.flatnonzero(is_tied), np.flatnonzero(is_missed))
 
@@ -86,7 +84,3 @@ def _kth_largest(found: Entries, counts: Int64[Array, " n_rows"], k: int, room: 
     table[found.rows[fits], rank[fits]] = found.values[fits]
     table.partition(n_columns - k, axis=1)
     return table[:, n_columns - k].copy()
-
-
-def _some(entries: Entries, wanted: Array) -> Entries:
-    return Entries(entries.rows[wanted], entries.columns[wanted], entries.values[wanted])

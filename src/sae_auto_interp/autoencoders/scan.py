@@ -8,13 +8,15 @@ tiles together: with every operation, however short, a thread may wait for Pytho
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt64
+from jaxtyping import Bool, Float32, Int64, UInt64
 
 from sae_auto_interp.autoencoders.workers import Room
 from sae_auto_interp.types import Array
 
 OCTET = 8
 """Neighbouring columns whose eight truth values are looked at as one number."""
+KEPT_PER_K = 8
+"""Entries of a row, for each of the top k, that there is room for; where more pass, a bound is of no use."""
 MOST_OCTETS = 1 << 17
 """That are kept before their entries are taken out: 4 MiB of numbers, and a tile's."""
 
@@ -26,6 +28,10 @@ class Entries:
     rows: Int64[Array, " n"]
     columns: Int64[Array, " n"]
     values: Float32[Array, " n"]
+
+    def where(self, wanted: Bool[Array, " n"]) -> "Entries":
+        """Those that are wanted, in the same order."""
+        return Entries(self.rows[wanted], self.columns[wanted], self.values[wanted])
 
 
 @dataclass(frozen=True, slots=True)

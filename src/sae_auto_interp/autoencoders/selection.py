@@ -64,8 +64,7 @@ def _top_of_candidates(pre: PreActivations, k: int, tiles: Tiles, room: Room) ->
 
 def _replaced(entries: Entries, rows: Int64[Array, " some"], of_rows: Entries) -> Entries:
     """The entries with others for some rows; `of_rows` counts these."""
-    others = ~np.isin(entries.rows, rows)
-    kept = Entries(entries.rows[others], entries.columns[others], entries.values[others])
+    kept = entries.where(~np.isin(entries.rows, rows))
     return by_row([kept, Entries(rows[of_rows.rows], of_rows.columns, of_rows.values)])
 
 
