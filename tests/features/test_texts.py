@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_auto_interp.features import texts
-from sae_auto_interp.features.texts import default_run, repeated_runs, token_hashes, without_near_duplicates
+from sae_auto_interp.features.texts import default_run, repeated_runs, run_hashes, without_near_duplicates
 
 TOKENS = st.lists(st.integers(-1, 2), min_size=3, max_size=40)
 
@@ -47,19 +47,31 @@ def test_a_chain_loses_every_second_window() -> None:
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = np.random.default_rng(0).integers(0, 3, (500, 5)).astype(np.int32)
-    hashes = token_hashes(tokens)
-    monkeypatch.setattr(texts, "BLOCK_WINDOWS", 7)
-    assert token_hashes(tokens).tolist() == hashes.tolist()
+    tokens = np.random.default_rng(0).integers(0, 3, 500).astype(np.int32)
+    hashes = run_hashes(tokens, 5)
+    monkeypatch.setattr(texts, "BLOCK_RUNS", 7)
+    assert run_hashes(tokens, 5).tolist() == hashes.tolist()
 
 
-def test_windows_that_differ_in_one_token_have_other_hashes() -> None:
+def test_the_hash_of_a_run_does_not_depend_on_its_place() -> None:
+    run = np.random.default_rng(0).integers(-1, 50_000, 16).astype(np.int32)
+    tokens = np.concatenate([run, run[:3], np.tile(run, 3 * texts.BLOCK_RUNS // 16)])
+    hashes = run_hashes(tokens, 16)
+    begins = np.r_[0, np.arange(19, len(hashes), 16)]
+    assert len(set(hashes[begins].tolist())) == 1
+    assert len(set(hashes.tolist())) == 16 + 15  # its rotations, and those that the three tokens are in
+
+
+def test_runs_that_differ_have_other_hashes() -> None:
     tokens = np.random.default_rng(0).integers(0, 50_000, 32).astype(np.int32)
     changed = np.repeat(tokens[None], 33, axis=0)
     changed[np.arange(32), np.arange(32)] += 1
-    assert len(set(token_hashes(changed).tolist())) == 33
     permuted = np.stack([np.random.default_rng(i).permutation(tokens) for i in range(1000)])
-    assert len(set(token_hashes(permuted).tolist())) == 1000
+    few = np.array([[(n >> bit) & 1 for bit in range(16)] for n in range(1 << 16)], dtype=np.int32)
+    for different in (changed, permuted, few):
+        length = different.shape[1]
+        hashes = run_hashes(different.reshape(-1), length)[::length]
+        assert len(set(hashes.tolist())) == len(different)
 
 
 @pytest.mark.parametrize(("window", "run"), [(4, 4), (8, 8), (12, 12), (16, 12), (32, 16), (64, 32)])

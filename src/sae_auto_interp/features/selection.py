@@ -6,6 +6,7 @@ small arrays and no text, so that it can be made in another process (`prefetch`)
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
@@ -59,7 +60,7 @@ def select_windows(
     samplings: tuple[Sampling, ...] = (cfg.sampling, cfg.test_sampling, cfg.test_sampling)
     wanted = zip(POOLS, sides, (cfg.n_train, cfg.n_test, cfg.n_dev), samplings, strict=False)
     active = [
-        _sampled(windows, np.flatnonzero(side[windows.documents]), n, sampling, cfg, _rng(cfg, name, feature))
+        _sampled(windows, np.flatnonzero(side[windows.documents]), n, sampling, cfg, partial(_rng, cfg, name, feature))
         for name, side, n, sampling in wanted
     ]
     silent = _silent_pools(entries, windows, active, sides, grid, cfg, near)
@@ -108,12 +109,12 @@ def _sampled(
     n: int,
     sampling: Sampling,
     cfg: FeatureConfig,
-    rng: np.random.Generator,
+    rng: Callable[[], np.random.Generator],
 ) -> Pool:
     """`n` of the windows of one side, which are given by their indices, highest maximum first."""
     if n == 0:
         return Pool.of_active(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
-    sample = sample_windows(windows.maxima[side], n, cfg.n_quantiles, sampling, rng)
+    sample = sample_windows(windows.maxima[side], n, cfg.n_quantiles, sampling, rng())
     chosen = side[sample.indices]
     return Pool.of_active(windows.starts[chosen], windows.documents[chosen], sample.quantiles)
 
