@@ -1,7 +1,6 @@
 """Records of a run: as many as are wanted, the same whoever builds them and wherever it was interrupted."""
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +11,11 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.pipeline.record_stage import RecordStage, open_loader
 from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
 from sae_auto_interp.results import ResultStore
+from tests.support.progress import Counter
 from tests.support.records import make_rows, write_cache
 
 MODULE = "transformer.h.1"
 WIDTH = 12
-
-
-class Counter:
-    """Progress that only counts."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[int, int]] = []
-        self.n = 0
-
-    def start(self, stage: str, total: int, done: int, unit: str) -> None:
-        self.started.append((total, done))
-
-    def advance_stage(self, stage: str, failures: Sequence[str] = ()) -> None:
-        self.n += 1
-
-    def advance(self, n: int = 1) -> None: ...
-
-    def drop(self, stage: str, n: int) -> None: ...
-
-    def finish_stage(self, stage: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def configuration(**features: Any) -> RunConfig:

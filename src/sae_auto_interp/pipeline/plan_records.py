@@ -21,6 +21,7 @@ from sae_auto_interp.features.vocabulary import Vocabulary
 from sae_auto_interp.pipeline.record_stage import candidates, feature_config, open_loader
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.token_rows import first_rows
+from sae_auto_interp.pipeline.triage import triage_of
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import (
     NO_DOCUMENT,
@@ -91,15 +92,28 @@ def _built(config: RunConfig, directory: RunDirectory) -> Sample:
     most = max(1, MOST_BUILT // len(modules))
     built: list[ModuleSample] = []
     for module in modules:
-        order, n = candidates(config, loader.dataset, module)
+        order, n_wanted = candidates(config, loader.dataset, module)
+        order = _not_skipped(config, loader, directory, module, order)
+        n = min(n_wanted, len(order))
         records = _first_built(loader, order, min(n, most))
         if records:
             built.append(ModuleSample(records, n if len(records) == most else len(records)))
     if not built:
         raise InputError("no feature of this cache has enough examples; there is nothing to plan")
-    n_built, n_wanted = sum(len(module.records) for module in built), sum(module.n_features for module in built)
-    all_or_some = "all" if n_built == n_wanted else f"{n_built:,} of the"
-    return Sample(built, f"{all_or_some} {n_wanted:,} records of {directory.root}")
+    n_built, n_in_all = sum(len(module.records) for module in built), sum(module.n_features for module in built)
+    all_or_some = "all" if n_built == n_in_all else f"{n_built:,} of the"
+    return Sample(built, f"{all_or_some} {n_in_all:,} records of {directory.root}")
+
+
+def _not_skipped(
+    config: RunConfig, loader: FeatureLoader, directory: RunDirectory, module: str, order: Sequence[FeatureId]
+) -> Sequence[FeatureId]:
+    """The features whose records the run would build."""
+    skip = config.features.skip
+    if not skip or not order:
+        return order
+    triage = triage_of(loader, module, directory.root, keep=False)
+    return [feature for feature in order if triage.first_of(skip, feature.index) is None]
 
 
 def _first_built(loader: FeatureLoader, order: Sequence[FeatureId], n: int) -> list[FeatureRecord]:

@@ -89,7 +89,7 @@ class RecordMaker:
     def _skipped(self, feature: FeatureId) -> Failure | None:
         """Why a feature is not to be built, if it is not."""
         triage = self._triage.get(feature.module_path)
-        label = None if triage is None else next((x for x in triage.labels(feature.index) if x in self._skip), None)
+        label = None if triage is None else triage.first_of(self._skip, feature.index)
         if label is None:
             return None
         return Failure("records", label, f"{feature} is skipped: it is labelled {label} (features.skip)")

@@ -4,6 +4,7 @@ One pass over a module's cache; `triage/{module}.safetensors` in the run directo
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,19 +48,27 @@ class ModuleTriage:
         profile, q_value = self.profiles[index], float(self.positional_q[index])
         return labels_of(profile, q_value, self.n_text_tokens, self.min_examples)
 
+    def first_of(self, labels: Collection[TriageLabel], index: int) -> TriageLabel | None:
+        """The first of a feature's labels that is among some, e.g. those that `features.skip` names."""
+        return next((label for label in self.labels(index) if label in labels), None)
+
     def counts(self) -> Counter[str]:
         """How many features have each label; `unlabelled` is what a language model is needed for."""
         every = [self.labels(index) or ("unlabelled",) for index in range(len(self.profiles))]
         return Counter(label for labels in every for label in labels)
 
 
-def triage_of(loader: FeatureLoader, module: str, root: Path) -> ModuleTriage:
-    """The triage of a module, read from the run directory `root`, or made and kept there."""
+def triage_of(loader: FeatureLoader, module: str, root: Path, *, keep: bool = True) -> ModuleTriage:
+    """The triage of a module, read from the run directory `root`, or made and, if `keep`, kept there."""
     path = root / FOLDER / f"{module}.safetensors"
     grid = loader.grid_of(module)
-    if not path.is_file():
-        _save(path, _profiles(loader, module))
-    return ModuleTriage(_load(path), grid.n_text_tokens, loader.cfg.min_examples)
+    if path.is_file():
+        profiles = _load(path)
+    else:
+        profiles = _profiles(loader, module)
+        if keep:
+            _save(path, profiles)
+    return ModuleTriage(profiles, grid.n_text_tokens, loader.cfg.min_examples)
 
 
 def record_profile(
@@ -84,17 +93,17 @@ def record_profile(
     )
 
 
-def _profiles(loader: FeatureLoader, module: str) -> list[Profile]:
+def _profiles(loader: FeatureLoader, module: str) -> tuple[Profile, ...]:
     reader = loader.dataset.readers[module]
     corpus = Corpus(loader.grid_of(module))
     counts = activation_counts(reader).tolist()
-    return [
+    return tuple(
         profile_of(loader.dataset.entries(FeatureId(module, index)), corpus) if n else Profile(0, 0)
         for index, n in enumerate(counts)
-    ]
+    )
 
 
-def _save(path: Path, profiles: list[Profile]) -> None:
+def _save(path: Path, profiles: Sequence[Profile]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(profile) for profile in profiles]
     write_arrays(path, {name: np.array([row[name] for row in rows]) for name in PROFILE_FIELDS})
