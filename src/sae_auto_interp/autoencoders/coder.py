@@ -3,6 +3,7 @@
 `encode` hands over the entries of the codes and nothing else; `forward` is the dense code, for reading in a trace.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +21,7 @@ RECONSTRUCTED_AT_ONCE = 4096
 """Positions whose code `reconstruct` holds at a time."""
 
 
-class Coder(nn.Module):
+class Coder(nn.Module, ABC):
     """Base of all autoencoders. A subclass gives `width`, `d_in`, `encoder` and `decode_sparse`."""
 
     settings: CoderSettings
@@ -30,13 +31,14 @@ class Coder(nn.Module):
     """Set by `attach`."""
 
     @property
+    @abstractmethod
     def width(self) -> int:
-        raise NotImplementedError
+        """Features."""
 
     @property
+    @abstractmethod
     def d_in(self) -> int:
         """Dimensions that it reads: of all its sites together."""
-        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
@@ -48,17 +50,17 @@ class Coder(nn.Module):
         """Whether it is given token ids, as numbers, and no activations."""
         return self.placement is not None and self.placement.sites[0].transform == "token_ids"
 
+    @abstractmethod
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
         """What encodes with these weights: all features, or at least the given ones, sorted.
 
         Where the activation looks at one feature at a time, only the columns of `features` are multiplied. Others need
         every column; what is not among `features` is then for the caller to leave out.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """Reconstruction of the positions of `x` from their code."""
-        raise NotImplementedError
 
     def decode_change(self, change: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """What is added to the reconstruction of `x` when its code changes by the entries of `change`, of any sign.

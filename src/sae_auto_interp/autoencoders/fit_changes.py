@@ -65,14 +65,20 @@ class ScaledInput(Coder):
     def d_in(self) -> int:
         return self._coder.d_in
 
-    def encode(self, x: Float[Tensor, "n d_in"], features: Int64[Tensor, " kept"] | None = None) -> SparseCode:
-        return self._coder.encode(x.float() * self._factor, features)
-
     def encoder(self, features: Int64[Tensor, " kept"] | None = None, scratch: Scratch | None = None) -> CodeEncoder:
-        raise NotImplementedError("a change that is tried is encoded whole")
+        return _ScalingEncoder(self._coder.encoder(features, scratch), self._factor)
 
     def decode_sparse(self, code: SparseCode, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         return self._coder.decode_sparse(code, x.float() * self._factor) / self._factor
+
+
+@dataclass(frozen=True, slots=True)
+class _ScalingEncoder:
+    plain: CodeEncoder
+    factor: float
+
+    def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
+        return self.plain.encode(x.float() * self.factor)
 
 
 def _scalings(coder: SparseCoder, mean_norm: float | None) -> Iterator[Change]:

@@ -3,17 +3,16 @@
 httpx2 looks through all its connections for every request, and takes about 1.7 ms of processor time for one when a
 hundred are open; aiohttp takes 0.4 ms (docs/benchmarks.md). So aiohttp carries the requests here, with httpx2's URLs
 and errors at the border: nothing else need know. Redirects are not followed, cookies are not kept, and proxies are
-taken from the environment, once for each host: aiohttp would look them up, and .netrc too, for every request. The
-number of connections is unbounded: the limit on requests is elsewhere.
+looked up once for each host. The number of connections is unbounded: the limit on requests is elsewhere.
 """
 
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from sae_auto_interp.clients._proxy import proxy_for
 from sae_auto_interp.clients._reply import Reply
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ class Connections:
         """The answer, whatever its status. There is no time limit but the caller's.
 
         Raises ConnectError where no connection could be made, DecodingError for a compressed body that is none, and
-        ReadError where the connection broke (all of httpx2).
+        ReadError where the connection broke (all of httpx2); InputError where the environment names a proxy that cannot
+        be used.
         """
         import aiohttp
 
@@ -70,10 +70,8 @@ class Connections:
         )
 
     def _proxy(self, url: httpx2.URL) -> str | None:
-        """The proxy for a host, by the environment's HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
         if url.host not in self._proxies:
-            proxies = {} if proxy_bypass(url.host) else getproxies()
-            self._proxies[url.host] = proxies.get(url.scheme, proxies.get("all"))
+            self._proxies[url.host] = proxy_for(url)
         return self._proxies[url.host]
 
 

@@ -67,10 +67,11 @@ def scores_by_variant(
     return found
 
 
-def reading_order(variant: Variant) -> tuple[bool, str, str, bool, str]:
-    """Sort key: language models before the lexical baseline, detection before fuzzing."""
-    is_lexical = variant.explainer == LEXICAL
-    return is_lexical, variant.explainer, variant.judge, variant.scorer not in HEADLINE_SCORERS, variant.scorer
+def reading_order(variant: Variant) -> tuple[bool, str, str, bool, bool, str]:
+    """Sort key: language models before the lexical baseline, judges before their probes, detection before fuzzing."""
+    is_lexical, judge = variant.explainer == LEXICAL, variant.judge.removeprefix(HIDDEN_PREFIX)
+    is_no_headline = variant.scorer not in HEADLINE_SCORERS
+    return is_lexical, variant.explainer, judge, variant.is_hidden, is_no_headline, variant.scorer
 
 
 def primary_variant(matched: list[Variant], explainers: list[str], order: Sequence[str] = ()) -> Variant | None:
