@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     sizes = QUICK_SIZES if chosen.quick else {width: SIZES[width] for width in arguments.widths}
     for width, size in sizes.items():
         for heavy in (False, True):
-            _compare(chosen, Workload(width=width, n_tokens=size.n_tokens, heavy=heavy), size.batch_rows)
+            workload = Workload(width=width, n_tokens=size.n_tokens, heavy=heavy)
+            _compare(chosen, workload, size.batch_rows, arguments.peer_repetitions)
         if chosen.quick or width == BARE_ONLY_WIDTH:
             for activation in ("relu", "jumprelu"):
                 workload = Workload(width=width, n_tokens=size.n_tokens, activation=activation)
@@ -46,16 +47,19 @@ def main(argv: list[str] | None = None) -> int:
     return exit_status(chosen.session.out)
 
 
-def _compare(chosen: Options, workload: Workload, batch_rows: int) -> None:
+def _compare(chosen: Options, workload: Workload, batch_rows: int, peer_repetitions: int | None = None) -> None:
     folder = prepare(workload, chosen.work)
     settings = workload.as_settings(batch_rows=batch_rows, n_splits=N_SPLITS)
-    whom = ["ours", "bare", *(["peer"] if workload.activation == COMPARED_WITH_PEER else [])]
-    chosen.session.run([chosen.session.task(NAME, who, settings, folder) for who in whom])
+    tasks = [chosen.session.task(NAME, who, settings, folder) for who in ("ours", "bare")]
+    if workload.activation == COMPARED_WITH_PEER:
+        tasks.append(chosen.session.task(NAME, "peer", settings, folder, repetitions=peer_repetitions))
+    chosen.session.run(tasks)
 
 
 def _parser() -> argparse.ArgumentParser:
     made = parser(NAME, __doc__)
     made.add_argument("--widths", type=int, nargs="+", choices=SIZES, default=list(SIZES))
+    made.add_argument("--peer-repetitions", type=int, help="fewer than the others' (default: as many)")
     return made
 
 

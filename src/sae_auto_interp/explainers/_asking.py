@@ -24,7 +24,7 @@ class Reading:
 
 
 async def ask(client: Client, feature: FeatureId, request: Request, reading: Reading) -> Explanation | Failure:
-    """Ask once; a server's or a parser's trouble comes back as a Failure."""
+    """The explanation that is answered; a server's or a parser's trouble comes back as a Failure."""
     try:
         response = await answered(client, request, lambda response: reading.parse(response.text) is not None)
     except ClientError as error:

@@ -36,7 +36,7 @@ def repeated_runs(tokens: Int32[Array, " n_tokens"], length: int) -> Int32[Array
     found = np.full(len(hashes), FOUND_ONCE, dtype=np.int32)
     likely = np.flatnonzero(_beginnings(repeated)[hashes >> _BEGINNING])
     numbers = np.searchsorted(repeated, hashes[likely])
-    is_repeated = repeated.take(numbers, mode="clip") == hashes[likely] if len(repeated) else likely < 0
+    is_repeated = repeated.take(numbers, mode="clip") == hashes[likely]
     found[likely[is_repeated]] = numbers[is_repeated]
     return found
 
