@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from sae_auto_interp.pipeline.plan_measured import STATUS
+from sae_auto_interp.pipeline import plan_measured
+from sae_auto_interp.pipeline.plan_measured import STATUS, peak_mib
 
 HELD_MIB = 1500
 LARGE_PARENT = f"""
@@ -20,3 +22,10 @@ CHILD = "from sae_auto_interp.pipeline.plan_measured import peak_mib; print(peak
 def test_a_large_process_that_starts_it_is_not_counted() -> None:
     done = subprocess.run([sys.executable, "-c", LARGE_PARENT, CHILD], capture_output=True, text=True, check=True)
     assert 10 < float(done.stdout) < HELD_MIB
+
+
+def test_a_system_that_does_not_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan_measured, "STATUS", tmp_path / "status")
+    assert (peak_mib() or 0) > 10
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_mib() is None

@@ -5,7 +5,6 @@ token decides how large the cache becomes, and most of a run's memory is in use 
 """
 
 import re
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ class Measured:
 
     active_per_token: float
     """Entries of the cache for each token of text."""
-    peak_mib: float
-    """Most memory that this process had so far."""
+    peak_mib: float | None
+    """Most memory that this process had so far; None where the system does not tell."""
 
 
 def measured(config: RunConfig, progress: Progress) -> Measured:
@@ -46,8 +45,8 @@ def active_of(checks: Sequence[Preflight]) -> float | None:
     return sum(known) if known and len(known) == len(found) else None
 
 
-def peak_mib() -> float:
-    """Resident memory of this process at its most.
+def peak_mib() -> float | None:
+    """Resident memory of this process at its most; None where the system does not tell (Windows).
 
     Linux's `ru_maxrss` is never less than what the parent held when it started this process: a notebook's would be
     taken for the run's. The kernel's status file is about this program alone.
@@ -56,5 +55,9 @@ def peak_mib() -> float:
     found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
     if found:
         return int(found[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / MIB if sys.platform == "darwin" else most / 1024

@@ -62,7 +62,9 @@ def planned_sizes(
     cache, basis = _cache_mib(config, root, measured)
     model, coders = _weights_mib(config.model), _coder_weights_mib(config)
     on_gpu, report = _on_gpu(config), REPORT_BYTES + REPORT_BYTES_PER_SCORE * n_scores
-    process = _sum(PROCESS_MIB, 0 if on_gpu else _sum(model, coders)) if measured is None else measured.peak_mib
+    process = None if measured is None else measured.peak_mib
+    if process is None:
+        process = _sum(PROCESS_MIB, 0 if on_gpu else _sum(model, coders))
     return Sizes(
         ram=_sum(process, 2 * config.cache.buffer_mib, WORK_MIB),
         vram=_sum(model, coders) if on_gpu else 0.0,
