@@ -21,7 +21,7 @@ BYTES_PER_TOKEN = 8
 """The token and its document, in rows that are a little longer than their text."""
 ACTIVE_PER_TOKEN = 64
 """Assumed where nothing says how many features of an autoencoder fire."""
-PROCESS_MIB = 600
+PROCESS_MIB = 550
 """Interpreter, torch and transformers, on the processor."""
 WORK_MIB = 60
 """Of a batch on its way through the model, and of features on theirs through explaining and scoring."""
