@@ -71,7 +71,8 @@ def run_hashes(tokens: Int32[Array, " n_tokens"], length: int) -> UInt64[Array, 
     cost of one: differences of running sums, divided by the power of the base at which the run begins.
 
     The base is odd, so that there is a quotient. Each token stands for a number that looks random; two runs with other
-    tokens, or the same ones in another order, then agree about as seldom as two random numbers.
+    tokens, or the same ones in another order, then agree about as seldom as two random numbers (but for long runs that
+    were contrived to: Thue-Morse sequences of two tokens).
     """
     n_runs = max(0, len(tokens) - length + 1)
     powers, inverses = _powers(BASE, BLOCK_RUNS + length - 1), _powers(pow(BASE, -1, 1 << 64), BLOCK_RUNS)
