@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -269,11 +270,42 @@ def test_tiles_hold_enough_pieces_for_a_bound_and_are_of_bounded_size() -> None:
 def test_a_result_for_a_device_has_a_size_that_is_known_beforehand() -> None:
     """Its zeros stand for no entry."""
     values = torch.randn(6, 300, generator=torch.Generator().manual_seed(0)) - 2.5
-    found = device_selection.select_topk(values, 20)
-    assert len(found.rows) == len(found.columns) == len(found.values) == 6 * 20
-    on_cpu = Entries(found.rows.numpy(), found.columns.numpy(), found.values.numpy())
-    assert torch.equal(dense(on_cpu, 6, 300), expected_topk(values, 20))
-    assert torch.equal(found.rows, torch.arange(6).repeat_interleave(20))
+    check_on_device(values, 20)
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 2000),
+    st.integers(1, 40),
+    st.integers(1, 16),
+    st.sampled_from([1, 3, 100]),
+    st.integers(0, 100),
+)
+def test_the_top_k_for_a_device_out_of_pieces(n: int, width: int, k: int, piece: int, n_values: int, seed: int) -> None:
+    """Any width, whole pieces or not; with few values nearly all are equal."""
+    rng = np.random.default_rng(seed)
+    values = torch.from_numpy(rng.permuted(np.tile(np.arange(width), (n, 1)), axis=1) // n_values - 5.0).float()
+    with mock.patch.object(device_selection, "NARROW", 0), mock.patch.object(device_selection, "PIECE", piece):
+        check_on_device(values, min(k, width))
+
+
+@pytest.mark.parametrize(("width", "k"), [(4097, 32), (16_384, 1), (65_536, 512), (24_001, 32), (65_536, 2000)])
+def test_wide_rows_on_a_device(width: int, k: int) -> None:
+    values = torch.randn(3, width, generator=torch.Generator().manual_seed(0))
+    values[:, -3:] = 9 + torch.arange(3)
+    check_on_device(values, k)
+
+
+def check_on_device(values: torch.Tensor, k: int) -> None:
+    """The largest values, at columns that hold them: which of equal ones is not promised."""
+    n, width = values.shape
+    found = device_selection.select_topk(values, k)
+    assert len(found.rows) == len(found.columns) == len(found.values) == n * k
+    assert torch.equal(found.rows, torch.arange(n).repeat_interleave(k))
+    assert torch.equal(found.values, values[found.rows, found.columns].clamp(min=0))
+    assert len(torch.unique(found.rows * width + found.columns)) == n * k
+    largest = values.topk(k, dim=1).values.clamp(min=0)
+    assert torch.equal(found.values.reshape(n, k).sort(dim=1, descending=True).values, largest)
 
 
 @given(st.integers(1, 6), st.integers(1, 200), st.integers(1, 30), st.integers(0, 100))

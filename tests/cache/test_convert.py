@@ -250,12 +250,12 @@ def test_an_interrupted_conversion_leaves_nothing_that_looks_finished(
     name = "merge_into_cache" if to == "native" else "write_older"
     write, n_calls = getattr(convert, name), 0
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **named: Any) -> Any:
         nonlocal n_calls
         n_calls += 1
         if n_calls == 2:
             raise KeyboardInterrupt
-        return write(*arguments)
+        return write(*arguments, **named)
 
     monkeypatch.setattr(convert, name, interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,9 @@
 """Spool and merge against sorting everything at once, whatever the runs and blocks."""
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.cache.spool import Spool
 from sae_auto_interp.cache.value_types import as_float32, stored
+from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import CacheManifest, TokenRows
 from tests.support.records import Entry, directory_bytes, plain_rows, read_entries, write_cache
 
@@ -149,6 +153,59 @@ def test_buffer_sizes_change_no_byte(dtype: str, tmp_path: Path, monkeypatch: py
         expected = np.concatenate([values[features == index] for _, features, values in random_batches(20)])
         code = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}[dtype]
         np.testing.assert_array_equal(reader.entries(index).activations, as_float32(stored(expected, dtype), code))
+
+
+def spooled(directory: Path, n_batches: int = 8) -> Spool:
+    found = Spool(directory, {"m": WIDTH}, n_positions=800, dtype="float16", max_bytes=0, fingerprint="f")
+    for i, (locations, features, values) in enumerate(random_batches(20)[:n_batches]):
+        found.append("m", features, locations, values)
+        found.commit(i + 1, last=i == n_batches - 1)
+    return found
+
+
+@pytest.mark.parametrize("n_shards", [1, 2, 4, 9])
+def test_the_number_of_threads_changes_no_byte(n_shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "CHUNK_ENTRIES", 10)
+    found = spooled(tmp_path / "work")
+    files = []
+    for n_threads in (1, 3, 9):
+        folder = tmp_path / str(n_threads)
+        ranges = shard_ranges(WIDTH, n_shards)
+        merge_into_cache(found.sources("m"), folder, ranges, description(8, 100), n_threads=n_threads)
+        files.append(directory_bytes(folder))
+    assert files[0] == files[1] == files[2]
+    assert len(files[0]) == n_shards + 2
+
+
+@pytest.mark.parametrize("n_threads", [1, 4])
+def test_a_shard_that_cannot_be_made_ends_the_others(
+    n_threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says is what the caller hears; the others end at their next chunk, the one that takes its place too."""
+    found = spooled(tmp_path / "work")
+    others, failed, begun = threading.Barrier(n_threads), threading.Event(), []
+    chunks = merge._chunks
+
+    def watched(sources: Any, first: int, *rest: Any) -> Any:
+        begun.append(first)
+        for number, chunk in enumerate(chunks(sources, first, *rest)):
+            if number == 0 and first < n_threads:
+                others.wait(30)
+            if first == 0:
+                failed.set()
+                raise CacheError("the disk is full")
+            assert failed.wait(30)
+            time.sleep(0.2)
+            yield chunk
+            raise AssertionError("it went on")
+
+    monkeypatch.setattr(merge, "_chunks", watched)
+    with pytest.raises(CacheError, match="the disk is full"):
+        merge_into_cache(
+            found.sources("m"), tmp_path / "m", shard_ranges(WIDTH, WIDTH), description(8, 100), n_threads=n_threads
+        )
+    assert set(begun) <= set(range(n_threads + 1))
+    assert list((tmp_path / "m").iterdir()) == []
 
 
 def test_modules_share_the_pool_and_do_not_mix(tmp_path: Path) -> None:

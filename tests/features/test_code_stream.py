@@ -1,5 +1,6 @@
 """Batches on their way: the same bytes whatever reads the activations and however far ahead it runs; no waiting."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from sae_auto_interp.autoencoders import encoder as encoder_module
 from sae_auto_interp.autoencoders.encoder import is_sound
 from sae_auto_interp.autoencoders.host_copy import HostCopy
-from sae_auto_interp.errors import InputError
+from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from sae_auto_interp.features.batch_size import rows_per_batch
 from sae_auto_interp.features.code_stream import CodeStream, PendingBatch
@@ -46,23 +48,50 @@ def test_running_ahead_changes_no_byte(
 ) -> None:
     expected = files(world, rows, tmp_path / "now")
     begun: list[tuple[int, int]] = []
-    asked: list[int] = []
+    three_begun = threading.Event()
     begin, entries = CodeStream.begin, PendingBatch.entries
+
+    def counted(self: CodeStream, rows: TokenRows, first: int, last: int) -> PendingBatch:
+        begun.append((first, last))
+        if len(begun) == 3:
+            three_begun.set()
+        return begin(self, rows, first, last)
+
+    def awaited(self: PendingBatch) -> Any:
+        assert three_begun.wait(30), "the first batch is asked for its entries while two more are begun"
+        return entries(self)
+
     monkeypatch.setattr(CodeStream, "batches_ahead", 2)
-    monkeypatch.setattr(
-        CodeStream, "begin", lambda self, rows, *range_: begun.append(range_) or begin(self, rows, *range_)
-    )
-    monkeypatch.setattr(PendingBatch, "entries", lambda self: asked.append(len(begun)) or entries(self))
+    monkeypatch.setattr(CodeStream, "begin", counted)
+    monkeypatch.setattr(PendingBatch, "entries", awaited)
     assert files(world, rows, tmp_path / "later") == expected
     assert begun == [(0, 3), (3, 6), (6, 9), (9, 11)]
-    assert asked == [3, 4, 4, 4], "two batches are begun before one is asked for, and all are asked for at the end"
 
 
-def test_a_batch_size_that_nobody_chose_changes_no_entry(
-    world: tuple[Any, dict[str, Any]], rows: TokenRows, tmp_path: Path
+def test_what_cannot_be_stored_ends_the_run_and_nothing_is_stored_behind_it(
+    world: tuple[Any, dict[str, Any]], rows: TokenRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_itself = files(world, rows, tmp_path / "a", batch_size=None)
-    assert by_itself == files(world, rows, tmp_path / "b", batch_size=rows.n_rows)
+    expected = files(world, rows, tmp_path / "expected")
+    options: dict[str, Any] = {"work_dir": tmp_path / "work", "buffer_mib": 0}
+    monkeypatch.setattr(CodeStream, "batches_ahead", 2)
+    commit = Spool.commit
+
+    def full(self: Spool, rows_done: int, *, last: bool = False) -> None:
+        if rows_done == 6:
+            raise CacheError("the disk is full")
+        commit(self, rows_done, last=last)
+
+    monkeypatch.setattr(Spool, "commit", full)
+    with pytest.raises(CacheError, match="the disk is full"):
+        files(world, rows, tmp_path / "stopped", **options)
+    monkeypatch.setattr(Spool, "commit", commit)
+    begun: list[int] = []
+    begin = CodeStream.begin
+    monkeypatch.setattr(
+        CodeStream, "begin", lambda self, rows, *range_: begun.append(range_[0]) or begin(self, rows, *range_)
+    )
+    assert files(world, rows, tmp_path / "resumed", **options) == expected
+    assert begun == [3, 6, 9]
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

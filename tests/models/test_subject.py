@@ -11,6 +11,7 @@ from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import FeatureCache, FeatureDataset
+from sae_auto_interp.models import identity
 from sae_auto_interp.models.capture import capture
 from sae_auto_interp.models.hub import HubRef, model_address, parse_hub_ref, pinned
 from sae_auto_interp.models.identity import (
@@ -178,6 +179,32 @@ def test_models_are_told_apart_by_any_trained_weight() -> None:
     assert sampled_sha256(same.half()) != sampled_sha256(one)
     one.register_buffer("another", torch.zeros(1))
     assert weights_sha256(one) != weights_sha256(tiny_gpt2(0))
+
+
+def test_large_weights_are_told_apart_by_any_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 bytes in a part: rows of 12 bytes one by one, numbers by fives, and the bias not divided."""
+    monkeypatch.setattr(identity, "PART_BYTES", 20)
+    module = torch.nn.Linear(3, 5)
+    module.register_buffer("numbers", torch.arange(23.0))
+    plain = weights_sha256(module)
+    for n_threads in (1, 8):
+        monkeypatch.setattr(identity, "N_THREADS", n_threads)
+        assert weights_sha256(module) == plain
+    seen = {plain}
+    for value in module.state_dict().values():
+        flat = value.view(-1)
+        for i in range(len(flat)):
+            before = flat[i].clone()
+            flat[i] += 1
+            seen.add(weights_sha256(module))
+            flat[i] = before
+    assert len(seen) == 1 + 15 + 5 + 23
+    assert weights_sha256(module) == plain
+    turned = torch.nn.Linear(3, 5)
+    turned.load_state_dict({name: module.state_dict()[name] for name in ("weight", "bias")})
+    turned.weight.data = module.weight.detach().T.contiguous().T
+    turned.register_buffer("numbers", torch.arange(46.0)[::2] / 2)
+    assert weights_sha256(turned) == plain, "how a weight lies in memory makes no difference"
 
 
 def test_names_and_settings() -> None:

@@ -2,8 +2,8 @@
 
 On a CPU each block is computed and selected by one thread, tile by tile of columns (`selection`), and the threads take
 the blocks in turn; neither the number of threads nor that of positions changes a bit (`products`). On a GPU each
-block's pre-activations are one matrix product into a reused buffer, from which `device_selection` takes what is kept.
-No dense code of all positions ever exists.
+block's pre-activations are one matrix product into the room of the one before, out of which `device_selection` takes
+what is kept. No dense code of all positions ever exists.
 """
 
 import os
@@ -44,17 +44,9 @@ class SparseCode:
 
 @dataclass(slots=True)
 class Scratch:
-    """Threads, and room for the blocks that are encoded at a time; encoders that take turns may share one."""
+    """Threads, which encoders that take turns may share, and their room for the blocks that are encoded at a time."""
 
     workers: Workers = field(default_factory=Workers, init=False)
-    _block: Tensor | None = field(default=None, init=False)
-
-    def block(self, n: int, width: int, device: torch.device) -> Float32[Tensor, "n width"]:
-        """Room on a GPU."""
-        room = self._block
-        if room is None or room.numel() < n * width or room.device != device:
-            room = self._block = torch.empty(n * width, device=device)
-        return room[: n * width].view(n, width)
 
 
 _OWN = threading.local()
@@ -142,25 +134,27 @@ class Encoder:
         return _joined(self.scratch.workers.map(encode, starts), starts)
 
     def _on_device(self, x: Float32[Tensor, "n d_in"]) -> list[Tensor]:
-        step = max(1, BLOCK_ENTRIES_ON_DEVICE // max(1, len(self.w_enc)))
+        """One block after the other; their room is given back for the model's next forward pass."""
+        width = len(self.w_enc)
+        step = min(max(1, len(x)), max(1, BLOCK_ENTRIES_ON_DEVICE // max(1, width)))
         starts = range(0, len(x), step)
-        parts = [self._device_block(x[first : first + step]) for first in starts]
-        if not parts:
-            return [torch.empty(0, dtype=dtype, device=x.device) for dtype in (torch.long, torch.long, torch.float32)]
+        room = torch.empty(step, width, device=x.device)
+        parts = [self._device_block(part, room[: len(part)]) for part in x.split(step)]
         return [
             torch.cat([part.rows + first for first, part in zip(starts, parts, strict=True)]),
             torch.cat([part.columns for part in parts]),
             torch.cat([part.values for part in parts]),
         ]
 
-    def _device_block(self, x: Float32[Tensor, "n d_in"]) -> device_selection.Selected:
-        block = self.scratch.block(len(x), len(self.w_enc), x.device)
-        torch.addmm(self.b_enc, x, self.w_enc.t(), out=block)
+    def _device_block(
+        self, x: Float32[Tensor, "n d_in"], pre: Float32[Tensor, "n columns"]
+    ) -> device_selection.Selected:
+        torch.addmm(self.b_enc, x, self.w_enc.t(), out=pre)
         if self.scale is not None:
-            block.mul_(self.scale)
+            pre.mul_(self.scale)
         if self.k is not None:
-            return device_selection.select_topk(block, self.k)
-        return device_selection.select_above(block, self.threshold)
+            return device_selection.select_topk(pre, self.k)
+        return device_selection.select_above(pre, self.threshold)
 
 
 def is_sound(x: Float[Tensor, "n d_in"]) -> Bool[Tensor, ""]:

@@ -63,7 +63,9 @@ def convert_cache(
         for path, reader in readers.items():
             entries, plan = _entries(reader, plans[path].activation_dtype), replace(plans[path], shards=())
             if layout == "native":
-                merge_into_cache([entries], work / path, ranges[path], plan)
+                merge_into_cache(
+                    [entries], work / path, ranges[path], plan, n_threads=1
+                )  # an older shard is held whole
             else:
                 write_older(entries, work / path, ranges[path], plan, layout, _first_rows(rows, plan.n_rows))
         if layout != "delphi":  # which takes everything in the directory for a module, and has tokens in the shards

@@ -1,12 +1,15 @@
-"""Feature-sorted sources -> the finished cache of a module: one linear pass per shard, no sort.
+"""Feature-sorted sources -> the finished cache of a module: one linear pass per shard, no sort, some shards at a time.
 
 Every source is sorted by feature, and the sources follow each other in location, so an entry's place in the shard is
 the feature's offset plus what earlier sources hold of that feature plus its rank in its own source. A shard is made
-a chunk at a time: some whole features, or a part of one that is larger than a chunk. Memory is that of a chunk and of
-a few numbers per feature.
+a chunk at a time: some whole features, or a part of one that is larger than a chunk. Memory is that of a chunk for each
+shard being made and of a few numbers per feature.
 """
 
+import os
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from sae_auto_interp.cache.statistics import CHUNK_ENTRIES, Statistics
 from sae_auto_interp.cache.value_types import CODE_OF, HELD_AS, activation_code, as_float32
 from sae_auto_interp.types import Array, CacheManifest, ShardInfo
 
+N_THREADS = min(4, os.cpu_count() or 1)
+
 Chunk = tuple[int, Int64[Array, " features"], Array, Array]
 """First feature; number of entries of each feature from there on; locations; stored activations."""
 
@@ -32,19 +37,21 @@ def merge_into_cache(
     ranges: Sequence[tuple[int, int]],
     description: CacheManifest,
     masked: Int64[Array, " n_masked"] | None = None,
+    n_threads: int = N_THREADS,
 ) -> CacheManifest:
     """Write shards, statistics and at last the manifest into `directory`; what it held of an older cache is replaced.
 
     The entries of one feature are those of the first source, then those of the second, and so on; each source must
     begin behind the locations of the one before. `description` is the manifest but for the files, which it gains.
-    `masked` are the positions masked for their norm, where `description` has a `norm_mask`.
+    `masked` are the positions masked for their norm, where `description` has a `norm_mask`. `n_threads` shards are made
+    at a time.
     Raises `CacheError` when a source is damaged, and when the disk is full.
     """
     clear_cache(directory)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    statistics = Statistics(description.width, description.ctx_len)
-    shards = tuple(_merge_shard(sources, directory, *range_, description, statistics) for range_ in ranges)
+    shards, parts = zip(*_merge_shards(sources, directory, ranges, description, n_threads), strict=True)
+    statistics = Statistics.joined(parts)
     statistics.save(directory / STATISTICS, description.n_positions)
     manifest = replace(description, shards=shards, statistics_sha256=sha256_of(directory / STATISTICS))
     if manifest.norm_mask is not None:
@@ -55,15 +62,40 @@ def merge_into_cache(
     return manifest
 
 
+def _merge_shards(
+    sources: Sequence[EntrySource],
+    directory: Path,
+    ranges: Sequence[tuple[int, int]],
+    description: CacheManifest,
+    n_threads: int,
+) -> list[tuple[ShardInfo, Statistics]]:
+    """Every shard and its features' statistics. When one fails, or on ctrl-C, the others end at their next chunk."""
+    is_over = threading.Event()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="merge") as threads:
+        merging = [
+            threads.submit(_merge_shard, sources, directory, first, last, description, is_over)
+            for first, last in ranges
+        ]
+        try:
+            for shard in as_completed(merging):
+                shard.result()
+        except BaseException:
+            is_over.set()
+            threads.shutdown(cancel_futures=True)
+            raise
+    return [shard.result() for shard in merging]
+
+
 def _merge_shard(
     sources: Sequence[EntrySource],
     directory: Path,
     first: int,
     last: int,
     description: CacheManifest,
-    statistics: Statistics,
-) -> ShardInfo:
+    is_over: threading.Event,
+) -> tuple[ShardInfo, Statistics]:
     path = directory / shard_name(first, last)
+    sources = [source.beginning_at(first) for source in sources]
     counts = sum((source.counts(first, last + 1) for source in sources), start=np.zeros(last - first + 1, np.int64))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     n = int(offsets[-1])
@@ -73,13 +105,16 @@ def _merge_shard(
         "locations": (CODE_OF[location_type], (n,)),
         "activations": (code, (n,)),
     }
+    statistics = Statistics(last - first + 1, description.ctx_len)
     with ArrayWriter(path, arrays) as shard:
         shard.append("offsets", offsets)
         for begin, counts_, locations, activations in _chunks(sources, first, offsets, location_type, HELD_AS[code]):
+            if is_over.is_set():
+                raise CancelledError
             shard.append("locations", locations)
             shard.append("activations", activations)
-            statistics.add(begin, counts_, locations, as_float32(activations, code))
-    return ShardInfo(path.name, first, last, n, sha256_of(path))
+            statistics.add(begin - first, counts_, locations, as_float32(activations, code))
+    return ShardInfo(path.name, first, last, n, sha256_of(path)), statistics
 
 
 def _chunks(

@@ -17,6 +17,14 @@ class OlderSource(EntrySource):
         self._shard = 0
         self._next = 0
 
+    def beginning_at(self, feature: int) -> "OlderSource":
+        """The same entries from those of `feature` on."""
+        found = OlderSource(self._reader)
+        while self._reader.shards[found._shard].last < feature:
+            found._shard += 1
+        found._next = int(self._reader.n_activations[self._reader.shards[found._shard].first : feature].sum())
+        return found
+
     def counts(self, first: int, end: int) -> Int64[Array, " features"]:
         """Number of entries of features `first` to `end` (exclusive)."""
         return self._reader.n_activations[first:end]
@@ -44,6 +52,10 @@ class RetypedSource(EntrySource):
         self._source = source
         self._code = code
         self._dtype = dtype
+
+    def beginning_at(self, feature: int) -> "RetypedSource":
+        """The same entries from those of `feature` on."""
+        return RetypedSource(self._source.beginning_at(feature), self._code, self._dtype)
 
     def counts(self, first: int, end: int) -> Int64[Array, " features"]:
         """Number of entries of features `first` to `end` (exclusive)."""

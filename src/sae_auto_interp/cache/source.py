@@ -43,6 +43,14 @@ class EntrySource:
         self._shift = shift
         self._enter(0)
 
+    def beginning_at(self, feature: int) -> "EntrySource":
+        """The same entries from those of `feature` on, read independently of this one."""
+        found = EntrySource(self._pieces, self._shift)
+        at = next(i for i, piece in enumerate(self._pieces) if piece.first <= feature <= piece.last)
+        found._enter(at)
+        found._next = int(self._pieces[at].offsets(feature, feature)[0])
+        return found
+
     def counts(self, first: int, end: int) -> Int64[Array, " features"]:
         """Number of entries of features `first` to `end` (exclusive)."""
         parts = [

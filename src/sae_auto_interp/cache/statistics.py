@@ -5,7 +5,7 @@ many runs there were, entries come in canonical chunks: at most `CHUNK_ENTRIES` 
 the feature's first, and a feature of no more than that in one piece. Within a chunk numpy sums pairwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,15 @@ class Statistics:
         self.sum_of_squares: Float64[Array, " width"] = np.zeros(width)
         self.position_totals: Int64[Array, " ctx_len"] = np.zeros(ctx_len, np.int64)
         self._last = (-1, -1)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":
+        """Those of successive ranges of features, one behind the other."""
+        whole = cls(0, parts[0].ctx_len)
+        for name in PER_FEATURE:
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        whole.position_totals = np.sum([part.position_totals for part in parts], axis=0)
+        return whole
 
     def add(
         self, first: int, counts: Int64[Array, " features"], locations: Array, activations: Float32[Array, " n"]

@@ -14,7 +14,6 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.spool import Spool
 from sae_auto_interp.errors import InputError
+from sae_auto_interp.features.background import Background
 from sae_auto_interp.features.batch_size import rows_per_batch
 from sae_auto_interp.features.code_stream import CodeStream, PendingBatch
 from sae_auto_interp.features.config import CacheOptions
@@ -188,13 +188,15 @@ class FeatureCache:
         if self._progress is not None:
             self._progress.start("cache", rows.n_rows * rows.ctx_len, spool.rows_done * rows.ctx_len, "tokens")
         stream = CodeStream(self._model, self.coders, self._kept, self._options.backend, limits)
-        begun: deque[tuple[int, PendingBatch]] = deque()
         size = self.batch_size or rows_per_batch(_config_of(self._torch_model), rows.ctx_len, stream.device_type)
-        for first in range(spool.rows_done, rows.n_rows, size):
-            last = min(first + size, rows.n_rows)
-            begun.append((last, stream.begin(rows, first, last)))
-            while len(begun) > (stream.batches_ahead if last < rows.n_rows else 0):
-                self._store(*begun.popleft(), rows, spool)
+
+        def store(batch: tuple[int, PendingBatch]) -> None:
+            self._store(*batch, rows, spool)
+
+        with Background(store, stream.batches_ahead) as stored:
+            for first in range(spool.rows_done, rows.n_rows, size):
+                last = min(first + size, rows.n_rows)
+                stored.put((last, stream.begin(rows, first, last)))
         if self._progress is not None:
             self._progress.finish()
 

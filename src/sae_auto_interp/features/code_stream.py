@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoder import Scratch, is_sound
-from sae_auto_interp.autoencoders.host_copy import HostCopy
+from sae_auto_interp.autoencoders.host_copy import HostCopy, to_device
 from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features.coder_inputs import CoderInputs
@@ -71,8 +71,8 @@ class CodeStream:
 
     @property
     def batches_ahead(self) -> int:
-        """Batches to begin before the entries of an earlier one are asked for."""
-        return 0 if self._device.type == "cpu" else 1
+        """Batches that may be begun and not yet stored; none on a CPU, which is busy with one at a time."""
+        return 0 if self._device.type == "cpu" else 2
 
     def begin(self, rows: TokenRows, first: int, last: int) -> "PendingBatch":
         """Encode rows `first` to `last` (exclusive); padding and BOS are read by the model and never encoded."""
@@ -81,9 +81,9 @@ class CodeStream:
         batch = PendingBatch(last - first, places + first * rows.ctx_len, self._is_kept)
         if len(places) == 0:
             return batch
-        tokens = torch.from_numpy(rows.tokens[first:last].astype(np.int64)).to(self._device, non_blocking=True)
-        mask = torch.from_numpy(attention_mask(documents)).to(self._device, non_blocking=True)
-        text = None if len(places) == documents.size else torch.from_numpy(places)
+        tokens = to_device(rows.tokens[first:last].astype(np.int64), self._device)
+        mask = to_device(attention_mask(documents), self._device)
+        text = None if len(places) == documents.size else places
 
         def encode(path: str, activations: Tensor) -> None:
             batch.add(path, self._encode(path, activations, text))
@@ -92,13 +92,13 @@ class CodeStream:
         return batch
 
     def _encode(
-        self, path: str, activations: Float[Tensor, "batch seq d"], text: Int64[Tensor, " n"] | None
+        self, path: str, activations: Float[Tensor, "batch seq d"], text: Int64[Array, " n"] | None
     ) -> HostCopy:
         coder = self._coders[path]
         x = activations.flatten(0, 1)
         coder.check_dimensions(x, f"{path} gives")
         if text is not None:
-            x = x.index_select(0, text.to(x.device, non_blocking=True))
+            x = x.index_select(0, to_device(text, x.device))
         target = coder.device
         x = x.to(target, non_blocking=target.type != "cpu")  # what goes to the CPU is read at once
         code = self._encoders[path].encode(x)

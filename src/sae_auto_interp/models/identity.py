@@ -1,7 +1,9 @@
 """What a subject model is: its name, its settings and digests of weights, for manifests and fingerprints."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import torch
@@ -12,6 +14,8 @@ from sae_auto_interp.models.hub import PREFIX as HUB_PREFIX
 from sae_auto_interp.models.placement import stored_value
 from sae_auto_interp.types import Array
 
+PART_BYTES = 1 << 24
+N_THREADS = min(8, os.cpu_count() or 1)
 SAMPLED_ENTRIES = 4096
 """Entries of each parameter that `sampled_sha256` reads, about."""
 
@@ -45,11 +49,16 @@ def check_token_ids(model: nn.Module, tokens: Array) -> None:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Digest of every parameter and buffer of a module, names, types and shapes included, wherever they are kept."""
+    """Digest of every parameter and buffer of a module, names, types and shapes included, wherever they are kept.
+
+    Large weights go in by the digests of parts of `PART_BYTES`, which threads compute: each copies one part at a time.
+    """
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_bytes_of(stored_value(module, name, value)))
+    with ThreadPoolExecutor(N_THREADS) as threads:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            for part in _digested(stored_value(module, name, value), threads):
+                digest.update(part)
     return digest.hexdigest()
 
 
@@ -98,6 +107,14 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 def _spread(value: Tensor) -> Tensor:
     step = max(1, value.numel() // SAMPLED_ENTRIES)
     return value.reshape(-1)[::step]
+
+
+def _digested(value: Tensor, threads: ThreadPoolExecutor) -> Iterator[bytes | memoryview]:
+    """What stands for a weight: its bytes if they are few, or else the digests of its parts along the first axis."""
+    if value.nbytes <= PART_BYTES:
+        return iter([_bytes_of(value)])
+    parts = value.split(max(1, PART_BYTES * len(value) // value.nbytes))
+    return threads.map(lambda part: hashlib.sha256(_bytes_of(part)).digest(), parts)
 
 
 def _bytes_of(value: Tensor) -> memoryview:
