@@ -5,7 +5,10 @@ in the pool's range (32 bits) and its value (16 or 32 bits). The entries are sor
 many as a piece holds: so sorting takes little memory beside the pool's, and its random writes stay in the cache.
 """
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from scipy.sparse import csr_array
 from sae_auto_interp.types import Array
 
 BYTES_PER_ENTRY = 12
+N_THREADS = min(4, os.cpu_count() or 1)
 PIECE_ENTRIES = 1 << 19
 """Entries that are sorted and handed over at a time."""
 LOOKED_AT = 1 << 16
@@ -70,18 +74,19 @@ class EntryPool:
     ) -> Iterator[tuple[Array, Array]]:
         """Locations and values of all entries by key, those of one key in the order in which they came.
 
-        `offsets` are those of `offsets()`. A piece has the entries of some whole keys, or a part of one key's.
+        `offsets` are those of `offsets()`. A piece has the entries of some whole keys, or a part of one key's. Threads
+        sort the pieces to come, as many as there are threads.
         """
-        first = 0
-        while first < self.n_keys and offsets[first] < self.n:
-            fits = int(np.searchsorted(offsets, int(offsets[first]) + PIECE_ENTRIES, side="right")) - 1
-            last = max(fits, first + 1)
-            chunks = self._chunks(first, last)
-            if last == first + 1:
-                yield from (self._decoded(self._words[places], value_type) for places in chunks)
-            else:
-                yield self._decoded(self._by_key(np.concatenate([*chunks]), first, last), value_type)
-            first = last
+        begun: deque[tuple[int, Future[tuple[Array, Array]] | None]] = deque()
+        with ThreadPoolExecutor(N_THREADS, thread_name_prefix="sort") as threads:
+            for first, last in self._ranges(offsets):
+                is_one_key = last == first + 1
+                sorting = None if is_one_key else threads.submit(self._sorted, first, last, value_type)
+                begun.append((first, sorting))
+                if len(begun) > N_THREADS:
+                    yield from self._pieces(*begun.popleft(), value_type)
+            while begun:
+                yield from self._pieces(*begun.popleft(), value_type)
 
     def clear(self) -> None:
         """Forget the entries and keep the memory."""
@@ -99,6 +104,29 @@ class EntryPool:
         if int(locations[-1]) - self._first_location < 2 * REACH:
             return len(locations)
         return int(np.searchsorted(locations, self._first_location + 2 * REACH))
+
+    def _ranges(self, offsets: Int64[Array, " n_keys_plus_1"]) -> Iterator[tuple[int, int]]:
+        """First and last key (exclusive) of what is sorted at a time; a key with more entries is one by itself."""
+        first = 0
+        while first < self.n_keys and offsets[first] < self.n:
+            fits = int(np.searchsorted(offsets, int(offsets[first]) + PIECE_ENTRIES, side="right")) - 1
+            last = max(fits, first + 1)
+            yield first, last
+            first = last
+
+    def _pieces(
+        self, first: int, sorting: Future[tuple[Array, Array]] | None, value_type: np.dtype[np.generic]
+    ) -> Iterator[tuple[Array, Array]]:
+        """What a thread has sorted; or the entries of one key, which are in order and may be very many."""
+        if sorting is not None:
+            yield sorting.result()
+            return
+        for places in self._chunks(first, first + 1):
+            yield self._decoded(self._words[places], value_type)
+
+    def _sorted(self, first: int, last: int, value_type: np.dtype[np.generic]) -> tuple[Array, Array]:
+        places = np.concatenate([*self._chunks(first, last)])
+        return self._decoded(self._by_key(places, first, last), value_type)
 
     def _chunks(self, first: int, last: int) -> Iterator[Int64[Array, " some"]]:
         """Places of the entries with keys from `first` to `last` (exclusive), in the order in which they came."""

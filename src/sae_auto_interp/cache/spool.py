@@ -3,7 +3,7 @@
 A run holds, for all modules together, `offsets` [features of all modules + 1], `locations` and `activations`, sorted
 by module, feature and location. The journal gains a line only after a run is safely on disk; what is not in the
 journal is thrown away on the next opening, and the caller starts again from `rows_done`. However many tokens pass
-through, and however fast, memory is that of the pool and of the piece that is sorted.
+through, and however fast, memory is that of the pool and of the pieces that are sorted.
 """
 
 import time

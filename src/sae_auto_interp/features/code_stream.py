@@ -72,7 +72,7 @@ class CodeStream:
     @property
     def batches_ahead(self) -> int:
         """Batches that may be begun and not yet stored; none on a CPU, which is busy with one at a time."""
-        return 0 if self._device.type == "cpu" else 2
+        return 0 if self._device.type == "cpu" else 4
 
     def begin(self, rows: TokenRows, first: int, last: int) -> "PendingBatch":
         """Encode rows `first` to `last` (exclusive); padding and BOS are read by the model and never encoded."""

@@ -114,7 +114,11 @@ def _digested(value: Tensor, threads: ThreadPoolExecutor) -> Iterator[bytes | me
     if value.nbytes <= PART_BYTES:
         return iter([_bytes_of(value)])
     parts = value.split(max(1, PART_BYTES * len(value) // value.nbytes))
-    return threads.map(lambda part: hashlib.sha256(_bytes_of(part)).digest(), parts)
+    return threads.map(_digest, parts)
+
+
+def _digest(part: Tensor) -> bytes:
+    return hashlib.sha256(_bytes_of(part)).digest()
 
 
 def _bytes_of(value: Tensor) -> memoryview:
