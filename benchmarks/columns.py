@@ -148,7 +148,7 @@ TABLES: dict[str, Table] = {
         ),
     ),
     "gpu": Table(
-        {"model": setting("model"), **WIDTH, **TOKENS},
+        {"model": setting("model"), "activation": setting("activation"), **WIDTH, **TOKENS},
         (
             Column("ours, tokens/s", figure("ours", SPEED)),
             Column("bare limit", figure("bare", SPEED)),
@@ -156,6 +156,7 @@ TABLES: dict[str, Table] = {
             Column("ours, GPU MiB above loaded", figure("ours", "device_above_loaded_mib")),
             Column("bare", figure("bare", "device_above_loaded_mib")),
             Column("ours, host MiB", figure("ours", PEAK)),
+            Column("ours, activations per token", figure("ours", "activations_per_token"), ".1f"),
         ),
     ),
 }  # fmt: skip

@@ -14,9 +14,13 @@ from benchmarks.side_by_side import Task, exit_status
 NAME = "gpu"
 NO_GPU = "this machine has no CUDA GPU that torch can use"
 WIDTH = 131072
-N_TOKENS = {"gpt2-small": 1_048_576, "2b": 524_288}
-BATCH_ROWS = {"gpt2-small": 32, "2b": 32}
-QUICK = {"model": "tiny", "width": 512, "n_tokens": 4_096, "batch_rows": 4}
+SIZES = (
+    {"model": "gpt2-small", "activation": "topk", "n_tokens": 1_048_576, "batch_rows": 32},
+    {"model": "gpt2-small", "activation": "jumprelu", "n_tokens": 1_048_576, "batch_rows": 32},
+    {"model": "2b", "activation": "topk", "n_tokens": 524_288, "batch_rows": 32},
+)
+QUICK_SIZES = ({"model": "tiny", "activation": "topk", "n_tokens": 4_096, "batch_rows": 4},)
+QUICK_WIDTH = 512
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,12 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     chosen = options(NAME, arguments)
     device = arguments.device
     unavailable = NO_GPU if device.startswith("cuda") and not torch.cuda.is_available() else None
-    sizes = [
-        {"model": model, "width": WIDTH, "n_tokens": n_tokens, "batch_rows": BATCH_ROWS[model]}
-        for model, n_tokens in N_TOKENS.items()
-    ]
-    for size in [QUICK] if chosen.quick else sizes:
-        settings = size | {"ctx_len": 256, "k": 32, "n_splits": N_SPLITS, "device": device}
+    width = QUICK_WIDTH if chosen.quick else WIDTH
+    for size in QUICK_SIZES if chosen.quick else SIZES:
+        settings = size | {"width": width, "ctx_len": 256, "k": 32, "n_splits": N_SPLITS, "device": device}
         folder = chosen.work / "gpu"
         tasks = [
             Task(NAME, who, f"benchmarks.{who}.gpu", settings, folder, unavailable=unavailable)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
@@ -50,14 +51,22 @@ def block_path(shape: Shape) -> str:
     return f"transformer.h.{shape.layer}" if shape.family == "gpt2" else f"model.layers.{shape.layer}"
 
 
-def random_topk(shape: Shape, width: int, k: int, device: str) -> SparseCoder:
-    """A TopK autoencoder of unit-norm random directions."""
+def random_coder(shape: Shape, width: int, k: int, device: str, threshold: float | None = None) -> SparseCoder:
+    """An autoencoder of unit-norm random directions: JumpReLU with a threshold, TopK without."""
     generator = torch.Generator(device).manual_seed(1)
     directions = torch.randn(width, shape.d_model, generator=generator, device=device)
     directions /= directions.norm(dim=1, keepdim=True)
     zeros = torch.zeros(width, device=device), torch.zeros(shape.d_model, device=device)
-    weights = CoderWeights(w_enc=directions, b_enc=zeros[0], w_dec=directions, b_dec=zeros[1])
-    return SparseCoder(weights, CoderSettings(activation="topk", k=k))
+    thresholds = None if threshold is None else torch.full((width,), threshold, device=device)
+    weights = CoderWeights(w_enc=directions, b_enc=zeros[0], w_dec=directions, b_dec=zeros[1], threshold=thresholds)
+    activation = CoderSettings(activation="topk", k=k) if threshold is None else CoderSettings(activation="jumprelu")
+    return SparseCoder(weights, activation)
+
+
+def threshold_for(x: Float[Tensor, "n d"], width: int, k: int) -> float:
+    """What about `k` of `width` products of `x` with random directions lie above."""
+    typical = x.norm(dim=1).median() / x.shape[1] ** 0.5
+    return float(typical * torch.special.ndtri(torch.tensor(1 - k / width, dtype=torch.float64)))
 
 
 def random_tokens(shape: Shape, n_rows: int, ctx_len: int) -> Int64[Array, "n_rows ctx_len"]:

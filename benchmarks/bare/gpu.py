@@ -10,7 +10,7 @@ from benchmarks.bare.forward import output_at
 from benchmarks.bare.product import fastest
 from benchmarks.child import answer
 from benchmarks.device_memory import measured_on
-from benchmarks.random_models import SHAPES, block_path, random_model, random_tokens, random_topk
+from benchmarks.random_models import SHAPES, block_path, random_coder, random_model, random_tokens
 
 
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG001 - it writes nothing
@@ -18,7 +18,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:  # noqa: 
     shape, device = SHAPES[settings["model"]], settings["device"]
     model = random_model(shape, settings["ctx_len"], device)
     module = model.get_submodule(block_path(shape))
-    w_enc = random_topk(shape, settings["width"], settings["k"], device).w_enc
+    w_enc = random_coder(shape, settings["width"], settings["k"], device).w_enc
     tokens = random_tokens(shape, settings["n_tokens"] // settings["ctx_len"], settings["ctx_len"])
     batches = torch.from_numpy(tokens).split(settings["batch_rows"])
     with torch.inference_mode():

@@ -93,9 +93,13 @@ def test_reading_and_records_of_a_made_up_store(tmp_path: Path) -> None:
     assert 100 < made["examples_per_record"] <= 140
 
 
-def test_the_gpus_programs_run_on_a_cpu_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("activation", "tolerance"), [("topk", 0.01), ("jumprelu", 0.3)])
+def test_the_gpus_programs_run_on_a_cpu_too(activation: str, tolerance: float, tmp_path: Path) -> None:
     settings = {"model": "tiny", "width": 256, "n_tokens": 1024, "ctx_len": 64, "k": 8, "device": "cpu"} | BATCHES
-    assert benchmarks.ours.gpu.measure(settings, tmp_path / "gpu")["tokens_per_second"] > 0
+    settings |= {"activation": activation}
+    ours = benchmarks.ours.gpu.measure(settings, tmp_path / "gpu")
+    assert ours["tokens_per_second"] > 0
+    assert ours["activations_per_token"] == pytest.approx(8, rel=tolerance)
     assert benchmarks.bare.gpu.measure(settings, tmp_path / "gpu")["tokens_per_second"] > 0
 
 
