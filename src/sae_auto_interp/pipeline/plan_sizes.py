@@ -25,6 +25,9 @@ PROCESS_MIB = 550
 """Interpreter, torch and transformers, on the processor."""
 WORK_MIB = 60
 """Of a batch on its way through the model, and of features on theirs through explaining and scoring."""
+GPU_WORK_MIB = 4608
+"""On a GPU beside the weights: a batch as large as `features.batch_size` makes it, and a block of pre-activations
+(`encoder.BLOCK_ENTRIES_ON_DEVICE`)."""
 REPORT_BYTES, REPORT_BYTES_PER_SCORE = 60_000, 7_700
 """Of its page and the files beside it."""
 SHARE_OF_SQLITE = 1.15
@@ -67,7 +70,7 @@ def planned_sizes(
         process = _sum(PROCESS_MIB, 0 if on_gpu else _sum(model, coders))
     return Sizes(
         ram=_sum(process, 2 * config.cache.buffer_mib, WORK_MIB),
-        vram=_sum(model, coders) if on_gpu else 0.0,
+        vram=_sum(model, coders, GPU_WORK_MIB) if on_gpu else 0.0,
         cache=cache,
         results=(SHARE_OF_SQLITE * stored_bytes + report) / MIB,
         answers=0.0 if config.responses.mode == "off" else n_requests * BYTES_PER_ANSWER / MIB,
