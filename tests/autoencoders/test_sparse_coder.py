@@ -125,6 +125,22 @@ def test_a_filter_that_keeps_nothing_finds_nothing(activation: str) -> None:
     assert len(code.positions) == len(code.features) == len(code.values) == 0
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_what_runs_on_a_gpu_gives_the_same_entries(activation: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No position at all, one, and more than a block holds."""
+    monkeypatch.setattr(encoder, "BLOCK_ENTRIES_ON_DEVICE", 3 * 50)
+    made = coder(weights(width=50), activation).encoder()
+    assert isinstance(made, encoder.Encoder)
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    rows, columns, values = made._on_device(made.prepare(x))
+    found, expected = torch.zeros(n, 50), torch.zeros(n, 50)
+    found[rows, columns] = values
+    code = made.encode(x)
+    expected[code.positions, code.features] = code.values
+    torch.testing.assert_close(found, expected)
+
+
 def test_encoders_that_take_turns_may_share_their_scratch() -> None:
     x, scratch = torch.randn(20, 4), encoder.Scratch()
     made = [coder(weights(width, seed=width), kind) for width in (9, 300, 31, 1000) for kind in ACTIVATIONS]

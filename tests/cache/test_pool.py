@@ -17,10 +17,11 @@ HALF = np.dtype(np.float16)
     st.lists(st.integers(0, 12), max_size=5),
     st.integers(1, 30),
     st.integers(1, 40),
+    st.sampled_from([1, 3]),
     st.integers(0, 1000),
 )
 def test_entries_come_out_by_key_and_in_order(
-    n_keys: int, batches: list[int], piece: int, looked_at: int, seed: int
+    n_keys: int, batches: list[int], piece: int, looked_at: int, n_threads: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     pool = EntryPool(100, n_keys, LOCATIONS)
@@ -31,6 +32,7 @@ def test_entries_come_out_by_key_and_in_order(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool_module, "PIECE_ENTRIES", piece)
         patch.setattr(pool_module, "LOOKED_AT", looked_at)
+        patch.setattr(pool_module, "N_THREADS", n_threads)
         for _ in range(2):  # the pool can be filled again
             taken = [pool.take(0, *batch) for batch in zip(keys, locations, values, strict=True) if len(batch[0])]
             assert taken == [n for n in batches if n]

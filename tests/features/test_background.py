@@ -85,3 +85,58 @@ def test_an_interrupted_caller_waits_for_what_was_begun_and_no_more() -> None:
     with pytest.raises(KeyboardInterrupt), Background(work, 5) as background:
         interrupted(background)
     assert done == [0]
+
+
+def test_a_failure_while_the_caller_leaves_is_not_forgotten() -> None:
+    """The thread fails when everything has been put; what waits behind is still not done."""
+    may_fail, has_failed, left = threading.Event(), threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 1:
+            assert may_fail.wait(PATIENCE)
+            raise ValueError("the second")
+        done.append(item)
+
+    class Watched(Background[int]):
+        def _wait(self, n: int) -> None:
+            if n == 0:
+                left.set()
+            super()._wait(n)
+
+        def _do(self, item: int) -> None:
+            try:
+                super()._do(item)
+            finally:
+                if item == 1:
+                    has_failed.set()
+                    assert left.wait(PATIENCE)
+
+    def put_all(background: Background[int]) -> None:
+        for item in range(5):
+            background.put(item)
+        may_fail.set()
+        assert has_failed.wait(PATIENCE)
+
+    with pytest.raises(ValueError, match="the second"), Watched(work, 10) as background:
+        put_all(background)
+    assert done == [0]
+
+
+def test_what_failed_first_is_heard_when_the_caller_fails_too() -> None:
+    failed = threading.Event()
+
+    def work(item: int) -> None:
+        try:
+            raise ValueError("activations are no numbers")
+        finally:
+            failed.set()
+
+    def put_and_fail(background: Background[int]) -> None:
+        background.put(0)
+        assert failed.wait(PATIENCE)
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(ValueError, match="no numbers") as caught, Background(work, 5) as background:
+        put_and_fail(background)
+    assert isinstance(caught.value.__cause__, RuntimeError)

@@ -61,11 +61,18 @@ def test_running_ahead_changes_no_byte(
         assert three_begun.wait(30), "the first batch is asked for its entries while two more are begun"
         return entries(self)
 
-    monkeypatch.setattr(CodeStream, "batches_ahead", 2)
+    monkeypatch.setattr(CodeStream, "batches_ahead", lambda self, n_tokens: 2)
     monkeypatch.setattr(CodeStream, "begin", counted)
     monkeypatch.setattr(PendingBatch, "entries", awaited)
     assert files(world, rows, tmp_path / "later") == expected
     assert begun == [(0, 3), (3, 6), (6, 9), (9, 11)]
+
+
+def test_as_many_batches_wait_as_a_bounded_number_of_tokens_is_in() -> None:
+    stream = CodeStream(tiny_gpt2(), {f"transformer.h.{i}": tiny_coder("topk") for i in range(2)}, {}, "hooks")
+    assert stream.batches_ahead(8192) == 0
+    stream._device = torch.device("cuda")
+    assert [stream.batches_ahead(n) for n in (100, 4096, 8192, 10_000, 65_536)] == [8, 4, 2, 1, 1]
 
 
 def test_what_cannot_be_stored_ends_the_run_and_nothing_is_stored_behind_it(
@@ -73,7 +80,7 @@ def test_what_cannot_be_stored_ends_the_run_and_nothing_is_stored_behind_it(
 ) -> None:
     expected = files(world, rows, tmp_path / "expected")
     options: dict[str, Any] = {"work_dir": tmp_path / "work", "buffer_mib": 0}
-    monkeypatch.setattr(CodeStream, "batches_ahead", 2)
+    monkeypatch.setattr(CodeStream, "batches_ahead", lambda self, n_tokens: 2)
     commit = Spool.commit
 
     def full(self: Spool, rows_done: int, *, last: bool = False) -> None:

@@ -135,13 +135,11 @@ class Encoder:
 
     def _on_device(self, x: Float32[Tensor, "n d_in"]) -> list[Tensor]:
         """One block after the other; their room is given back for the model's next forward pass."""
-        width = len(self.w_enc)
-        step = min(max(1, len(x)), max(1, BLOCK_ENTRIES_ON_DEVICE // max(1, width)))
-        starts = range(0, len(x), step)
-        room = torch.empty(step, width, device=x.device)
-        parts = [self._device_block(part, room[: len(part)]) for part in x.split(step)]
+        step = max(1, BLOCK_ENTRIES_ON_DEVICE // max(1, len(self.w_enc)))
+        room = torch.empty(min(step, len(x)), len(self.w_enc), device=x.device)
+        parts = [self._device_block(block, room[: len(block)]) for block in x.split(step)]
         return [
-            torch.cat([part.rows + first for first, part in zip(starts, parts, strict=True)]),
+            torch.cat([part.rows + i * step for i, part in enumerate(parts)]),
             torch.cat([part.columns for part in parts]),
             torch.cat([part.values for part in parts]),
         ]

@@ -6,7 +6,6 @@ a chunk at a time: some whole features, or a part of one that is larger than a c
 shard being made and of a few numbers per feature.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
@@ -22,10 +21,9 @@ from sae_auto_interp.cache.layout import MANIFEST, STATISTICS, clear_cache, loca
 from sae_auto_interp.cache.masked import write_masked
 from sae_auto_interp.cache.source import EntrySource
 from sae_auto_interp.cache.statistics import CHUNK_ENTRIES, Statistics
+from sae_auto_interp.cache.threads import N_THREADS
 from sae_auto_interp.cache.value_types import CODE_OF, HELD_AS, activation_code, as_float32
 from sae_auto_interp.types import Array, CacheManifest, ShardInfo
-
-N_THREADS = min(4, os.cpu_count() or 1)
 
 Chunk = tuple[int, Int64[Array, " features"], Array, Array]
 """First feature; number of entries of each feature from there on; locations; stored activations."""
@@ -71,12 +69,15 @@ def _merge_shards(
 ) -> list[tuple[ShardInfo, Statistics]]:
     """Every shard and its features' statistics. When one fails, or on ctrl-C, the others end at their next chunk."""
     is_over = threading.Event()
+
+    def merged(range_: tuple[int, int]) -> tuple[ShardInfo, Statistics]:
+        return _merge_shard(sources, directory, *range_, description, is_over)
+
+    if n_threads == 1:
+        return [merged(range_) for range_ in ranges]
     with ThreadPoolExecutor(n_threads, thread_name_prefix="merge") as threads:
-        merging = [
-            threads.submit(_merge_shard, sources, directory, first, last, description, is_over)
-            for first, last in ranges
-        ]
         try:
+            merging = [threads.submit(merged, range_) for range_ in ranges]
             for shard in as_completed(merging):
                 shard.result()
         except BaseException:

@@ -5,7 +5,6 @@ in the pool's range (32 bits) and its value (16 or 32 bits). The entries are sor
 many as a piece holds: so sorting takes little memory beside the pool's, and its random writes stay in the cache.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +14,10 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64
 from scipy.sparse import csr_array
 
+from sae_auto_interp.cache.threads import N_THREADS
 from sae_auto_interp.types import Array
 
 BYTES_PER_ENTRY = 12
-N_THREADS = min(4, os.cpu_count() or 1)
 PIECE_ENTRIES = 1 << 19
 """Entries that are sorted and handed over at a time."""
 LOOKED_AT = 1 << 16
@@ -74,19 +73,24 @@ class EntryPool:
     ) -> Iterator[tuple[Array, Array]]:
         """Locations and values of all entries by key, those of one key in the order in which they came.
 
-        `offsets` are those of `offsets()`. A piece has the entries of some whole keys, or a part of one key's. Threads
-        sort the pieces to come, as many as there are threads.
+        `offsets` are those of `offsets()`. A piece has the entries of some whole keys, or a part of one key's. Of
+        `N_THREADS` above one, threads sort as many pieces ahead.
         """
-        begun: deque[tuple[int, Future[tuple[Array, Array]] | None]] = deque()
+        if N_THREADS == 1:
+            for first, last in self._ranges(offsets):
+                yield from self._pieces(first, last, value_type)
+            return
+        begun: deque[Iterator[tuple[Array, Array]]] = deque()
         with ThreadPoolExecutor(N_THREADS, thread_name_prefix="sort") as threads:
             for first, last in self._ranges(offsets):
-                is_one_key = last == first + 1
-                sorting = None if is_one_key else threads.submit(self._sorted, first, last, value_type)
-                begun.append((first, sorting))
+                if last > first + 1:
+                    begun.append(_result_of(threads.submit(self._sorted, first, last, value_type)))
+                else:
+                    begun.append(self._pieces(first, last, value_type))
                 if len(begun) > N_THREADS:
-                    yield from self._pieces(*begun.popleft(), value_type)
+                    yield from begun.popleft()
             while begun:
-                yield from self._pieces(*begun.popleft(), value_type)
+                yield from begun.popleft()
 
     def clear(self) -> None:
         """Forget the entries and keep the memory."""
@@ -114,14 +118,12 @@ class EntryPool:
             yield first, last
             first = last
 
-    def _pieces(
-        self, first: int, sorting: Future[tuple[Array, Array]] | None, value_type: np.dtype[np.generic]
-    ) -> Iterator[tuple[Array, Array]]:
-        """What a thread has sorted; or the entries of one key, which are in order and may be very many."""
-        if sorting is not None:
-            yield sorting.result()
+    def _pieces(self, first: int, last: int, value_type: np.dtype[np.generic]) -> Iterator[tuple[Array, Array]]:
+        """The keys from `first` to `last` (exclusive); the entries of one key are in order, and may be very many."""
+        if last > first + 1:
+            yield self._sorted(first, last, value_type)
             return
-        for places in self._chunks(first, first + 1):
+        for places in self._chunks(first, last):
             yield self._decoded(self._words[places], value_type)
 
     def _sorted(self, first: int, last: int, value_type: np.dtype[np.generic]) -> tuple[Array, Array]:
@@ -149,3 +151,7 @@ class EntryPool:
         locations = halves[:, _LOCATION].astype(self._location_type)
         locations += self._location_type.type(self._first_location)
         return locations, halves[:, _VALUE].astype(f"u{value_type.itemsize}").view(value_type)
+
+
+def _result_of(sorting: Future[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    yield sorting.result()

@@ -16,8 +16,8 @@ class Background(Generic[Item]):
     """Calls `work` for each item that is `put`, in order, on one thread; at once, on the caller's, for `n_waiting` 0.
 
     A context manager. `put` waits until no more than `n_waiting` items are unfinished, and leaving the block until none
-    is. What `work` raises is raised by one of the two; after that, and when the block is left by an error, no item
-    that is still waiting is begun.
+    is. What `work` raises is raised by one of the two, also in place of an error that the block is left by; but
+    ctrl-C stays what it is. After that, and when the block is left by an error, no item that still waits is begun.
     """
 
     def __init__(self, work: Callable[[Item], None], n_waiting: int) -> None:
@@ -42,12 +42,16 @@ class Background(Generic[Item]):
     ) -> None:
         if self._thread is None:
             return
-        self._is_over = kind is not None
         try:
             if kind is None:
                 self._wait(0)
         finally:
+            if error is not None:  # never set back: the thread may have failed in the meantime
+                self._is_over = True
             self._thread.shutdown(cancel_futures=True)
+        failure = self._first_failure()
+        if failure is not None and isinstance(error, Exception):
+            raise failure from error
 
     def _do(self, item: Item) -> None:
         if self._is_over:
@@ -61,3 +65,8 @@ class Background(Generic[Item]):
     def _wait(self, n: int) -> None:
         while len(self._unfinished) > n:
             self._unfinished.popleft().result()
+
+    def _first_failure(self) -> BaseException | None:
+        """Of what the thread has done and nobody has asked for."""
+        done = (item.exception() for item in self._unfinished if not item.cancelled())
+        return next((failure for failure in done if failure is not None), None)

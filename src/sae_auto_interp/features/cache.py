@@ -193,7 +193,7 @@ class FeatureCache:
         def store(batch: tuple[int, PendingBatch]) -> None:
             self._store(*batch, rows, spool)
 
-        with Background(store, stream.batches_ahead) as stored:
+        with Background(store, stream.batches_ahead(size * rows.ctx_len)) as stored:
             for first in range(spool.rows_done, rows.n_rows, size):
                 last = min(first + size, rows.n_rows)
                 stored.put((last, stream.begin(rows, first, last)))

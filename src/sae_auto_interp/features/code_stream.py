@@ -27,6 +27,9 @@ from sae_auto_interp.models.backends import activation_reader
 from sae_auto_interp.models.placement import input_device, torch_model
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 
+TOKENS_AHEAD, MOST_AHEAD = 1 << 15, 8
+"""What waits to be stored covers the time of a spill (docs/decisions/0006-encoding.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleEntries:
@@ -69,10 +72,14 @@ class CodeStream:
         """Where the model begins: "cpu", "cuda", ..."""
         return self._device.type
 
-    @property
-    def batches_ahead(self) -> int:
-        """Batches that may be begun and not yet stored; none on a CPU, which is busy with one at a time."""
-        return 0 if self._device.type == "cpu" else 4
+    def batches_ahead(self, n_tokens: int) -> int:
+        """Batches of `n_tokens` that may wait while another is stored; none on a CPU, which is busy with one at a time.
+
+        As many as hold `TOKENS_AHEAD` tokens of all modules together, for what they found is in memory; but one.
+        """
+        if self._device.type == "cpu":
+            return 0
+        return max(1, min(MOST_AHEAD, TOKENS_AHEAD // (n_tokens * len(self._coders))))
 
     def begin(self, rows: TokenRows, first: int, last: int) -> "PendingBatch":
         """Encode rows `first` to `last` (exclusive); padding and BOS are read by the model and never encoded."""

@@ -114,7 +114,10 @@ def _digested(value: Tensor, threads: ThreadPoolExecutor) -> Iterator[bytes | me
     if value.nbytes <= PART_BYTES:
         return iter([_bytes_of(value)])
     parts = value.split(max(1, PART_BYTES * len(value) // value.nbytes))
-    return threads.map(_digest, parts)
+    if value.is_cuda:  # a thread copies on a stream of its own, which waits for nothing
+        torch.cuda.current_stream(value.device).synchronize()
+    is_for_threads = value.is_cuda or value.device.type == "cpu"  # torch's other devices may be used by one at a time
+    return threads.map(_digest, parts) if is_for_threads else map(_digest, parts)
 
 
 def _digest(part: Tensor) -> bytes:

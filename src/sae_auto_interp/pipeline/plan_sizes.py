@@ -9,8 +9,11 @@ cache's buffers. Assumed and unmeasured figures are rough.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
+from sae_auto_interp.cache.threads import N_THREADS
 from sae_auto_interp.config import AutoencoderConfig, RunConfig, resolve_path
+from sae_auto_interp.features.batch_size import bytes_per_row, rows_per_batch
 from sae_auto_interp.pipeline.plan_measured import MIB, Measured
 from sae_auto_interp.pipeline.plan_records import n_modules
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -25,9 +28,8 @@ PROCESS_MIB = 550
 """Interpreter, torch and transformers, on the processor."""
 WORK_MIB = 60
 """Of a batch on its way through the model, and of features on theirs through explaining and scoring."""
-GPU_WORK_MIB = 4608
-"""On a GPU beside the weights: a batch as large as `features.batch_size` makes it, and a block of pre-activations
-(`encoder.BLOCK_ENTRIES_ON_DEVICE`)."""
+MERGE_MIB_PER_THREAD, MERGE_SHARE_OF_CACHE = 50, 8
+"""Of a chunk of a million entries on its way into a shard; a small cache has no such chunk."""
 REPORT_BYTES, REPORT_BYTES_PER_SCORE = 60_000, 7_700
 """Of its page and the files beside it."""
 SHARE_OF_SQLITE = 1.15
@@ -69,13 +71,36 @@ def planned_sizes(
     if process is None:
         process = _sum(PROCESS_MIB, 0 if on_gpu else _sum(model, coders))
     return Sizes(
-        ram=_sum(process, 2 * config.cache.buffer_mib, WORK_MIB),
-        vram=_sum(model, coders, GPU_WORK_MIB) if on_gpu else 0.0,
+        ram=_sum(process, max(2 * config.cache.buffer_mib, _merge_mib(cache)), WORK_MIB),
+        vram=_sum(model, coders, _gpu_work_mib(config)) if on_gpu else 0.0,
         cache=cache,
         results=(SHARE_OF_SQLITE * stored_bytes + report) / MIB,
         answers=0.0 if config.responses.mode == "off" else n_requests * BYTES_PER_ANSWER / MIB,
         basis=basis,
     )
+
+
+def _merge_mib(cache: float) -> float:
+    """Of the shards that are made at a time; the buffers are empty by then."""
+    return min(MERGE_MIB_PER_THREAD * N_THREADS, MERGE_SHARE_OF_CACHE * cache)
+
+
+def _gpu_work_mib(config: RunConfig) -> float:
+    """Of a batch in the model's forward pass and of a block of pre-activations, at most."""
+    from sae_auto_interp.autoencoders.encoder import BLOCK_ENTRIES_ON_DEVICE
+
+    ctx_len = config.data.ctx_len
+    settings = _model_settings(config.model)
+    rows = config.cache.batch_size or rows_per_batch(settings, ctx_len, "cuda")
+    return (rows * bytes_per_row(settings, ctx_len) + 4 * BLOCK_ENTRIES_ON_DEVICE) / MIB
+
+
+def _model_settings(reference: str) -> Any:
+    """Of a model in a local directory; None for one on the hub, which is then taken for a small one."""
+    from transformers import AutoConfig
+
+    path, config = Path(resolve_path(reference)), cast(Any, AutoConfig)
+    return config.from_pretrained(path) if (path / "config.json").is_file() else None
 
 
 def _cache_mib(config: RunConfig, root: Path | None, measured: Measured | None) -> tuple[float, str]:
