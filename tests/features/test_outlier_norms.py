@@ -80,7 +80,7 @@ def test_neither_batches_nor_buffers_nor_the_backend_change_a_byte(
     rows = rows_of()
     expected = directory_bytes(made(lookup, rows, tmp_path / "a"))
     assert expected == directory_bytes(made(lookup, rows, tmp_path / "b", 30, backend=backend, buffer_mib=0))
-    monkeypatch.setattr(CodeStream, "batches_ahead", 3)
+    monkeypatch.setattr(CodeStream, "batches_ahead", lambda self, n_tokens: 3)
     assert expected == directory_bytes(made(lookup, rows, tmp_path / "c", 1, backend=backend))
 
 
