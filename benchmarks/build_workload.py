@@ -16,9 +16,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.bare.forward import output_at
 from benchmarks.workload import CODERS, MODEL, TOKENS, Workload
-from sae_auto_interp.autoencoders.saelens import save_jumprelu
+from sae_auto_interp.autoencoders.families.saelens import save_jumprelu
+from sae_auto_interp.autoencoders.families.sparsify import save as save_topk
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
-from sae_auto_interp.autoencoders.sparsify import save as save_topk
 from sae_auto_interp.types import Array
 
 HEAVY_SCALE = 0.15

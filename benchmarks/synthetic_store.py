@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.types import Array, CacheManifest
 
 MODULE_PATH = "h.1"

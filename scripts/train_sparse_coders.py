@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.families import openai, saelens, sparsify
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.data.standard_library import is_held_out, standard_library_documents

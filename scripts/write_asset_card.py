@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sae_auto_interp.highlights import highlighted_tokens, marked_text
+from sae_auto_interp.prompting.highlights import highlighted_tokens, marked_text
 from sae_auto_interp.report import summarise
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import FeatureRecord

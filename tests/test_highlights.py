@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sae_auto_interp.highlights import (
+from sae_auto_interp.prompting.highlights import (
     PREFERRED_DELIMITERS,
     choose_delimiters,
     highlighted_tokens,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_auto_interp.lexical_rule import (
+from sae_auto_interp.prompting.token_rules import (
     TOKEN_CLASSES,
     Clause,
     Rule,

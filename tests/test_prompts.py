@@ -7,7 +7,7 @@ import pytest
 
 import sae_auto_interp
 from sae_auto_interp.errors import UnknownNameError
-from sae_auto_interp.prompts import Prompt, conversation_id, load_prompt, prompts_digest
+from sae_auto_interp.prompting.prompts import Prompt, conversation_id, load_prompt, prompts_digest
 
 PACKAGE = Path(sae_auto_interp.__file__).parent
 TESTS = Path(__file__).parent

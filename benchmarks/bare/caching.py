@@ -19,7 +19,7 @@ from benchmarks.bare.product import fastest
 from benchmarks.child import answer
 from benchmarks.measured import measured
 from benchmarks.workload import CODERS, MODEL, TOKENS, block_path
-from sae_auto_interp.autoencoders import saelens, sparsify
+from sae_auto_interp.autoencoders.families import saelens, sparsify
 
 
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from benchmarks.child import answer
 from benchmarks.measured import bytes_below, measured
 from benchmarks.workload import CODERS, MODEL, TOKENS, scratch_folder
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
+from sae_auto_interp.autoencoders.families.saelens import load_saelens_autoencoders
+from sae_auto_interp.autoencoders.families.sparsify import load_eai_autoencoders
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.subject import load_subject_model

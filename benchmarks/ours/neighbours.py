@@ -10,8 +10,8 @@ from benchmarks.child import answer
 from benchmarks.measured import measured
 from benchmarks.workload import CODERS, NATIVE_STORE, STORE_MODULE, block_path
 from sae_auto_interp.cache.reader import CacheReader
-from sae_auto_interp.features.cooccurrence import jaccard_neighbours
-from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
+from sae_auto_interp.features.neighbours.cooccurrence import jaccard_neighbours
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.types import Array
 
 

@@ -14,7 +14,7 @@ from sae_auto_interp.autoencoders.attach import attached_coder
 from sae_auto_interp.autoencoders.detect import load_autoencoders
 from sae_auto_interp.data.rows import build_token_rows
 from sae_auto_interp.data.standard_library import is_held_out, standard_library_documents
-from sae_auto_interp.models.capture import capture
+from sae_auto_interp.models.by_hooks import capture
 from sae_auto_interp.models.subject import load_subject_model
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 

@@ -14,7 +14,7 @@ from sae_auto_interp.autoencoders.attach import attach, attached_coder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
-from sae_auto_interp.models.module_paths import resolve_module_path
+from sae_auto_interp.models.sites.module_paths import resolve_module_path
 from tests.support.records import D_MODEL, byte_level_tokenizer, tiny_coder, tiny_gpt2
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder_editor import FeatureEditor
-from sae_auto_interp.autoencoders.editing import edited_logits, generate_with_edits
-from sae_auto_interp.autoencoders.edits import EVERYWHERE, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.coder_editor import FeatureEditor
+from sae_auto_interp.autoencoders.editing.edits import EVERYWHERE, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.runs import edited_logits, generate_with_edits
+from sae_auto_interp.autoencoders.editing.substitution_losses import substitution_losses
 from sae_auto_interp.autoencoders.neurons import NeuronCoder
 from sae_auto_interp.autoencoders.random_weights import random_coder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from sae_auto_interp.autoencoders.substitution_losses import substitution_losses
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.types import FeatureId
 from tests.autoencoders.hook_reference import LinearWorld
 from tests.support.records import D_MODEL, VOCAB, WIDTH, make_rows, tiny_coder, tiny_gpt2

@@ -12,13 +12,13 @@ from torch import Tensor
 from sae_auto_interp.autoencoders import CallableCoder, NeuronCoder, random_coder
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.callable_coder import token_site
-from sae_auto_interp.autoencoders.encoder import SparseCode
+from sae_auto_interp.autoencoders.encoding.encoder import SparseCode
 from sae_auto_interp.autoencoders.neurons import neuron_coders, rotated_neurons
 from sae_auto_interp.autoencoders.random_weights import random_coders
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import CacheOptions, FeatureCache
-from sae_auto_interp.models.backends import BACKENDS, activation_reader
-from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.activations import BACKENDS, activation_reader
+from sae_auto_interp.models.sites.site import Site
 from tests.support.records import D_MODEL, plain_rows, tiny_gpt2
 
 X = 3 * torch.randn(20, 12, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sae_auto_interp.autoencoders import saelens, sparsify
+from sae_auto_interp.autoencoders.families import saelens, sparsify
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 
 HERE = Path(__file__).parent

@@ -10,10 +10,10 @@ import torch
 
 from sae_auto_interp.autoencoders import load_autoencoders
 from sae_auto_interp.autoencoders.attach import placement_of
-from sae_auto_interp.autoencoders.crosscoder import load_crosscoder
+from sae_auto_interp.autoencoders.families.crosscoder import load_crosscoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.features import CacheOptions, FeatureCache
-from sae_auto_interp.models.backends import BACKENDS
+from sae_auto_interp.models.activations import BACKENDS
 from tests.autoencoders import families_single_files as single
 from tests.autoencoders.families import WIDTH, Weights, Written
 from tests.support.records import D_MODEL, plain_rows, tiny_gpt2

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.families import openai, saelens, sparsify
 from sae_auto_interp.autoencoders.files import read_json, read_torch_file, sha256_of
 from sae_auto_interp.errors import InputError, WeightsError
 from tests.autoencoders import families

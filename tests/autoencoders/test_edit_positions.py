@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.editing import edited_logits
-from sae_auto_interp.autoencoders.edits import FROM_LAST_PROMPT_TOKEN, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.edits import FROM_LAST_PROMPT_TOKEN, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.runs import edited_logits
 from sae_auto_interp.types import FeatureId
 from tests.autoencoders.hook_reference import logits_with
 from tests.support.records import D_MODEL, VOCAB, tiny_coder, tiny_gpt2

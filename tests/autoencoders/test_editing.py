@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.editing import edited_logits
-from sae_auto_interp.autoencoders.edits import EVERYWHERE, Edit, FeatureEdit, Positions, Replacement
-from sae_auto_interp.models.site import Placement, Site
-from sae_auto_interp.models.trace import plain_trace
+from sae_auto_interp.autoencoders.editing.edits import EVERYWHERE, Edit, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.runs import edited_logits
+from sae_auto_interp.models.by_nnsight import plain_trace
+from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.types import FeatureId
 from tests.autoencoders.hook_reference import (
     LinearWorld,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import gemma_scope, openai
+from sae_auto_interp.autoencoders.families import gemma_scope, openai
 from tests.autoencoders import families
 from tests.autoencoders import families_scopes as scopes
 from tests.autoencoders import test_families as first_families

@@ -6,17 +6,17 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from sae_auto_interp.autoencoders.fit import FitMeter, Wiring
-from sae_auto_interp.autoencoders.fit_changes import changes_of
-from sae_auto_interp.autoencoders.fit_places import other_placements
-from sae_auto_interp.autoencoders.fit_search import misfit
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import WeightsError
-from sae_auto_interp.fit_types import FitFigures
-from sae_auto_interp.models.capture import capture
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.by_hooks import capture
+from sae_auto_interp.models.sites.site import Placement, Site
+from sae_auto_interp.preflight.measure import FitMeter, Wiring
+from sae_auto_interp.preflight.other_readings import changes_of
+from sae_auto_interp.preflight.other_sites import other_placements
+from sae_auto_interp.preflight.search import misfit
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
+from sae_auto_interp.types.fit import FitFigures
 
 HERE, THERE = Site("transformer.h.1"), Site("transformer.h.0.mlp")
 

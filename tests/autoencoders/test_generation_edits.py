@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder_editor import FeatureEditor
-from sae_auto_interp.autoencoders.editing import edited_logits, generate_with_edits
-from sae_auto_interp.autoencoders.edits import FROM_LAST_PROMPT_TOKEN, Edit, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.coder_editor import FeatureEditor
+from sae_auto_interp.autoencoders.editing.edits import FROM_LAST_PROMPT_TOKEN, Edit, FeatureEdit, Positions, Replacement
+from sae_auto_interp.autoencoders.editing.runs import edited_logits, generate_with_edits
 from sae_auto_interp.types import FeatureId
 from tests.autoencoders.hook_reference import codes, logits_with
 from tests.support.records import VOCAB, byte_level_tokenizer, tiny_coder, tiny_gpt2

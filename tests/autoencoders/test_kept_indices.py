@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from sae_auto_interp.autoencoders.encoding.tiles import PIECE
 from sae_auto_interp.autoencoders.neurons import NeuronCoder
 from sae_auto_interp.autoencoders.random_weights import random_coder
 from sae_auto_interp.autoencoders.settings import Activation, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from sae_auto_interp.autoencoders.tiles import PIECE
 from tests.autoencoders import families, test_families, test_more_families
 from tests.autoencoders import families_scopes as scopes
 from tests.autoencoders.families import D_IN, Array, K, Weights, Written

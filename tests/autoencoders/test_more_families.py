@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import (
+from sae_auto_interp.autoencoders.detect import FAMILIES, detect_family
+from sae_auto_interp.autoencoders.families import (
     circuit_tracer,
     crosscoder,
     dictionary_learning,
@@ -19,8 +20,7 @@ from sae_auto_interp.autoencoders import (
     llama_scope,
     qwen_scope,
 )
-from sae_auto_interp.autoencoders.detect import FAMILIES, detect_family
-from sae_auto_interp.autoencoders.dictionary_learning import Reading
+from sae_auto_interp.autoencoders.families.dictionary_learning import Reading
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from tests.autoencoders import families_dictionary_learning as dl

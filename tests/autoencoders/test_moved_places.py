@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import load_autoencoders, saelens, save_autoencoder
+from sae_auto_interp.autoencoders import load_autoencoders, save_autoencoder
 from sae_auto_interp.autoencoders.attach import attached_coder
+from sae_auto_interp.autoencoders.families import saelens
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.sites.site import Placement, Site
 from tests.autoencoders import families
 from tests.autoencoders.families import Weights
 from tests.autoencoders.test_places import CENTRED, model, only_placement, saelens_at, transcoder

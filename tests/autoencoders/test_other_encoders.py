@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae_auto_interp.autoencoders import other_encoders
+from sae_auto_interp.autoencoders.encoding import other_encoders
 from sae_auto_interp.autoencoders.settings import Activation, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from sae_auto_interp.autoencoders import load_autoencoders, save_autoencoder
 from sae_auto_interp.autoencoders.attach import attach, attached_coder
+from sae_auto_interp.autoencoders.families.own_format import read
 from sae_auto_interp.autoencoders.neurons import NeuronCoder, rotated_neurons
-from sae_auto_interp.autoencoders.own_format import read
 from sae_auto_interp.autoencoders.random_weights import random_coder
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.sites.site import Placement, Site
 from tests.autoencoders import families, test_conformance
 from tests.autoencoders import test_more_families as more
 from tests.autoencoders.families import ALL, random_weights

@@ -14,9 +14,9 @@ from sae_auto_interp.autoencoders.attach import attach, attached_coder, placemen
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.autoencoders.value_bias import value_bias
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
-from sae_auto_interp.models.capture import capture
+from sae_auto_interp.models.by_hooks import capture
 from sae_auto_interp.models.placement import torch_model
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.sites.site import Placement, Site
 from tests.autoencoders import families
 from tests.autoencoders.families import Weights
 from tests.support.records import D_MODEL, tiny_gpt2

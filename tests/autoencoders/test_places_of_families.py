@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import circuit_tracer, gemma_scope, goodfire, load_autoencoders, qwen_scope
-from sae_auto_interp.autoencoders import crosscoder as crosscoders
+from sae_auto_interp.autoencoders import load_autoencoders
 from sae_auto_interp.autoencoders.attach import attached_coder, placement_of
-from sae_auto_interp.autoencoders.dictionary_learning import load_sam_autoencoders
+from sae_auto_interp.autoencoders.families import circuit_tracer, gemma_scope, goodfire, qwen_scope
+from sae_auto_interp.autoencoders.families import crosscoder as crosscoders
+from sae_auto_interp.autoencoders.families.dictionary_learning import load_sam_autoencoders
 from sae_auto_interp.errors import InputError, UnknownNameError
 from tests.autoencoders import families_dictionary_learning as dl
 from tests.autoencoders import families_scopes as scopes

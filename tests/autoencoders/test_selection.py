@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import candidates, device_selection, scan, selection, tiles
-from sae_auto_interp.autoencoders.likely import LikelyBounds
-from sae_auto_interp.autoencoders.scan import Entries
-from sae_auto_interp.autoencoders.selection import select_above, select_topk
-from sae_auto_interp.autoencoders.tiles import PreActivations, Tiles, tiles_for
-from sae_auto_interp.autoencoders.workers import Room
+from sae_auto_interp.autoencoders.encoding import candidates, cpu_selection, gpu_selection, scan, tiles
+from sae_auto_interp.autoencoders.encoding.cpu_selection import select_above, select_topk
+from sae_auto_interp.autoencoders.encoding.likely_bounds import LikelyBounds
+from sae_auto_interp.autoencoders.encoding.scan import Entries
+from sae_auto_interp.autoencoders.encoding.tiles import PreActivations, Tiles, tiles_for
+from sae_auto_interp.autoencoders.encoding.workers import Room
 
 USUAL = Tiles(rows=8, columns=4160, piece=64)
 
@@ -131,7 +131,7 @@ def test_hot_columns_all_in_one_place(descending: bool) -> None:
 def sorted_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows were sorted whole, each time."""
     found: list[int] = []
-    whole = selection._topk_of_whole_rows
+    whole = cpu_selection._topk_of_whole_rows
 
     def noted(pre: PreActivations, k: int, room: Room, relu_first: bool) -> Entries:
         found.append(pre.shape[0])
@@ -299,7 +299,7 @@ def test_wide_rows_on_a_device(width: int, k: int) -> None:
 def check_on_device(values: torch.Tensor, k: int) -> None:
     """The largest values, at columns that hold them: which of equal ones is not promised."""
     n, width = values.shape
-    found = device_selection.select_topk(values, k)
+    found = gpu_selection.select_topk(values, k)
     assert len(found.rows) == len(found.columns) == len(found.values) == n * k
     assert torch.equal(found.rows, torch.arange(n).repeat_interleave(k))
     assert torch.equal(found.values, values[found.rows, found.columns].clamp(min=0))
@@ -320,6 +320,6 @@ def test_entries_above_a_threshold(n: int, width: int, octets: int, seed: int) -
         found = select_above(Given(values), given_least, chosen, Room())
         assert torch.equal(dense(found, n, width), expected)
         assert (np.diff(found.rows) >= 0).all()
-        on_device = device_selection.select_above(values, least)
+        on_device = gpu_selection.select_above(values, least)
         as_entries = Entries(on_device.rows.numpy(), on_device.columns.numpy(), on_device.values.numpy())
         assert torch.equal(dense(as_entries, n, width), expected)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_auto_interp.autoencoders import SparseCoder, encoder, selection, sparse_coder, tiles
+from sae_auto_interp.autoencoders import SparseCoder, sparse_coder
+from sae_auto_interp.autoencoders.encoding import encoder, tiles
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.errors import InputError, WeightsError

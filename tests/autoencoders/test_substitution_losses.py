@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach, attached_coder
+from sae_auto_interp.autoencoders.editing.substitution_losses import SubstitutionLosses, substitution_losses
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from sae_auto_interp.autoencoders.substitution_losses import SubstitutionLosses, substitution_losses
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics import loss_recovered
-from sae_auto_interp.models.capture import capture
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.by_hooks import capture
+from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 from tests.autoencoders.hook_reference import changed, codes
 from tests.support.records import D_MODEL, make_rows, tiny_coder, tiny_gpt2

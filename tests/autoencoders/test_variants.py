@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from sae_auto_interp.autoencoders import openai, saelens, sparsify
-from sae_auto_interp.autoencoders.saelens_config import Overrides
+from sae_auto_interp.autoencoders.families import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.families.saelens_config import Overrides
 from sae_auto_interp.errors import WeightsError
 from tests.autoencoders import families
 from tests.autoencoders.families import D_IN, WIDTH, random_weights

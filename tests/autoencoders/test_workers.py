@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import SparseCoder, encoder, workers
+from sae_auto_interp.autoencoders import SparseCoder
+from sae_auto_interp.autoencoders.encoding import encoder, workers
+from sae_auto_interp.autoencoders.encoding.workers import Room, Workers
 from sae_auto_interp.autoencoders.sparse_coder import CoderSettings, CoderWeights
-from sae_auto_interp.autoencoders.workers import Room, Workers
 
 N_THREADS = 3
 

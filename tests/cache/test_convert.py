@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from sae_auto_interp.cache import convert, older_writer
-from sae_auto_interp.cache.convert import convert_cache
+from sae_auto_interp.cache import older_writer
+from sae_auto_interp.cache.older import convert
+from sae_auto_interp.cache.older.convert import convert_cache
 from sae_auto_interp.cache.opening import open_caches, stored_tokens
 from sae_auto_interp.cache.tokens import save_tokens
 from sae_auto_interp.cli import app

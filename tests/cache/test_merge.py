@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from sae_auto_interp.cache import merge, spool
+from sae_auto_interp.cache import merge
 from sae_auto_interp.cache.layout import shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader
-from sae_auto_interp.cache.spool import Spool
 from sae_auto_interp.cache.value_types import as_float32, stored
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import CacheManifest, TokenRows
 from tests.support.records import Entry, directory_bytes, plain_rows, read_entries, write_cache

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from sae_auto_interp.cache.arrays import ArrayFile
-from sae_auto_interp.cache.loaded_shards import LoadedShards
+from sae_auto_interp.cache.older.loaded_shards import LoadedShards
 from sae_auto_interp.cache.older_files import load_sorted, older_shards
 from sae_auto_interp.cache.older_reader import OlderCacheReader
 from sae_auto_interp.cache.opening import open_caches

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_auto_interp.cache import spool as spool_module
+from sae_auto_interp.cache import write_buffer as spool_module
 from sae_auto_interp.cache.journal import JOURNAL
-from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.errors import CacheError, InputError
 from tests.support.records import directory_bytes
 

@@ -16,8 +16,8 @@ from sae_auto_interp.clients import (
     OpenRouter,
     RetryingClient,
 )
-from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._reply import Reply as HttpReply
+from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.reply import Reply as HttpReply
 from sae_auto_interp.errors import BrokenReplyError, ClientError, InputError, NoAccessError
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Message, Request

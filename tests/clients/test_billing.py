@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import BilledClient, Budget, Ledger, LimitedClient, RetryingClient, ScriptedClient
-from sae_auto_interp.clients._budget import upper_bound
-from sae_auto_interp.clients._wrapper import Question
+from sae_auto_interp.clients.wrappers.budget import upper_bound
+from sae_auto_interp.clients.wrappers.wrapper import Question
 from sae_auto_interp.errors import (
     BrokenReplyError,
     BudgetExceededError,
@@ -18,8 +18,8 @@ from sae_auto_interp.errors import (
     TimeoutExceededError,
     UnreachableError,
 )
-from sae_auto_interp.spending import NOTHING_SPENT, Account, Price, Spent, spending_on
 from sae_auto_interp.types import Message, Request, Response, Sampling, Usage
+from sae_auto_interp.types.spending import NOTHING_SPENT, Account, Price, Spent, spending_on
 from tests.support.llm_server import QUESTION, ask
 from tests.support.virtual_time import run
 

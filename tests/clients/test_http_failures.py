@@ -5,8 +5,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from sae_auto_interp.clients._http_failures import retry_after_seconds
-from sae_auto_interp.clients._reply import Reply
+from sae_auto_interp.clients.http.failures import retry_after_seconds
+from sae_auto_interp.clients.http.reply import Reply
 
 
 @pytest.mark.parametrize(

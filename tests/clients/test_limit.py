@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from sae_auto_interp.clients import LimitedClient, RetryingClient, ScriptedClient
-from sae_auto_interp.clients._places import Places
-from sae_auto_interp.clients.limit import first_in_line
+from sae_auto_interp.clients.wrappers.concurrency import first_in_line
+from sae_auto_interp.clients.wrappers.slots import Places
 from sae_auto_interp.errors import (
     ClientError,
     InputError,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.clients import OpenAIBatchClient, RetryingClient
-from sae_auto_interp.clients._batch_files import BatchFile, Submitted
+from sae_auto_interp.clients.http.batch_files import BatchFile, Submitted
 from sae_auto_interp.errors import (
     ClientError,
     InputError,

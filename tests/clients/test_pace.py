@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import PacedClient, ScriptedClient
-from sae_auto_interp.clients.limit import first_in_line
+from sae_auto_interp.clients.wrappers.concurrency import first_in_line
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import Message, Request, Response, Sampling, Usage
 from tests.support.llm_server import QUESTION

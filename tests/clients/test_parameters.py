@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from sae_auto_interp.clients import OpenAIClient
-from sae_auto_interp.clients._parameters import refused_parameter, without_refused
+from sae_auto_interp.clients.http.refused_parameters import refused_parameter, without_refused
 from sae_auto_interp.errors import RefusedRequestError
 from sae_auto_interp.types import Request, Sampling
 from tests.support.llm_server import QUESTION, LlmServer, Received, Reply, answer, ask, error, json_reply

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.clients import OpenAIClient
-from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
-from sae_auto_interp.clients._probing import Prober
+from sae_auto_interp.clients.http.capabilities import Capabilities, CapabilityFile
+from sae_auto_interp.clients.http.probing import Prober
 from sae_auto_interp.errors import RateLimitedError, RunDirectoryError
 from sae_auto_interp.types import Message, Request, Response
 from tests.support.embedded_reference import greedy, piece_of, rate
@@ -49,7 +49,7 @@ def test_a_server_that_ignores_every_field_has_nothing() -> None:
 
 
 def test_one_that_breaks_over_every_field_has_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sae_auto_interp.clients._probing._WAITS_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("sae_auto_interp.clients.http.probing._WAITS_SECONDS", (0.0, 0.0))
 
     def broken(received: Received) -> Reply:
         plain = {"model", "messages", "temperature", "max_tokens"}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import OpenAIClient
-from sae_auto_interp.clients._capabilities import PromptLogprobsBy
-from sae_auto_interp.clients._prompt_logprobs import decode_reading, place_tokens
+from sae_auto_interp.clients.http.capabilities import PromptLogprobsBy
+from sae_auto_interp.clients.http.prompt_logprobs import decode_reading, place_tokens
 from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError
 from sae_auto_interp.protocols import PromptReader
 from sae_auto_interp.types import PromptLogprobs, PromptRequest

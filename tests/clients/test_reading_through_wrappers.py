@@ -27,10 +27,10 @@ from sae_auto_interp.errors import (
     ServerError,
     UnreachableError,
 )
-from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
+from sae_auto_interp.pipeline.clients.request_counts import MeteredClient, Traffic
 from sae_auto_interp.protocols import Client, PromptReader
-from sae_auto_interp.spending import Account, Price, Spent, spending_on
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Usage
+from sae_auto_interp.types.spending import Account, Price, Spent, spending_on
 from tests.support.prompt_readers import WORDS, PlacedReader
 from tests.support.virtual_time import now, run
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_auto_interp.clients import CachingClient, Ledger, ResponseStore, ScriptedClient
-from sae_auto_interp.clients._response_codec import answer_key, decode_answer, encode_answer
-from sae_auto_interp.clients._response_tables import ROW_BYTES
+from sae_auto_interp.clients.responses.codec import answer_key, decode_answer, encode_answer
+from sae_auto_interp.clients.responses.tables import ROW_BYTES
 from sae_auto_interp.errors import CacheError, ClientError, InputError, ServerError
 from sae_auto_interp.types import (
     Message,

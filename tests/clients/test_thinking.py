@@ -3,7 +3,7 @@
 import pytest
 
 from sae_auto_interp.clients import OpenAIClient
-from sae_auto_interp.clients._thinking import thinking_length
+from sae_auto_interp.clients.http.thinking import thinking_length
 from sae_auto_interp.errors import MalformedReplyError
 from sae_auto_interp.types import Response
 from tests.support.llm_server import LlmServer, answer, ask, chat

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import TransformersClient
-from sae_auto_interp.clients._batching import Batcher
-from sae_auto_interp.clients._causal_lm import CausalLanguageModel
 from sae_auto_interp.clients._tokenizing import conversation_ids
+from sae_auto_interp.clients.in_process.batching import Batcher
+from sae_auto_interp.clients.in_process.causal_lm import CausalLanguageModel
 from sae_auto_interp.clients.transformers import batches_by_length
 from sae_auto_interp.errors import InputError, MalformedReplyError, RefusedRequestError, ServerError
 from sae_auto_interp.protocols import Client, PromptReader, Provider

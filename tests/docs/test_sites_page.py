@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sae_auto_interp.models.architectures import ARCHITECTURES, GPT_NEOX_SEQUENTIAL, Absent, Architecture
-from sae_auto_interp.models.published_sites import SOURCE_SETS
+from sae_auto_interp.models.sites.architectures import ARCHITECTURES, GPT_NEOX_SEQUENTIAL, Absent, Architecture
+from sae_auto_interp.models.sites.published_sites import SOURCE_SETS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sites.md").read_text(encoding="utf-8")
 

@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from sae_auto_interp.spending import NOTHING_SPENT, Spent
 from sae_auto_interp.types import Explanation, Score, Trial
+from sae_auto_interp.types.spending import NOTHING_SPENT, Spent
 
 ScoreKey = tuple[str, str, str, str]
 

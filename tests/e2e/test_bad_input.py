@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import openai
+from sae_auto_interp.autoencoders.families import openai
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from tests.e2e.runs import sae_auto_interp, write_run_file
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import ScriptedClient
-from sae_auto_interp.clients._chat_completions import as_ascii, encode_request
+from sae_auto_interp.clients.http.chat_completions import as_ascii, encode_request
 from sae_auto_interp.explainers import SimpleExplainer
 from sae_auto_interp.judges import HiddenJudge, LlmJudge
 from sae_auto_interp.pipeline.run_directory import RunDirectory

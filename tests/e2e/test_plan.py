@@ -13,7 +13,7 @@ import pytest
 
 from sae_auto_interp.config import load_config
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.pipeline.plan import Assumptions, Plan, make_plan
+from sae_auto_interp.pipeline.planning.plan import Assumptions, Plan, make_plan
 from tests.e2e.runs import command, environment, sae_auto_interp, write_run_file
 from tests.support.llm_server import LlmServer, Received
 from tests.support.scripted_llm import explain_and_judge, is_of_the_run

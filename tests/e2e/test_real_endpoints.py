@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
-from sae_auto_interp.clients._response_codec import decode_answer
+from sae_auto_interp.clients.http.capabilities import Capabilities, CapabilityFile
+from sae_auto_interp.clients.responses.codec import decode_answer
 from sae_auto_interp.config import parse_config
-from sae_auto_interp.pipeline.progress import make_progress
+from sae_auto_interp.pipeline.progress.displays import make_progress
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Response

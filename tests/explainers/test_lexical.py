@@ -11,7 +11,7 @@ import pytest
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.explainers import LexicalExplainer
 from sae_auto_interp.judges import LexicalJudge
-from sae_auto_interp.lexical_rule import Clause, read_rule
+from sae_auto_interp.prompting.token_rules import Clause, read_rule
 from sae_auto_interp.scorers import DetectionScorer, FuzzingScorer
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, ShownExample, Trial
 from tests.support.evidence import FEATURE, VOCABULARY, Fires, make_evidence, make_example, planted_record

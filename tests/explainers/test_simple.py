@@ -22,7 +22,7 @@ from sae_auto_interp.errors import (
 from sae_auto_interp.explainers import SimpleExplainer
 from sae_auto_interp.explainers._asking import after_mark
 from sae_auto_interp.explainers.simple import MOST_LISTED_TOKENS
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Usage
 from tests.support.evidence import assert_golden, make_evidence, make_example, planted_record
 

@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 
-from sae_auto_interp.cache import journal, spool
+from sae_auto_interp.cache import journal, write_buffer
 from sae_auto_interp.cache.files import DurableFile
 from sae_auto_interp.cache.journal import JOURNAL
 from sae_auto_interp.cache.layout import MANIFEST, STATISTICS
 from sae_auto_interp.cache.reader import CacheReader
-from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from tests.support.records import directory_bytes, make_rows, tiny_world
@@ -47,7 +47,7 @@ def main(root: Path, step: int, moments: int) -> None:
     os.fsync = lambda fd: (
         None
     )  # a kill takes nothing back that was written; waiting for the disk takes most of the time
-    spool.LEAST_ENTRIES = ENTRIES_IN_POOL
+    write_buffer.LEAST_ENTRIES = ENTRIES_IN_POOL
     model, submodules = tiny_world()
     world = model, {path: submodules[path] for path in MODULES}
     rows, older = make_rows(N_ROWS, 8, bos=0), make_rows(N_ROWS, 8, seed=9)

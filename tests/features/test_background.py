@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sae_auto_interp.features.background import Background
+from sae_auto_interp.features.caching.background import Background
 
 PATIENCE = 30
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders import encoder as encoder_module
-from sae_auto_interp.autoencoders.encoder import is_sound
-from sae_auto_interp.autoencoders.host_copy import HostCopy
-from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.autoencoders.encoding import encoder as encoder_module
+from sae_auto_interp.autoencoders.encoding.encoder import is_sound
+from sae_auto_interp.autoencoders.encoding.host_copy import HostCopy
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from sae_auto_interp.features.batch_size import rows_per_batch
-from sae_auto_interp.features.code_stream import CodeStream, PendingBatch
+from sae_auto_interp.features.caching.code_stream import CodeStream, PendingBatch
 from sae_auto_interp.types import TokenRows
 from tests.support.records import (
     WIDTH,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from tests.support.nearest import lists, random_vectors, ranked
 
 

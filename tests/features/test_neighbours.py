@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import CacheError, InputError
-from sae_auto_interp.features.cooccurrence import jaccard_neighbours, n_text_units, pmi_neighbours
-from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
 from sae_auto_interp.features.neighbours import Neighbours, load_neighbours
+from sae_auto_interp.features.neighbours.cooccurrence import jaccard_neighbours, n_text_units, pmi_neighbours
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.types import NO_DOCUMENT, FeatureId
 from tests.support.nearest import lists, random_vectors, ranked
 from tests.support.records import Entry, plain_rows, write_cache

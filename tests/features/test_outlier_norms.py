@@ -14,12 +14,12 @@ from torch import Tensor
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.callable_coder import CallableCoder, token_site
 from sae_auto_interp.cache.combine import combine_caches
-from sae_auto_interp.cache.convert import convert_cache
+from sae_auto_interp.cache.older.convert import convert_cache
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
 from sae_auto_interp.features import CacheOptions, FeatureCache, FeatureConfig, FeatureDataset, FeatureLoader
-from sae_auto_interp.features import outlier_norms as outlier_norms_module
-from sae_auto_interp.features.code_stream import CodeStream
+from sae_auto_interp.features.caching import outlier_norms as outlier_norms_module
+from sae_auto_interp.features.caching.code_stream import CodeStream
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.token_input import without_positions
 from sae_auto_interp.types import NO_DOCUMENT, FeatureRecord, NormMask, TokenRows

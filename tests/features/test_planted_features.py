@@ -22,9 +22,9 @@ from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.features import FeatureCache
 from sae_auto_interp.features.config import CacheOptions
-from sae_auto_interp.models.backends import BACKENDS
-from sae_auto_interp.models.site import Placement
-from sae_auto_interp.models.site_names import resolve_site
+from sae_auto_interp.models.activations import BACKENDS
+from sae_auto_interp.models.sites.site import Placement
+from sae_auto_interp.models.sites.site_names import resolve_site
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 from tests.support.records import Entry, make_rows, read_entries
 

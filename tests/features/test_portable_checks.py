@@ -22,7 +22,7 @@ from sae_auto_interp.features.config import Sampling, Windows
 from sae_auto_interp.features.constructors import activations_of
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.samplers import sample_windows
-from sae_auto_interp.highlights import normalised_activations
+from sae_auto_interp.prompting.highlights import normalised_activations
 from sae_auto_interp.types import Failure, FeatureEntries, FeatureId, FeatureRecord, TokenRows
 from tests.support.records import Entry, plain_rows, write_cache
 

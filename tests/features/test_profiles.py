@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.features.profiles import Corpus, Profile, profile_of, strong_peaks
-from sae_auto_interp.features.triage import labels_of
+from sae_auto_interp.features.triage.labels import labels_of
+from sae_auto_interp.features.triage.profiles import Corpus, Profile, profile_of, strong_peaks
 from sae_auto_interp.metrics import benjamini_hochberg
 from sae_auto_interp.types import NO_DOCUMENT, Array, FeatureEntries, FeatureId, TokenRows
 

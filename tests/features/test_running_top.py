@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_auto_interp.features.running_top import RunningTop
+from sae_auto_interp.features.neighbours.running_top import RunningTop
 
 
 @given(

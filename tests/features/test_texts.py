@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_auto_interp.features import texts
-from sae_auto_interp.features.texts import default_run, repeated_runs, run_hashes, without_near_duplicates
+from sae_auto_interp.features import near_duplicates
+from sae_auto_interp.features.near_duplicates import default_run, repeated_runs, run_hashes, without_near_duplicates
 
 TOKENS = st.lists(st.integers(-1, 2), min_size=3, max_size=40)
 
 
-def as_array(tokens: list[int]) -> texts.Array:
+def as_array(tokens: list[int]) -> near_duplicates.Array:
     return np.array(tokens, dtype=np.int32)
 
 
@@ -55,7 +55,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_hash_of_a_run_does_not_depend_on_its_place() -> None:
     run = np.random.default_rng(0).integers(-1, 50_000, 16).astype(np.int32)
-    tokens = np.concatenate([run, run[:3], np.tile(run, 3 * texts.BLOCK_RUNS // 16)])
+    tokens = np.concatenate([run, run[:3], np.tile(run, 3 * near_duplicates.BLOCK_RUNS // 16)])
     hashes = run_hashes(tokens, 16)
     begins = np.r_[0, np.arange(19, len(hashes), 16)]
     assert len(set(hashes[begins].tolist())) == 1

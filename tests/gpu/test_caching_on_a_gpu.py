@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders.host_copy import HostCopy, to_device
+from sae_auto_interp.autoencoders.encoding.host_copy import HostCopy, to_device
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import CacheOptions, FeatureCache
-from sae_auto_interp.features.code_stream import CodeStream
+from sae_auto_interp.features.caching.code_stream import CodeStream
 from sae_auto_interp.types import TokenRows
 from tests.support.records import directory_bytes, lookup_world, make_rows, tiny_world
 

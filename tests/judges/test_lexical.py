@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from sae_auto_interp.judges import LexicalJudge
-from sae_auto_interp.lexical_rule import Clause, Support, write_rule
+from sae_auto_interp.prompting.token_rules import Clause, Support, write_rule
 from sae_auto_interp.types import Failure, ShownExample, Usage, Verdict
 
 RULE = write_rule([Support(Clause(token=" cat"), 3), Support(Clause(token="(", previous=" foo"), 1)], 4)

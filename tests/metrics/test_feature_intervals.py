@@ -20,7 +20,7 @@ from sae_auto_interp.metrics import (
     tpr_by_quantile,
     wilson,
 )
-from sae_auto_interp.metrics.feature_intervals import BOOTSTRAP
+from sae_auto_interp.metrics.over_documents import BOOTSTRAP
 from sae_auto_interp.types import ChoiceTrial, Score
 from tests.metrics.scores import BROKEN, FEATURE, assert_covers, known, make_score
 

@@ -7,7 +7,7 @@ import pytest
 
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics import best_of_k_null
-from sae_auto_interp.metrics.selection import expected_maximum
+from sae_auto_interp.metrics.best_of_k import expected_maximum
 from tests.metrics.scores import known
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from sae_auto_interp.metrics import auroc, balanced_accuracy, f1, failure_bounds, mcc, precision, tnr, tpr
-from sae_auto_interp.metrics.extreme_simulations import worst_predictions
+from sae_auto_interp.metrics.failure_bounds import worst_predictions
 from sae_auto_interp.types import ChoiceTrial, Score, SimulationTrial
 from tests.metrics.scores import BROKEN, FEATURE, make_score
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sae_auto_interp.errors import InputError, UnknownNameError
-from sae_auto_interp.models.backends import BACKENDS, activation_reader
-from sae_auto_interp.models.site import Side
+from sae_auto_interp.models.activations import BACKENDS, activation_reader
+from sae_auto_interp.models.sites.site import Side
 from tests.support.records import D_MODEL, VOCAB, byte_level_tokenizer, tiny_gpt2, tiny_world
 
 TOKENS = torch.randint(0, VOCAB, (3, 6), generator=torch.Generator().manual_seed(1))

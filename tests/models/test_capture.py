@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.capture import capture
-from sae_auto_interp.models.site import Side
+from sae_auto_interp.models.by_hooks import capture
+from sae_auto_interp.models.sites.site import Side
 from tests.support.records import D_MODEL, VOCAB, lookup_world, tiny_gpt2
 
 TOKENS = torch.randint(0, VOCAB, (3, 6), generator=torch.Generator().manual_seed(1))

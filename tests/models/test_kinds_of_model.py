@@ -19,12 +19,12 @@ from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.features import FeatureCache
 from sae_auto_interp.features.config import CacheOptions
-from sae_auto_interp.models.backends import activation_reader
-from sae_auto_interp.models.hook_names import sites_of_layer
+from sae_auto_interp.models.activations import activation_reader
 from sae_auto_interp.models.identity import check_token_ids, sampled_sha256
 from sae_auto_interp.models.placement import input_device
-from sae_auto_interp.models.site import Site
-from sae_auto_interp.models.site_names import resolve_site
+from sae_auto_interp.models.sites.hook_names import sites_of_layer
+from sae_auto_interp.models.sites.site import Site
+from sae_auto_interp.models.sites.site_names import resolve_site
 from tests.models.tiny_models import D_MODEL, VOCAB, tiny_model
 from tests.support.records import read_entries, tiny_coder
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from sae_auto_interp.models.known_models import compare_with_claim, known_form, normalised_name
+from sae_auto_interp.models.sites.known_models import compare_with_claim, known_form, normalised_name
 
 
 def model(name: str, model_type: str, hidden_size: int, n_layers: int) -> nn.Module:

@@ -11,10 +11,10 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from torch import Tensor, nn
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.backends import BACKENDS, activation_reader
+from sae_auto_interp.models.activations import BACKENDS, activation_reader
 from sae_auto_interp.models.identity import sampled_sha256, weights_sha256
 from sae_auto_interp.models.placement import input_device, stored_value
-from sae_auto_interp.models.site import Side
+from sae_auto_interp.models.sites.site import Side
 from tests.support.records import VOCAB, tiny_gpt2
 
 TOKENS = torch.randint(0, VOCAB, (3, 6), generator=torch.Generator().manual_seed(1))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sae_auto_interp.clients._causal_lm import CausalLanguageModel
+from sae_auto_interp.clients.in_process.causal_lm import CausalLanguageModel
 from sae_auto_interp.config import resolve_path
 from sae_auto_interp.models.subject import load_subject_model
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sae_auto_interp.models.backends import BACKENDS, activation_reader
-from sae_auto_interp.models.site import Placement, Site, transformed
+from sae_auto_interp.models.activations import BACKENDS, activation_reader
+from sae_auto_interp.models.sites.site import Placement, Site, transformed
 from tests.support.records import VOCAB, tiny_gpt2
 
 TOKENS = torch.randint(0, VOCAB, (2, 5), generator=torch.Generator().manual_seed(1))

@@ -14,11 +14,11 @@ from torch import nn
 from sae_auto_interp.autoencoders.attach import attach
 from sae_auto_interp.autoencoders.callable_coder import token_site
 from sae_auto_interp.errors import InputError, UnknownNameError
-from sae_auto_interp.models.capture import capture
-from sae_auto_interp.models.hook_names import hook_names, hook_site, sites_of_layer
-from sae_auto_interp.models.published_sites import SOURCE_SETS, dictionary_site, gemma_scope_site, source_site
-from sae_auto_interp.models.site import Site
-from sae_auto_interp.models.site_names import resolve_site
+from sae_auto_interp.models.by_hooks import capture
+from sae_auto_interp.models.sites.hook_names import hook_names, hook_site, sites_of_layer
+from sae_auto_interp.models.sites.published_sites import SOURCE_SETS, dictionary_site, gemma_scope_site, source_site
+from sae_auto_interp.models.sites.site import Site
+from sae_auto_interp.models.sites.site_names import resolve_site
 from tests.models.tiny_models import NAMES, tiny_model
 from tests.support.records import byte_level_tokenizer, tiny_coder
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.architectures import ARCHITECTURES, Absent
-from sae_auto_interp.models.backends import BACKENDS, activation_reader
-from sae_auto_interp.models.hook_names import hook_site, sites_of_layer
-from sae_auto_interp.models.published_sites import gemma_scope_site
-from sae_auto_interp.models.site import Site
-from sae_auto_interp.models.site_names import resolve_site
-from sae_auto_interp.models.text_stack import text_stack
+from sae_auto_interp.models.activations import BACKENDS, activation_reader
+from sae_auto_interp.models.sites.architectures import ARCHITECTURES, Absent
+from sae_auto_interp.models.sites.hook_names import hook_site, sites_of_layer
+from sae_auto_interp.models.sites.published_sites import gemma_scope_site
+from sae_auto_interp.models.sites.site import Site
+from sae_auto_interp.models.sites.site_names import resolve_site
+from sae_auto_interp.models.sites.text_stack import text_stack
 from tests.models.block_references import places_of_block
 from tests.models.tiny_models import D_MODEL, NAMES, VOCAB, tiny_model
 

@@ -12,7 +12,7 @@ from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import FeatureCache, FeatureDataset
 from sae_auto_interp.models import identity
-from sae_auto_interp.models.capture import capture
+from sae_auto_interp.models.by_hooks import capture
 from sae_auto_interp.models.hub import HubRef, model_address, parse_hub_ref, pinned
 from sae_auto_interp.models.identity import (
     check_token_ids,
@@ -22,7 +22,7 @@ from sae_auto_interp.models.identity import (
     sampled_sha256,
     weights_sha256,
 )
-from sae_auto_interp.models.site import Side
+from sae_auto_interp.models.sites.site import Side
 from sae_auto_interp.models.subject import load_subject_model
 from sae_auto_interp.types import TokenRows
 from tests.support.hub_server import COMMIT, hub_server, point_at

@@ -3,7 +3,7 @@
 import pytest
 
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.demo import demo_config
+from sae_auto_interp.pipeline.commands.demo import demo_config
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 
 

@@ -15,12 +15,12 @@ from sae_auto_interp.autoencoders.sparse_coder import WEIGHT_NAMES, CoderWeights
 from sae_auto_interp.config import PreflightConfig, resolve_path
 from sae_auto_interp.data.rows import build_token_rows
 from sae_auto_interp.data.standard_library import standard_library_documents
-from sae_auto_interp.fit_types import Preflight
-from sae_auto_interp.models.capture import capture
-from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.by_hooks import capture
+from sae_auto_interp.models.sites.site import Site
 from sae_auto_interp.models.subject import load_subject_model
-from sae_auto_interp.pipeline.preflight import check_attached, first_rows
+from sae_auto_interp.preflight.check import check_attached, first_rows
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
+from sae_auto_interp.types.fit import Preflight
 
 FAMILIES = {"openai": "transformer.h.1", "sparsify": "transformer.h.2", "saelens": "transformer.h.0.mlp"}
 

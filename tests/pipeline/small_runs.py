@@ -14,9 +14,9 @@ import numpy as np
 from sae_auto_interp.clients import LimitedClient, RetryingClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureLoader
-from sae_auto_interp.pipeline.client_stack import RunClients
+from sae_auto_interp.pipeline.clients.open_clients import RunClients
 from sae_auto_interp.pipeline.nearest_features import NearestFeatures
-from sae_auto_interp.pipeline.progress import LineProgress
+from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.record_stage import open_loader
 from sae_auto_interp.pipeline.run import Stage, explain_and_score
 from sae_auto_interp.pipeline.run_directory import RunDirectory

@@ -8,10 +8,10 @@ import pytest
 
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import BudgetExceededError, ConfigError, NotStoredError, UnknownNameError
-from sae_auto_interp.pipeline.client_stack import RunClients, open_clients
+from sae_auto_interp.pipeline.clients.open_clients import RunClients, open_clients
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import Account, spending_on
+from sae_auto_interp.types.spending import Account, spending_on
 from tests.support.llm_server import QUESTION, LlmServer, answer, error
 
 BASE: dict[str, Any] = {"model": "m", "autoencoders": ["a"], "explainers": ["simple"]}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.config import load_config, parse_config
-from sae_auto_interp.pipeline.progress import LineProgress
+from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.registry import component_names

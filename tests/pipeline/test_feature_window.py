@@ -1,7 +1,7 @@
 """As many features at once as keep the limit used up, and never more than the limit."""
 
+from sae_auto_interp.pipeline.clients.request_counts import Traffic
 from sae_auto_interp.pipeline.feature_window import FIRST, LEAST, FeatureWindow
-from sae_auto_interp.pipeline.traffic import Traffic
 
 
 def after(limit: int, n_requests: int, n_features: int, n_open: int) -> int:

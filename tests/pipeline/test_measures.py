@@ -13,7 +13,7 @@ from sae_auto_interp.judges import HiddenJudge, LlmJudge
 from sae_auto_interp.pipeline import open_embedders
 from sae_auto_interp.pipeline import run as run_module
 from sae_auto_interp.pipeline.components import asks_language_model, build_component, check_components
-from sae_auto_interp.pipeline.measures import Measure, measures_of
+from sae_auto_interp.pipeline.judged_scorers import Measure, measures_of
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.protocols import Client, Embedder
 from sae_auto_interp.results import ResultStore

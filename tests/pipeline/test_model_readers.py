@@ -12,15 +12,14 @@ from sae_auto_interp.clients import LimitedClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, RefusedRequestError, ServerError
 from sae_auto_interp.metrics import auroc, simulation_metrics, tpr
-from sae_auto_interp.pipeline import client_stack, model_readers
 from sae_auto_interp.pipeline.components import asks_language_model, check_components
-from sae_auto_interp.pipeline.progress import make_progress
+from sae_auto_interp.pipeline.progress.displays import make_progress
+from sae_auto_interp.pipeline.progress.status import read_status, status_lines
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.status import read_status, status_lines
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import Account
 from sae_auto_interp.types import Request
+from sae_auto_interp.types.spending import Account
 from tests.support.prompt_readers import PlacedReader, WordReader
 
 BASE: dict[str, Any] = {
@@ -167,7 +166,7 @@ def test_only_what_is_asked_for_is_opened(opened: dict[str, Any], tmp_path: Path
 
     async def readers(**changes: Any) -> set[str]:
         chosen = config(**changes)
-        async with model_readers.model_readers(chosen, RunDirectory(tmp_path), None, is_scoring=True) as found:
+        async with readers.model_readers(chosen, RunDirectory(tmp_path), None, is_scoring=True) as found:
             return {protocol.__name__ for protocol in found}
 
     assert asyncio.run(readers(scorers=["detection"])) == set()

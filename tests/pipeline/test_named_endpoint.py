@@ -6,7 +6,7 @@ import pytest
 
 from sae_auto_interp.config import ClientConfig, RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, InputError
-from sae_auto_interp.pipeline.named_endpoint import named_client, with_named_client
+from sae_auto_interp.pipeline.clients.named_endpoint import named_client, with_named_client
 
 PRICE = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 2.0}
 KNOWN = {"base_url": "http://127.0.0.1:1/v1", "model": "small", "max_concurrency": 7, "attempts": 3, "price": PRICE}

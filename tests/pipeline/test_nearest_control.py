@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from sae_auto_interp.autoencoders import openai
+from sae_auto_interp.autoencoders.families import openai
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.cache.layout import MANIFEST, write_text
 from sae_auto_interp.cache.reader import read_manifest

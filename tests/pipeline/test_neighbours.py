@@ -9,18 +9,18 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sae_auto_interp.autoencoders import openai, saelens, sparsify
+from sae_auto_interp.autoencoders.families import openai, saelens, sparsify
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.cache.layout import MANIFEST, write_text
 from sae_auto_interp.cache.reader import read_manifest
 from sae_auto_interp.cli import app
 from sae_auto_interp.config import resolve_path
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
-from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
 from sae_auto_interp.features.neighbours import NeighbourKind, load_neighbours
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.models.identity import weights_sha256
 from sae_auto_interp.pipeline.neighbours import NeighbourOptions, parse_features, run_neighbours
-from sae_auto_interp.pipeline.progress import make_progress
+from sae_auto_interp.pipeline.progress.displays import make_progress
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.types import FeatureId
 from tests.support.records import make_rows, write_cache

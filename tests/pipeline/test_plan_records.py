@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.pipeline.demo import demo_config
-from sae_auto_interp.pipeline.plan_records import sampled_records
+from sae_auto_interp.pipeline.commands.demo import demo_config
+from sae_auto_interp.pipeline.planning.records import sampled_records
 from sae_auto_interp.pipeline.record_maker import RecordMaker
 from sae_auto_interp.pipeline.record_stage import RecordStage, open_loader
 from sae_auto_interp.pipeline.run_directory import RunDirectory

@@ -3,8 +3,8 @@
 import pytest
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.pipeline import plan_sizes
-from sae_auto_interp.pipeline.plan_sizes import Sizes, planned_sizes
+from sae_auto_interp.pipeline.planning import sizes
+from sae_auto_interp.pipeline.planning.sizes import Sizes, planned_sizes
 
 EMBEDDED = {"model": "embedded:language_model", "autoencoders": ["embedded:sparse_coders/openai"]}
 WEIGHTS_MIB = 60

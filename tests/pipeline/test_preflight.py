@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from sae_auto_interp.autoencoders import fit
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import WeightsError
-from sae_auto_interp.fit_types import Finding, Preflight
-from sae_auto_interp.models.site import Placement, Site
+from sae_auto_interp.models.sites.site import Placement, Site
+from sae_auto_interp.types.fit import Finding, Preflight
 from tests.pipeline import embedded
 from tests.pipeline.embedded import check, check_one, claiming, coder
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from sae_auto_interp.fit_types import Alternative, AlternativeKind, FitClaims, FitFigures
-from sae_auto_interp.pipeline.preflight_causes import BaseModel, unexplained
-from sae_auto_interp.pipeline.preflight_findings import findings_of
+from sae_auto_interp.preflight.causes import BaseModel, unexplained
+from sae_auto_interp.preflight.findings import findings_of
+from sae_auto_interp.types.fit import Alternative, AlternativeKind, FitClaims, FitFigures
 
 HERE = BaseModel(None, "my/model")
 

@@ -15,12 +15,12 @@ import yaml
 
 from sae_auto_interp.clients import LimitedClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
-from sae_auto_interp.pipeline.client_stack import RunClients
-from sae_auto_interp.pipeline.progress import LineProgress
+from sae_auto_interp.config.presets import FOLDER, preset_names
+from sae_auto_interp.pipeline.clients.open_clients import RunClients
+from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.record_stage import open_loader
 from sae_auto_interp.pipeline.run import explain_and_score
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.presets import FOLDER, preset_names
 from sae_auto_interp.protocols import PromptReader
 from sae_auto_interp.report import summarise
 from sae_auto_interp.results import RESULTS_FILE, ResultStore

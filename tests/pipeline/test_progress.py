@@ -6,8 +6,8 @@ import re
 
 from rich.console import Console
 
-from sae_auto_interp.pipeline.progress import BarProgress, EventProgress, LineProgress, make_progress
-from sae_auto_interp.pipeline.traffic import Traffic
+from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.progress.displays import BarProgress, EventProgress, LineProgress, make_progress
 from sae_auto_interp.types import Usage
 
 

@@ -14,10 +14,10 @@ from sae_auto_interp.config import load_config, parse_config
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.pipeline.components import check_components
-from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.record_maker import Outcome, RecordMaker
 from sae_auto_interp.pipeline.record_stage import feature_config
 from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
+from sae_auto_interp.pipeline.subject.logits import SubjectLogits
 from sae_auto_interp.pipeline.triage import triage_of
 from sae_auto_interp.results import codec
 from sae_auto_interp.types import Failure, FeatureId, FeatureRecord

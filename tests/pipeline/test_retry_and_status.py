@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.errors import RunDirectoryError
-from sae_auto_interp.pipeline.log_file import logged_to
-from sae_auto_interp.pipeline.progress import LineProgress, requests_as_json
-from sae_auto_interp.pipeline.progress_state import traffic_in_short
+from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.progress.displays import LineProgress, requests_as_json
+from sae_auto_interp.pipeline.progress.log_file import logged_to
+from sae_auto_interp.pipeline.progress.state import traffic_in_short
+from sae_auto_interp.pipeline.progress.status import kept_status, read_status, status_lines
 from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.status import kept_status, read_status, status_lines
-from sae_auto_interp.pipeline.traffic import Traffic
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import Account, Spent
 from sae_auto_interp.types import Request
+from sae_auto_interp.types.spending import Account, Spent
 from tests.pipeline.small_runs import answers, configuration, contents, loader_of, run, write_small_cache
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_run_directory_has_no_status(tmp_path: Path) -> None:
 def test_the_log_is_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A test process cannot hand on half a character, which what is captured of the log would hold.
     monkeypatch.setattr(logging.getLogger("sae_auto_interp"), "propagate", False)
-    log = logging.getLogger("sae_auto_interp.clients.retry")
+    log = logging.getLogger("sae_auto_interp.clients.wrappers.retry")
     with logged_to(tmp_path / "later" / "log.jsonl"):
         log.info("before there is a folder")
         (tmp_path / "later").mkdir()

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from sae_auto_interp.config import RunConfig, load_config, parse_config
+from sae_auto_interp.config.presets import load_preset, preset_names
 from sae_auto_interp.errors import UnknownNameError
+from sae_auto_interp.pipeline.commands.config_file import REQUIRED, commented_run_file, component_settings
 from sae_auto_interp.pipeline.components import check_components
 from sae_auto_interp.pipeline.record_stage import feature_config
-from sae_auto_interp.pipeline.run_file import REQUIRED, commented_run_file, component_settings
-from sae_auto_interp.presets import load_preset, preset_names
 from sae_auto_interp.registry import component_names
 from tests.e2e.runs import sae_auto_interp
 

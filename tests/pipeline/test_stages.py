@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.config import ComponentConfig, parse_config
+from sae_auto_interp.config.settings import checked_settings
 from sae_auto_interp.errors import CacheError, ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.features import FeatureConfig
 from sae_auto_interp.pipeline.components import build_component, check_components
-from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.pipeline.units import RETRYABLE_KINDS, claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import ahead, for_each, isolated, together
 from sae_auto_interp.results import ResultStore

@@ -11,7 +11,7 @@ from scipy import stats
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
 from sae_auto_interp.metrics import holm
 from sae_auto_interp.report import Variant, compare_runs, comparison_table, power_tables
-from sae_auto_interp.report.compared_metrics import CLASSIFICATION_METRICS, IN_TEXT_METRICS
+from sae_auto_interp.report.tables.compared_metrics import CLASSIFICATION_METRICS, IN_TEXT_METRICS
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, SimulationTrial, Trial
 from tests.support.run_fixture import write_run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.report import RunSummary, summarise, write_report
-from sae_auto_interp.report.exports import as_json
+from sae_auto_interp.report.pages.exports import as_json
 from tests.support.rich_run import write_rich_run
 
 ESTIMATE = {"value", "low", "high", "level", "method", "n", "n_failed", "reason"}

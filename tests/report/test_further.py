@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sae_auto_interp.report.further import further_metrics
+from sae_auto_interp.report.summary.further import further_metrics
 from sae_auto_interp.types import ExampleSource, Score
 from tests.metrics.scores import make_score
 

@@ -10,7 +10,7 @@ import pytest
 
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.report import write_report
-from sae_auto_interp.report.examples import MAX_TEST, sections, spread
+from sae_auto_interp.report.pages.examples import MAX_TEST, sections, spread
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Example, FeatureId
 from tests.support.rich_run import write_rich_run
@@ -172,7 +172,7 @@ def test_the_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sae_auto_interp.report.html.sections", broken)
+    monkeypatch.setattr("sae_auto_interp.report.pages.html.sections", broken)
     with pytest.raises(KeyboardInterrupt):
         write_report(tmp_path, n_resamples=50)
     assert path.read_bytes() == before

@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from sae_auto_interp.report import run_table, summarise, write_report
-from sae_auto_interp.report.spending import SpendingRow, spending_rows
+from sae_auto_interp.report.summary.spending import SpendingRow, spending_rows
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from sae_auto_interp.spending import Account, Spent
+from sae_auto_interp.types.spending import Account, Spent
 from tests.support.run_fixture import write_run
 
 BIG, SMALL = "big-model", "<small> model"

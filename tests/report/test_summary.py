@@ -8,7 +8,7 @@ import pytest
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.metrics import balanced_accuracy
 from sae_auto_interp.report import RunSummary, Variant, summarise
-from sae_auto_interp.report.failures import failures_by_feature, group_failures
+from sae_auto_interp.report.summary.failures import failures_by_feature, group_failures
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, Trial
 from tests.support.run_fixture import explanations_of, feature_of, make_record, make_score, write_run

@@ -1,6 +1,6 @@
 """In which order variants are read."""
 
-from sae_auto_interp.report.variants import Variant, reading_order
+from sae_auto_interp.report.summary.variants import Variant, reading_order
 
 
 def test_a_judge_comes_before_its_hidden_probe_and_the_lexical_baseline_comes_last() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.highlights import marked_text
+from sae_auto_interp.prompting.highlights import marked_text
 from sae_auto_interp.scorers import FuzzingScorer
 from sae_auto_interp.types import FeatureId, FeatureRecord, ShownExample
 from tests.support.evidence import PlainJudge, explanation_of, make_evidence, make_example, oracle, planted_record

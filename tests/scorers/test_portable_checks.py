@@ -11,10 +11,10 @@ import pytest
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.explainers import SimpleExplainer, TokenActivationPairsExplainer
-from sae_auto_interp.highlights import highlighted_tokens, marked_text, normalised_activations
 from sae_auto_interp.judges import LlmJudge
 from sae_auto_interp.metrics import auroc, balanced_accuracy, f1, precision, recall
 from sae_auto_interp.metrics.classification import confusion
+from sae_auto_interp.prompting.highlights import highlighted_tokens, marked_text, normalised_activations
 from sae_auto_interp.scorers import DetectionScorer, FuzzingDelphiScorer, FuzzingScorer
 from sae_auto_interp.types import Explanation, Failure, Response, ShownExample, TokenLogprob, Usage, Verdict
 from tests.metrics.scores import make_score

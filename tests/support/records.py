@@ -12,7 +12,7 @@ import numpy as np
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.types import (
     NO_DOCUMENT,
     CacheManifest,

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
-from sae_auto_interp.pipeline.client_stack import RunClients
-from sae_auto_interp.pipeline.progress import make_progress
+from sae_auto_interp.pipeline.clients.open_clients import RunClients
+from sae_auto_interp.pipeline.progress.displays import make_progress
 from sae_auto_interp.pipeline.run import explain_and_score
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore

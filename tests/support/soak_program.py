@@ -18,8 +18,8 @@ from benchmarks.workload import NATIVE_STORE, TOKENS
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureDataset, FeatureLoader
-from sae_auto_interp.pipeline.client_stack import RunClients
-from sae_auto_interp.pipeline.progress import LineProgress
+from sae_auto_interp.pipeline.clients.open_clients import RunClients
+from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.record_stage import feature_config
 from sae_auto_interp.pipeline.run import explain_and_score
 from sae_auto_interp.results import ResultStore

@@ -2,8 +2,8 @@
 
 import pytest
 
+from sae_auto_interp.planted import PlantedWorld, record_config
 from sae_auto_interp.types import FeatureRecord
-from sae_auto_interp.validity import PlantedWorld, record_config
 
 N = 24
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sae_auto_interp.judges.hidden import HIDDEN
+from sae_auto_interp.planted import exact_explanation
 from sae_auto_interp.protocols import Scorer
 from sae_auto_interp.types import Explanation, FeatureId, FeatureRecord, Score
-from sae_auto_interp.validity import exact_explanation
 
 
 def pooled(

@@ -17,11 +17,11 @@ import numpy as np
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.judges import LlmJudge
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.planted.rules import PLANTED, Rule, rule_of
+from sae_auto_interp.planted.words import ADJECTIVES, PLAIN_ADJECTIVES
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
-from sae_auto_interp.validity.rules import PLANTED, Rule, rule_of
-from sae_auto_interp.validity.words import ADJECTIVES, PLAIN_ADJECTIVES
 
 TASKS = ("detection", "fuzzing", "discrimination", "intruder", "intruder_explained", "saebench")
 ADJECTIVE_WORDS = {word for words in (ADJECTIVES | PLAIN_ADJECTIVES).values() for word in words}

@@ -8,8 +8,8 @@ import pytest
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.pipeline.calibration import CalibrationOptions, calibrate
-from sae_auto_interp.report.calibration import JudgeReport, judge_reports
+from sae_auto_interp.pipeline.commands.calibrate import CalibrationOptions, calibrate
+from sae_auto_interp.report.tables.calibration import JudgeReport, judge_reports
 from sae_auto_interp.types import Message, Request
 from tests.support.llm_server import LlmServer, Received, Reply, answer
 from tests.support.scripted_llm import MODEL, explain_and_judge

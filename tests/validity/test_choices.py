@@ -6,10 +6,10 @@ import pytest
 
 from sae_auto_interp.judges import LlmJudge
 from sae_auto_interp.metrics import choice_accuracy
+from sae_auto_interp.planted import PlantedJudge, broad_explanation
 from sae_auto_interp.protocols import Judge, Scorer
 from sae_auto_interp.scorers import DiscriminationScorer, IntruderExplainedScorer, IntruderScorer
 from sae_auto_interp.types import FeatureRecord, Score
-from sae_auto_interp.validity import PlantedJudge, broad_explanation
 from tests.validity import simulated
 from tests.validity.chance import choice_interval
 from tests.validity.pooled import hidden, pooled

@@ -9,10 +9,10 @@ import pytest
 from sae_auto_interp.errors import RefusedRequestError
 from sae_auto_interp.judges.hidden import HIDDEN
 from sae_auto_interp.metrics import auroc
+from sae_auto_interp.planted import PLANTED
 from sae_auto_interp.protocols import Embedder
 from sae_auto_interp.scorers import EmbeddingScorer, ExampleEmbeddingScorer
 from sae_auto_interp.types import Array, FeatureRecord, Score
-from sae_auto_interp.validity import PLANTED
 from tests.support.embedders import WordsEmbedder
 from tests.validity.chance import erring_interval, paired_ranking_interval, ranking_interval
 from tests.validity.pooled import hidden, pooled

@@ -16,12 +16,12 @@ from scipy import stats
 
 from sae_auto_interp.judges import FunctionJudge
 from sae_auto_interp.metrics import balanced_accuracy, f1_at_density, pearson
+from sae_auto_interp.planted import PLANTED, PlantedJudge, PlantedWorld, exact_explanation, record_config
+from sae_auto_interp.planted.words import ADJECTIVES, NOUNS
+from sae_auto_interp.planted.world import WINDOW
 from sae_auto_interp.protocols import Judge, Scorer
 from sae_auto_interp.scorers import DetectionScorer, FuzzingSameWindowScorer, FuzzingScorer, SaebenchScorer
 from sae_auto_interp.types import FeatureRecord, Score, ShownExample
-from sae_auto_interp.validity import PLANTED, PlantedJudge, PlantedWorld, exact_explanation, record_config
-from sae_auto_interp.validity.words import ADJECTIVES, NOUNS
-from sae_auto_interp.validity.world import WINDOW
 from tests.validity.pooled import pooled
 
 Records = list[FeatureRecord]

@@ -14,9 +14,9 @@ import pytest
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.metrics import simulation_metrics
+from sae_auto_interp.planted import rule_of
 from sae_auto_interp.scorers import AllAtOnceSimulationScorer, SimulationScorer, TokenByTokenSimulationScorer
 from sae_auto_interp.types import Array, Estimate, Example, FeatureRecord, Request, Response, Score, TokenLogprob, Usage
-from sae_auto_interp.validity import rule_of
 from tests.support.prompt_readers import PlacedReader
 from tests.support.simulators import AnyScorer, listing, reading, spread
 from tests.validity.chance import erring_correlation, erring_correlation_interval, unrelated_interval

@@ -9,10 +9,10 @@ import pytest
 
 from sae_auto_interp.errors import RefusedRequestError
 from sae_auto_interp.metrics import auroc, balanced_accuracy, confusion
+from sae_auto_interp.planted import rule_of
 from sae_auto_interp.scorers import SurprisalScorer
 from sae_auto_interp.scorers.surprisal import BASELINE
 from sae_auto_interp.types import FeatureRecord, PromptLogprobs, PromptRequest, Score, TokenLogprob, Usage
-from sae_auto_interp.validity import rule_of
 from tests.support.prompt_readers import PlacedReader
 from tests.validity.chance import erring_interval, ignorant_interval, ranking_interval
 from tests.validity.pooled import hidden, pooled

@@ -6,6 +6,7 @@ import pytest
 
 from sae_auto_interp.judges import HiddenJudge
 from sae_auto_interp.metrics import accuracy, auroc, balanced_accuracy, confusion, precision_at_density
+from sae_auto_interp.planted import broad_explanation, exact_explanation
 from sae_auto_interp.protocols import Judge, Scorer
 from sae_auto_interp.scorers import (
     DetectionScorer,
@@ -15,7 +16,6 @@ from sae_auto_interp.scorers import (
     SaebenchScorer,
 )
 from sae_auto_interp.types import FeatureRecord, Score
-from sae_auto_interp.validity import broad_explanation, exact_explanation
 from tests.validity import simulated
 from tests.validity.chance import erring_interval, ignorant_interval
 from tests.validity.pooled import pooled

@@ -13,9 +13,9 @@ import pytest
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.metrics import balanced_accuracy, confusion, tnr, tpr
+from sae_auto_interp.planted import PLANTED, broad_explanation, exact_explanation, rule_of
 from sae_auto_interp.scorers import GenerationScorer, SensitivityScorer
 from sae_auto_interp.types import FeatureId, FeatureRecord, Request, Score, TextActivations
-from sae_auto_interp.validity import PLANTED, broad_explanation, exact_explanation, rule_of
 from tests.validity.chance import choice_interval, drawn_interval, erring_interval, ignorant_interval
 from tests.validity.pooled import hidden, pooled
 from tests.validity.simulated import WORD, Excerpt, first_adjective, read_excerpt

@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sae_auto_interp.autoencoders.callable_coder import CallableCoder
-    from sae_auto_interp.autoencoders.circuit_tracer import load_circuit_tracer_transcoders
     from sae_auto_interp.autoencoders.coder import Coder
-    from sae_auto_interp.autoencoders.coder_editor import FeatureEditor
-    from sae_auto_interp.autoencoders.crosscoder import load_crosscoder
     from sae_auto_interp.autoencoders.detect import load_autoencoders
-    from sae_auto_interp.autoencoders.dictionary_learning import load_sam_autoencoders
-    from sae_auto_interp.autoencoders.editing import edited_logits, generate_with_edits
-    from sae_auto_interp.autoencoders.edits import FeatureEdit, Positions, Replacement
-    from sae_auto_interp.autoencoders.gemma_scope import load_gemma_scope_autoencoders
-    from sae_auto_interp.autoencoders.gemma_scope_2 import load_gemma_scope_2_autoencoders
-    from sae_auto_interp.autoencoders.goodfire import load_goodfire_autoencoder
-    from sae_auto_interp.autoencoders.llama_scope import load_llama_scope_autoencoders
+    from sae_auto_interp.autoencoders.editing.coder_editor import FeatureEditor
+    from sae_auto_interp.autoencoders.editing.edits import FeatureEdit, Positions, Replacement
+    from sae_auto_interp.autoencoders.editing.runs import edited_logits, generate_with_edits
+    from sae_auto_interp.autoencoders.families.circuit_tracer import load_circuit_tracer_transcoders
+    from sae_auto_interp.autoencoders.families.crosscoder import load_crosscoder
+    from sae_auto_interp.autoencoders.families.dictionary_learning import load_sam_autoencoders
+    from sae_auto_interp.autoencoders.families.gemma_scope import load_gemma_scope_autoencoders
+    from sae_auto_interp.autoencoders.families.gemma_scope_2 import load_gemma_scope_2_autoencoders
+    from sae_auto_interp.autoencoders.families.goodfire import load_goodfire_autoencoder
+    from sae_auto_interp.autoencoders.families.llama_scope import load_llama_scope_autoencoders
+    from sae_auto_interp.autoencoders.families.openai import load_oai_autoencoders
+    from sae_auto_interp.autoencoders.families.own_format import save_autoencoder
+    from sae_auto_interp.autoencoders.families.qwen_scope import load_qwen_scope_autoencoders
+    from sae_auto_interp.autoencoders.families.saelens import load_saelens_autoencoders
+    from sae_auto_interp.autoencoders.families.sparsify import load_eai_autoencoders
     from sae_auto_interp.autoencoders.neurons import NeuronCoder
-    from sae_auto_interp.autoencoders.openai import load_oai_autoencoders
-    from sae_auto_interp.autoencoders.own_format import save_autoencoder
-    from sae_auto_interp.autoencoders.qwen_scope import load_qwen_scope_autoencoders
     from sae_auto_interp.autoencoders.random_weights import random_coder
-    from sae_auto_interp.autoencoders.saelens import load_saelens_autoencoders
     from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
-    from sae_auto_interp.autoencoders.sparsify import load_eai_autoencoders
 
 __all__ = [
     "CallableCoder",

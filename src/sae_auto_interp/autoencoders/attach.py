@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.errors import InputError, WeightsError
-from sae_auto_interp.models.module_paths import submodule
 from sae_auto_interp.models.placement import torch_model
-from sae_auto_interp.models.site import Placement, Site, transformed
-from sae_auto_interp.models.site_names import resolve_site
-from sae_auto_interp.models.text_stack import text_stacks
+from sae_auto_interp.models.sites.module_paths import submodule
+from sae_auto_interp.models.sites.site import Placement, Site, transformed
+from sae_auto_interp.models.sites.site_names import resolve_site
+from sae_auto_interp.models.sites.text_stack import text_stacks
 from sae_auto_interp.models.traced_value import traced_value
 
 

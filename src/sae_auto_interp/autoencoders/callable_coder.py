@@ -23,12 +23,12 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.callable_facts import held_facts, name_of, source_digest
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.encoder import Scratch, SparseCode
-from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
+from sae_auto_interp.autoencoders.encoding.encoder import Scratch, SparseCode
+from sae_auto_interp.autoencoders.encoding.other_encoders import CodeEncoder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.placement import embedding_path, torch_model
-from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.sites.site import Site
 
 Encode = Callable[[Tensor], Tensor | SparseCode]
 """[n, d_in] float32, or [n] token ids -> [n, width], dense, or the entries above zero."""

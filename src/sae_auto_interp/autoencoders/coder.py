@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from sae_auto_interp.autoencoders.encoder import LARGEST_ACTIVATION, Scratch, SparseCode, is_sound, own_scratch
-from sae_auto_interp.autoencoders.other_encoders import CodeEncoder
+from sae_auto_interp.autoencoders.encoding.encoder import LARGEST_ACTIVATION, Scratch, SparseCode, is_sound, own_scratch
+from sae_auto_interp.autoencoders.encoding.other_encoders import CodeEncoder
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.errors import InputError, WeightsError
-from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.sites.site import Placement
 
 RECONSTRUCTED_AT_ONCE = 4096
 """Positions whose code `reconstruct` holds at a time."""

@@ -16,7 +16,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from sae_auto_interp.autoencoders import (
+from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.directories import Chosen, names_of
+from sae_auto_interp.autoencoders.families import (
     circuit_tracer,
     crosscoder,
     dictionary_learning,
@@ -30,16 +33,13 @@ from sae_auto_interp.autoencoders import (
     saelens,
     sparsify,
 )
-from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import Chosen, names_of
 from sae_auto_interp.autoencoders.hub_files import fetch
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.hook_names import with_epsilon
 from sae_auto_interp.models.hub import HubRef, parse_hub_ref, pinned
-from sae_auto_interp.models.site import Placement
-from sae_auto_interp.models.site_names import resolve_site
+from sae_auto_interp.models.sites.hook_names import with_epsilon
+from sae_auto_interp.models.sites.site import Placement
+from sae_auto_interp.models.sites.site_names import resolve_site
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.errors import InputError, UnknownNameError
-from sae_auto_interp.models.site import Placement
+from sae_auto_interp.models.sites.site import Placement
 
 DEPTH = 3
 """Levels of directories that are looked into: `layer_9/width_16k/average_l0_68/params.npz` has the most."""

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from sae_auto_interp.models.placement import torch_model
-from sae_auto_interp.models.text_stack import text_stack
+from sae_auto_interp.models.sites.text_stack import text_stack
 
 VOCABULARY_AT_ONCE = 16_384
 """Rows of the unembedding that are held in float32."""

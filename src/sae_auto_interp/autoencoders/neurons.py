@@ -18,14 +18,14 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.encoder import Scratch, SparseCode
-from sae_auto_interp.autoencoders.other_encoders import CodeEncoder, entries
+from sae_auto_interp.autoencoders.encoding.encoder import Scratch, SparseCode
+from sae_auto_interp.autoencoders.encoding.other_encoders import CodeEncoder, entries
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.site import Site
-from sae_auto_interp.models.site_names import resolve_site
 from sae_auto_interp.models.site_widths import site_width
+from sae_auto_interp.models.sites.site import Site
+from sae_auto_interp.models.sites.site_names import resolve_site
 
 
 class NeuronCoder(Coder):

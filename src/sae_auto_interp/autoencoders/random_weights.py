@@ -14,9 +14,9 @@ import torch
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.site import Site
-from sae_auto_interp.models.site_names import resolve_site
 from sae_auto_interp.models.site_widths import site_width
+from sae_auto_interp.models.sites.site import Site
+from sae_auto_interp.models.sites.site_names import resolve_site
 
 
 def random_coder(d_in: int, width: int, rng: np.random.Generator, *, k: int | None = None) -> SparseCoder:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sae_auto_interp.autoencoders.normalisation import Normalisation
 from sae_auto_interp.models.hub import PREFIX as HUB_PREFIX
-from sae_auto_interp.models.site import Side
+from sae_auto_interp.models.sites.site import Side
 
 Activation = Literal["topk", "relu", "jumprelu", "gated", "groupmax", "abstopk"]
 HAS_K: tuple[Activation, ...] = ("topk", "groupmax", "abstopk")

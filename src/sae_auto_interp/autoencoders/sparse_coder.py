@@ -16,9 +16,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.encoder import Encoder, Scratch, SparseCode
+from sae_auto_interp.autoencoders.encoding.encoder import Encoder, Scratch, SparseCode
+from sae_auto_interp.autoencoders.encoding.other_encoders import (
+    AbsTopKEncoder,
+    CodeEncoder,
+    GroupMaxEncoder,
+    MappedEncoder,
+)
 from sae_auto_interp.autoencoders.normalisation import denormalise, normalise, rescale
-from sae_auto_interp.autoencoders.other_encoders import AbsTopKEncoder, CodeEncoder, GroupMaxEncoder, MappedEncoder
 from sae_auto_interp.autoencoders.settings import HAS_K, CoderSettings
 from sae_auto_interp.errors import WeightsError
 

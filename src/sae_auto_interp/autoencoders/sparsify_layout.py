@@ -8,7 +8,7 @@ from typing import Any
 from sae_auto_interp.autoencoders.files import read_json
 from sae_auto_interp.autoencoders.settings import CoderClaims
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.module_paths import resolve_module_path
+from sae_auto_interp.models.sites.module_paths import resolve_module_path
 
 _SEED = re.compile(r"seed\d+")
 RUN_DIRECTORIES_ABOVE = 3

@@ -15,7 +15,7 @@ from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.placement import stored_value, torch_model
-from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.sites.site import Site
 
 
 def without_value_bias(weights: CoderWeights, settings: CoderSettings, model: Any, site: Site) -> CoderWeights:

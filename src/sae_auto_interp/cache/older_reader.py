@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int32, Int64
 
 from sae_auto_interp.cache.arrays import ArrayFile
 from sae_auto_interp.cache.layout import location_dtype
-from sae_auto_interp.cache.loaded_shards import LoadedShards, RowCount
+from sae_auto_interp.cache.older.loaded_shards import LoadedShards, RowCount
 from sae_auto_interp.cache.older_files import OlderLayout, OlderShard, SortedShard, load_sorted, older_shards
 from sae_auto_interp.cache.statistics import CHUNK_ENTRIES, PER_FEATURE, Statistics
 from sae_auto_interp.cache.tokens import rows_of_arrays

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sae_auto_interp.config import RunConfig
-    from sae_auto_interp.pipeline.plan import Assumptions
+    from sae_auto_interp.pipeline.planning.plan import Assumptions
 
 app = typer.Typer(
     name="sae-auto-interp",
@@ -83,10 +83,10 @@ def print_plan(
     config: "RunConfig", out: Path | None, assumed: "Assumptions | None" = None, *, measure: bool, as_json: bool
 ) -> None:
     """Say what a run of this configuration will take; with `measure`, the model and its autoencoders are loaded."""
-    from sae_auto_interp.pipeline.plan import Assumptions, make_plan
     from sae_auto_interp.pipeline.plan_measured import measured
     from sae_auto_interp.pipeline.plan_text import plan_lines
-    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.pipeline.planning.plan import Assumptions, make_plan
+    from sae_auto_interp.pipeline.progress.displays import make_progress
 
     seen = None
     if measure:

@@ -27,7 +27,7 @@ def convert(
     ] = None,
 ) -> None:
     """Turn a cache of the original library or of delphi into our layout, or any cache into theirs."""
-    from sae_auto_interp.cache.convert import convert_cache
+    from sae_auto_interp.cache.older.convert import convert_cache
     from sae_auto_interp.cache.tokens import load_tokens
 
     rows = None if tokens is None else load_tokens(tokens)
@@ -86,7 +86,7 @@ def neighbours(
 ) -> None:
     """Find the features closest to each: by the autoencoder's directions, or by firing together in the cache."""
     from sae_auto_interp.pipeline.neighbours import NeighbourOptions, parse_features, run_neighbours
-    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.pipeline.progress.displays import make_progress
 
     options = NeighbourOptions(kind=kind, n=n, unit_tokens=unit_tokens, min_count=min_count, weights=weights)
     chosen = None if features is None else parse_features(features)

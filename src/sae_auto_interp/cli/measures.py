@@ -27,9 +27,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
     """Check whether autoencoders fit the model where they are attached, before anything is cached."""
-    from sae_auto_interp.pipeline.check import check_config, run_check
+    from sae_auto_interp.pipeline.commands.check import check_config, run_check
     from sae_auto_interp.pipeline.preflight_stage import raise_refused
-    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.pipeline.progress.displays import make_progress
 
     wanted = check_config(config, model, autoencoders, text, n_tokens, allow)
     with make_progress() as progress:
@@ -64,10 +64,10 @@ def calibrate(
     """
     from sae_auto_interp.config import load_config
     from sae_auto_interp.errors import InputError
-    from sae_auto_interp.pipeline.calibration import CalibrationOptions, run_calibration
-    from sae_auto_interp.pipeline.named_endpoint import named_client
-    from sae_auto_interp.pipeline.progress import make_progress
-    from sae_auto_interp.report.calibration import judge_json, judge_reports, judge_table
+    from sae_auto_interp.pipeline.clients.named_endpoint import named_client
+    from sae_auto_interp.pipeline.commands.calibrate import CalibrationOptions, run_calibration
+    from sae_auto_interp.pipeline.progress.displays import make_progress
+    from sae_auto_interp.report.tables.calibration import judge_json, judge_reports, judge_table
 
     of_file = None if config is None else load_config(config).for_scoring
     client = named_client(of_file, base_url, model, max_concurrency)
@@ -98,9 +98,9 @@ def loss_recovered(
     nothing.
     """
     from sae_auto_interp.config import load_config
-    from sae_auto_interp.pipeline.loss_recovered import run_loss_recovered
-    from sae_auto_interp.pipeline.progress import make_progress
-    from sae_auto_interp.report.losses import losses_json, losses_table
+    from sae_auto_interp.pipeline.commands.loss_recovered import run_loss_recovered
+    from sae_auto_interp.pipeline.progress.displays import make_progress
+    from sae_auto_interp.report.tables.losses import losses_json, losses_table
 
     settings = load_config(config)
     with make_progress() as progress:

@@ -22,9 +22,9 @@ def config(
 ) -> None:
     """Print a run file with every setting, its default and what it means."""
     from sae_auto_interp.config import load_config
+    from sae_auto_interp.config.presets import load_preset
     from sae_auto_interp.errors import InputError
-    from sae_auto_interp.pipeline.run_file import commented_run_file, component_settings
-    from sae_auto_interp.presets import load_preset
+    from sae_auto_interp.pipeline.commands.config_file import commented_run_file, component_settings
 
     if path is not None and preset is not None:
         raise InputError("config: give a run file or --preset, not both (a run file names its preset itself)")
@@ -70,8 +70,8 @@ def plan(
 ) -> None:
     """Say what a run will take before anything is spent: requests, tokens, price, time, memory, disk. Asks no model."""
     from sae_auto_interp.config import load_config
-    from sae_auto_interp.pipeline.named_endpoint import with_named_client
-    from sae_auto_interp.pipeline.plan import Assumptions
+    from sae_auto_interp.pipeline.clients.named_endpoint import with_named_client
+    from sae_auto_interp.pipeline.planning.plan import Assumptions
 
     given = {
         "characters_per_token": characters_per_token,

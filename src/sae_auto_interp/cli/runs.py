@@ -49,8 +49,8 @@ def demo(
     Without an endpoint, features are explained and scored by token rules (the lexical baseline). With --base-url, or
     OPENAI_BASE_URL set, the language model there explains and judges too; its key is read from OPENAI_API_KEY.
     """
-    from sae_auto_interp.pipeline.demo import demo_config
-    from sae_auto_interp.pipeline.named_endpoint import named_client
+    from sae_auto_interp.pipeline.clients.named_endpoint import named_client
+    from sae_auto_interp.pipeline.commands.demo import demo_config
 
     config = demo_config(features, named_client(None, base_url, model, max_concurrency), seed)
     if plan:
@@ -72,7 +72,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run all stages of a run file: check, cache, explain, score, report."""
-    from sae_auto_interp.pipeline.named_endpoint import with_named_client
+    from sae_auto_interp.pipeline.clients.named_endpoint import with_named_client
 
     wanted = with_named_client(_with_check(config, allow, skip_check), base_url, model, max_concurrency)
     _run_all(wanted, out, retry_failed=retry_failed, as_json=as_json)
@@ -130,7 +130,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Show how far a run is, what failed and why, while it runs or afterwards. Calls no model."""
-    from sae_auto_interp.pipeline.status import read_status, status_lines
+    from sae_auto_interp.pipeline.progress.status import read_status, status_lines
 
     found = read_status(run_dir)
     typer.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(status_lines(found)))
@@ -153,7 +153,7 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
     """The run file kept in a run directory; an endpoint given now takes the place of its own."""
     from sae_auto_interp.config import load_config
     from sae_auto_interp.errors import RunDirectoryError
-    from sae_auto_interp.pipeline.named_endpoint import with_named_client
+    from sae_auto_interp.pipeline.clients.named_endpoint import with_named_client
 
     if not (run_dir / "config.yaml").is_file():
         raise RunDirectoryError(
@@ -175,8 +175,8 @@ def _run(
     retry_failed: bool = False,
     as_json: bool = False,
 ) -> None:
-    from sae_auto_interp.pipeline.log_file import logged_to
-    from sae_auto_interp.pipeline.progress import make_progress
+    from sae_auto_interp.pipeline.progress.displays import make_progress
+    from sae_auto_interp.pipeline.progress.log_file import logged_to
     from sae_auto_interp.pipeline.run import run_pipeline
     from sae_auto_interp.pipeline.run_directory import RunDirectory
 

@@ -22,7 +22,7 @@ The wrappers have the client's own protocol, so they nest, in this order from th
     RetryingClient(LimitedClient(OpenAIClient(base_url=...), max_concurrency=16))
 
 A request that waits for its next attempt then holds no place in the limit, and what was paid for is counted although
-another attempt is needed. `pipeline/client_stack.py` composes them for a run. A client belongs to one event loop at a
+another attempt is needed. `pipeline/clients/open_clients.py` composes them for a run. A client belongs to one event loop at a
 time: `await client.close()` before it is used in another `asyncio.run`.
 
 Modules whose name begins with an underscore are parts of a component, not components. Importing this package
@@ -33,26 +33,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sae_auto_interp.clients._budget import Budget
-    from sae_auto_interp.clients._charge import Charge, charging_probes
     from sae_auto_interp.clients._ledger import Ledger
-    from sae_auto_interp.clients._response_store import ResponseStore
     from sae_auto_interp.clients.anthropic import AnthropicClient
     from sae_auto_interp.clients.billing import BilledClient
-    from sae_auto_interp.clients.breaker import BreakerClient
-    from sae_auto_interp.clients.limit import LimitedClient
     from sae_auto_interp.clients.local import Local
     from sae_auto_interp.clients.openai import OpenAIClient
     from sae_auto_interp.clients.openai_batch import OpenAIBatchClient
     from sae_auto_interp.clients.openrouter import OpenRouter
     from sae_auto_interp.clients.outlines import Outlines
-    from sae_auto_interp.clients.pace import PacedClient
     from sae_auto_interp.clients.replay import ReplayClient
-    from sae_auto_interp.clients.response_cache import CachingClient
-    from sae_auto_interp.clients.retry import RetryingClient
+    from sae_auto_interp.clients.responses.store import ResponseStore
     from sae_auto_interp.clients.scripted import ScriptedClient
     from sae_auto_interp.clients.transformers import TransformersClient
     from sae_auto_interp.clients.vllm import VllmClient
+    from sae_auto_interp.clients.wrappers.billing import Charge, charging_probes
+    from sae_auto_interp.clients.wrappers.breaker import BreakerClient
+    from sae_auto_interp.clients.wrappers.budget import Budget
+    from sae_auto_interp.clients.wrappers.concurrency import LimitedClient
+    from sae_auto_interp.clients.wrappers.rate_limit import PacedClient
+    from sae_auto_interp.clients.wrappers.response_cache import CachingClient
+    from sae_auto_interp.clients.wrappers.retry import RetryingClient
 
 __all__ = [
     "AnthropicClient",

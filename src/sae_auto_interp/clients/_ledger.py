@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from sae_auto_interp.spending import NOTHING_SPENT, Account, Spent, account_of
+from sae_auto_interp.types.spending import NOTHING_SPENT, Account, Spent, account_of
 
 
 def _tell_no_one() -> None:

@@ -8,8 +8,8 @@ schema by making the model call a tool whose input has that schema; the input, a
 import json
 from collections.abc import Sequence
 
-from sae_auto_interp.clients._http_failures import Quote
-from sae_auto_interp.clients._json_values import JsonObject, as_count, as_list, as_object
+from sae_auto_interp.clients.http.failures import Quote
+from sae_auto_interp.clients.http.json_values import JsonObject, as_count, as_list, as_object
 from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError
 from sae_auto_interp.types import Message, Request, Response, Usage
 

@@ -8,11 +8,11 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 
-from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._chat_completions import as_ascii, decode_model_list
-from sae_auto_interp.clients._http import HttpEndpoint
 from sae_auto_interp.clients._messages_api import decode_message, encode_message
-from sae_auto_interp.clients._parameters import refused_parameter, without_refused
+from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.chat_completions import as_ascii, decode_model_list
+from sae_auto_interp.clients.http.endpoint import HttpEndpoint
+from sae_auto_interp.clients.http.refused_parameters import refused_parameter, without_refused
 from sae_auto_interp.errors import InputError, UnknownNameError
 from sae_auto_interp.types import Request, Response
 

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
-from sae_auto_interp.clients._budget import Budget, upper_bound
-from sae_auto_interp.clients._charge import Charge, tokens_of
 from sae_auto_interp.clients._ledger import Ledger
-from sae_auto_interp.clients._response_codec import StoredAnswer
-from sae_auto_interp.clients._wrapper import AnswerT, Ask, Question, Wrapper
+from sae_auto_interp.clients.responses.codec import StoredAnswer
+from sae_auto_interp.clients.wrappers.billing import Charge, tokens_of
+from sae_auto_interp.clients.wrappers.budget import Budget, upper_bound
+from sae_auto_interp.clients.wrappers.wrapper import AnswerT, Ask, Question, Wrapper
 from sae_auto_interp.errors import ClientError
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.spending import FREE, Price
+from sae_auto_interp.types.spending import FREE, Price
 
 _log = logging.getLogger(__name__)
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._capabilities import Capabilities, CapabilityFile
-from sae_auto_interp.clients._charge import charged_probes
-from sae_auto_interp.clients._chat_completions import as_ascii, decode_model_list, decode_reply, encode_request
-from sae_auto_interp.clients._http import HttpEndpoint
-from sae_auto_interp.clients._json_values import JsonObject
-from sae_auto_interp.clients._parameters import refused_parameter, without_refused
-from sae_auto_interp.clients._probing import Prober
-from sae_auto_interp.clients._prompt_logprobs import decode_reading, encode_reading
-from sae_auto_interp.clients._reply import Reply
+from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.capabilities import Capabilities, CapabilityFile
+from sae_auto_interp.clients.http.chat_completions import as_ascii, decode_model_list, decode_reply, encode_request
+from sae_auto_interp.clients.http.endpoint import HttpEndpoint
+from sae_auto_interp.clients.http.json_values import JsonObject
+from sae_auto_interp.clients.http.probing import Prober
+from sae_auto_interp.clients.http.prompt_logprobs import decode_reading, encode_reading
+from sae_auto_interp.clients.http.refused_parameters import refused_parameter, without_refused
+from sae_auto_interp.clients.http.reply import Reply
+from sae_auto_interp.clients.wrappers.billing import charged_probes
 from sae_auto_interp.errors import InputError, RefusedRequestError, UnknownNameError
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response
 

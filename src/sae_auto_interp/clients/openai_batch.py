@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._batch_files import BatchFile, body_or_error, refused_in, request_id
-from sae_auto_interp.clients._batch_jobs import BatchJobs
-from sae_auto_interp.clients._chat_completions import decode_reply, encode_request
-from sae_auto_interp.clients._http import HttpEndpoint
-from sae_auto_interp.clients._json_values import JsonObject
-from sae_auto_interp.clients._parameters import without_refused
+from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.batch_files import BatchFile, body_or_error, refused_in, request_id
+from sae_auto_interp.clients.http.batch_jobs import BatchJobs
+from sae_auto_interp.clients.http.chat_completions import decode_reply, encode_request
+from sae_auto_interp.clients.http.endpoint import HttpEndpoint
+from sae_auto_interp.clients.http.json_values import JsonObject
+from sae_auto_interp.clients.http.refused_parameters import without_refused
 from sae_auto_interp.errors import ClientError, InputError, ServerError, UnknownNameError
 from sae_auto_interp.types import Request, Response
 

@@ -6,7 +6,7 @@ those that answered then.
 
 from dataclasses import dataclass
 
-from sae_auto_interp.clients._api_key import ApiKey
+from sae_auto_interp.clients.http.api_key import ApiKey
 from sae_auto_interp.clients.openai import OpenAIClient
 
 _CHAT = "/chat/completions"

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._charge import charged_probe
-from sae_auto_interp.clients._chat_completions import as_ascii
-from sae_auto_interp.clients._http import HttpEndpoint
-from sae_auto_interp.clients._json_values import as_list
-from sae_auto_interp.clients._thinking import thinking_length
+from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.chat_completions import as_ascii
+from sae_auto_interp.clients.http.endpoint import HttpEndpoint
+from sae_auto_interp.clients.http.json_values import as_list
+from sae_auto_interp.clients.http.thinking import thinking_length
+from sae_auto_interp.clients.wrappers.billing import charged_probe
 from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError
 from sae_auto_interp.types import Message, Request, Response, Usage
 

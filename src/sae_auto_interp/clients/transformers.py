@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from sae_auto_interp.clients._batching import Batcher
-from sae_auto_interp.clients._causal_lm import CausalLanguageModel, Generation, Row
-from sae_auto_interp.clients._thinking import thinking_length, without_first
 from sae_auto_interp.clients._tokenizing import conversation_ids, first_unrated, text_ids
+from sae_auto_interp.clients.http.thinking import thinking_length, without_first
+from sae_auto_interp.clients.in_process.batching import Batcher
+from sae_auto_interp.clients.in_process.causal_lm import CausalLanguageModel, Generation, Row
 from sae_auto_interp.errors import InputError, MalformedReplyError, ServerError
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage

@@ -13,8 +13,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from sae_auto_interp.clients._thinking import thinking_length, without_first
 from sae_auto_interp.clients._tokenizing import conversation_ids, first_unrated, text_ids
+from sae_auto_interp.clients.http.thinking import thinking_length, without_first
 from sae_auto_interp.errors import MalformedReplyError, MissingExtraError, RefusedRequestError, ServerError
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
 

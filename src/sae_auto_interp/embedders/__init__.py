@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae_auto_interp.embedders._remembering import RememberingEmbedder
     from sae_auto_interp.embedders.openai import OpenAIEmbedder
-    from sae_auto_interp.embedders.remembering import RememberingEmbedder
     from sae_auto_interp.embedders.sentence_transformers import SentenceTransformersEmbedder
 
 __all__ = ["OpenAIEmbedder", "RememberingEmbedder", "SentenceTransformersEmbedder"]

@@ -15,9 +15,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32
 
-from sae_auto_interp.clients._api_key import ApiKey
-from sae_auto_interp.clients._http import HttpEndpoint
-from sae_auto_interp.clients._json_values import JsonObject, as_list, as_object
+from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.endpoint import HttpEndpoint
+from sae_auto_interp.clients.http.json_values import JsonObject, as_list, as_object
 from sae_auto_interp.errors import ClientError, ConfigError, MalformedReplyError, RateLimitedError
 from sae_auto_interp.types import Array
 

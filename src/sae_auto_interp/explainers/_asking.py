@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.prompts import Prompt, conversation_id
+from sae_auto_interp.prompting.asking import answered
+from sae_auto_interp.prompting.prompts import Prompt, conversation_id
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Request, Response
 

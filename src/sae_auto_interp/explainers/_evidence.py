@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sae_auto_interp.highlights import highlighted_tokens, marked_text
+from sae_auto_interp.prompting.highlights import highlighted_tokens, marked_text
 from sae_auto_interp.types import Example
 
 

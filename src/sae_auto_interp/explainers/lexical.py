@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.highlights import highlighted_tokens
-from sae_auto_interp.lexical_rule import Clause, Support, classes_of, word_in, write_rule
+from sae_auto_interp.prompting.highlights import highlighted_tokens
+from sae_auto_interp.prompting.token_rules import Clause, Support, classes_of, word_in, write_rule
 from sae_auto_interp.types import Array, Example, Explanation, Failure, FeatureRecord
 
 RULE_FORMAT = "lexical_rule/1"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from sae_auto_interp.explainers._asking import Reading, after_mark, ask, check_counts, no_strings, nothing_to_show
 from sae_auto_interp.explainers._evidence import peak, without_text
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 

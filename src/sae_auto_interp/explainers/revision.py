@@ -24,8 +24,8 @@ from sae_auto_interp.explainers._asking import (
 from sae_auto_interp.explainers._development import DevelopmentResult, develop, no_development
 from sae_auto_interp.explainers._evidence import marked, strongest_first, without_text
 from sae_auto_interp.explainers.simple import SimpleExplainer
-from sae_auto_interp.highlights import choose_delimiters
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.highlights import choose_delimiters
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 

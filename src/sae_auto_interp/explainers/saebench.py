@@ -19,8 +19,8 @@ from sae_auto_interp.explainers._asking import (
     nothing_to_show,
 )
 from sae_auto_interp.explainers._evidence import peak, strongest_first, without_text
-from sae_auto_interp.highlights import marked_text
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.highlights import marked_text
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 

@@ -21,8 +21,13 @@ from sae_auto_interp.explainers._asking import (
     nothing_to_show,
 )
 from sae_auto_interp.explainers._evidence import strongest_first, without_text
-from sae_auto_interp.highlights import choose_delimiters, highlighted_tokens, marked_text, normalised_activations
-from sae_auto_interp.prompts import Prompt, load_prompt
+from sae_auto_interp.prompting.highlights import (
+    choose_delimiters,
+    highlighted_tokens,
+    marked_text,
+    normalised_activations,
+)
+from sae_auto_interp.prompting.prompts import Prompt, load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 

@@ -14,8 +14,8 @@ import numpy as np
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.explainers._asking import Reading, ask, check_counts, no_strings, nothing_to_show
 from sae_auto_interp.explainers._evidence import without_text
-from sae_auto_interp.highlights import normalised_activations
-from sae_auto_interp.prompts import Prompt, load_prompt
+from sae_auto_interp.prompting.highlights import normalised_activations
+from sae_auto_interp.prompting.prompts import Prompt, load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 

@@ -28,16 +28,15 @@ from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.spool import Spool
+from sae_auto_interp.cache.write_buffer import Spool
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.background import Background
 from sae_auto_interp.features.batch_size import rows_per_batch
-from sae_auto_interp.features.code_stream import CodeStream, PendingBatch
+from sae_auto_interp.features.caching.background import Background
+from sae_auto_interp.features.caching.code_stream import CodeStream, PendingBatch
+from sae_auto_interp.features.caching.outlier_norms import NormLimits, norm_limits
 from sae_auto_interp.features.config import CacheOptions
-from sae_auto_interp.features.outlier_norms import NormLimits, norm_limits
 from sae_auto_interp.features.token_input import budgeted, either_order, kept_features, token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.fit_types import SIGNED
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
@@ -49,6 +48,7 @@ from sae_auto_interp.models.identity import (
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import CacheManifest, TokenRows
+from sae_auto_interp.types.fit import SIGNED
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.features.texts import without_near_duplicates
+from sae_auto_interp.features.near_duplicates import without_near_duplicates
 from sae_auto_interp.types import NO_DOCUMENT, Array, FeatureEntries
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.texts import FOUND_ONCE, default_run, repeated_runs
+from sae_auto_interp.features.near_duplicates import FOUND_ONCE, default_run, repeated_runs
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 
 

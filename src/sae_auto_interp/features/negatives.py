@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.features.texts import FOUND_ONCE
+from sae_auto_interp.features.near_duplicates import FOUND_ONCE
 from sae_auto_interp.types import NO_DOCUMENT, Array
 
 N_ROUNDS = 4

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 
-from sae_auto_interp.lexical_rule import Rule, read_rule
+from sae_auto_interp.prompting.token_rules import Rule, read_rule
 from sae_auto_interp.types import Failure, ShownExample, Usage, Verdict
 
 

@@ -8,12 +8,12 @@ one of several examples is to be chosen (`choose`), the answer is its number.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.highlights import choose_delimiters, marked_text
 from sae_auto_interp.judges._probabilities import verdict_probabilities
 from sae_auto_interp.judges._replies import READINGS, VERDICTS, LocatedVerdicts, choice_schema, parse_choice
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.asking import answered
+from sae_auto_interp.prompting.highlights import choose_delimiters, marked_text
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Failure, Message, Request, Response, Sampling, ShownExample, Usage, Verdict
 

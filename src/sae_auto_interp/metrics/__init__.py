@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sae_auto_interp.metrics.agreement import cohen_kappa, equal_share, retest_kappa
+    from sae_auto_interp.metrics.best_of_k import best_of_k_null, development_accuracy
     from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate, bootstrap_mean
     from sae_auto_interp.metrics.choice import (
         choice_accuracy,
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
     from sae_auto_interp.metrics.comparison import PairedComparison, compare_paired
     from sae_auto_interp.metrics.density import measured_density
     from sae_auto_interp.metrics.document_bootstrap import average_precision, by_document
-    from sae_auto_interp.metrics.feature_intervals import (
-        ChoiceRates,
-        FeatureRates,
-        feature_auroc,
-        feature_choices,
-        feature_rates,
-    )
     from sae_auto_interp.metrics.intervals import (
         Interval,
         clopper_pearson,
@@ -55,12 +49,14 @@ if TYPE_CHECKING:
     from sae_auto_interp.metrics.losses import LossEstimates, loss_estimates, loss_recovered, mean_loss
     from sae_auto_interp.metrics.multiple import benjamini_hochberg, holm
     from sae_auto_interp.metrics.near_negatives import balanced_accuracy_by_source, discrimination
-    from sae_auto_interp.metrics.noise import (
-        balanced_accuracy_variance,
-        disattenuated_correlation,
-        feature_correlation,
-        reliability,
+    from sae_auto_interp.metrics.over_documents import (
+        ChoiceRates,
+        FeatureRates,
+        feature_auroc,
+        feature_choices,
+        feature_rates,
     )
+    from sae_auto_interp.metrics.over_features import RunMetric, mean_over_features, paired_difference, skill
     from sae_auto_interp.metrics.power import (
         features_for_half_width,
         features_needed,
@@ -75,8 +71,12 @@ if TYPE_CHECKING:
         precision_at_density,
     )
     from sae_auto_interp.metrics.ranking import auroc
-    from sae_auto_interp.metrics.run_level import RunMetric, mean_over_features, paired_difference, skill
-    from sae_auto_interp.metrics.selection import best_of_k_null, development_accuracy
+    from sae_auto_interp.metrics.reliability import (
+        balanced_accuracy_variance,
+        disattenuated_correlation,
+        feature_correlation,
+        reliability,
+    )
     from sae_auto_interp.metrics.sensitivity import FailureBounds, failure_bounds
     from sae_auto_interp.metrics.significance import Significance, chance_test, same_questions, shuffled_test
     from sae_auto_interp.metrics.simulation import SimulationMetrics, pearson, simulation_metrics

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, mover_mean_of_two, square_and_add, wilson
-from sae_auto_interp.metrics.judged import NEVER_YES, NO_NEGATIVES, NO_POSITIVES, check_classification
+from sae_auto_interp.metrics.judged_trials import NEVER_YES, NO_NEGATIVES, NO_POSITIVES, check_classification
 from sae_auto_interp.metrics.ranking import auroc
 from sae_auto_interp.metrics.rates import f1_of_rates, mcc_of_rates
 from sae_auto_interp.types import Array, Estimate, ExampleSource, Score, Trial

@@ -11,7 +11,7 @@ import numpy as np
 
 from sae_auto_interp.metrics.bootstrap import BootstrapMethod, Resampling, Statistic, bootstrap_estimate
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.metrics.judged import (
+from sae_auto_interp.metrics.judged_trials import (
     NEVER_YES,
     NO_NEGATIVES,
     NO_POSITIVES,

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sae_auto_interp.metrics.classification import balanced_accuracy
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.metrics.judged import check_classification, judged_trials
+from sae_auto_interp.metrics.judged_trials import check_classification, judged_trials
 from sae_auto_interp.metrics.ranking import auroc
 from sae_auto_interp.types import Estimate, ExampleSource, Score
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, normal_quantile
-from sae_auto_interp.metrics.judged import ranked_trials
+from sae_auto_interp.metrics.judged_trials import ranked_trials
 from sae_auto_interp.types import Array, Estimate, Score
 
 _METHOD = "Newcombe's score interval for the Mann-Whitney statistic"

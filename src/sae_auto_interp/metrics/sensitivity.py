@@ -15,7 +15,7 @@ import numpy as np
 
 from sae_auto_interp.metrics.choice import choice_accuracy
 from sae_auto_interp.metrics.classification import balanced_accuracy
-from sae_auto_interp.metrics.extreme_simulations import with_extreme_predictions
+from sae_auto_interp.metrics.failure_bounds import with_extreme_predictions
 from sae_auto_interp.metrics.ranking import auroc
 from sae_auto_interp.metrics.simulation import simulation_metrics
 from sae_auto_interp.types import ChoiceTrial, Estimate, Score, ScoreKind, Trial

@@ -10,7 +10,7 @@ from itertools import starmap
 from math import comb
 
 from sae_auto_interp.metrics.classification import confusion
-from sae_auto_interp.metrics.judged import check_classification
+from sae_auto_interp.metrics.judged_trials import check_classification
 from sae_auto_interp.types import Score, Trial
 
 

@@ -8,9 +8,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.backends import ActivationReader, activation_reader
+from sae_auto_interp.models.activations import ActivationReader, activation_reader
 from sae_auto_interp.models.placement import input_device, torch_model
-from sae_auto_interp.models.site import Site
+from sae_auto_interp.models.sites.site import Site
 
 
 def site_width(model: Any, site: Site) -> int:

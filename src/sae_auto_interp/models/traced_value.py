@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sae_auto_interp.models.site import Site
-from sae_auto_interp.models.sites import first_argument, site_tensor
+from sae_auto_interp.models.site_reader import first_argument, site_tensor
+from sae_auto_interp.models.sites.site import Site
 
 
 def traced_value(handle: Any, site: Site) -> Tensor:

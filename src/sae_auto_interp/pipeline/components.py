@@ -13,9 +13,9 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError
 
 from sae_auto_interp.config import ComponentConfig, RunConfig
+from sae_auto_interp.config.settings import checked_settings
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
-from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.protocols import ActivationReader, Client, Embedder, Judge, PromptReader
 from sae_auto_interp.registry import load_component
 from sae_auto_interp.types import (

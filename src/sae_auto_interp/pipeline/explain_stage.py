@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_auto_interp.asking import asking_again
-from sae_auto_interp.clients.limit import first_in_line
+from sae_auto_interp.clients.wrappers.concurrency import first_in_line
 from sae_auto_interp.config import ExplainerConfig, RunConfig
-from sae_auto_interp.pipeline.client_stack import RunClients
+from sae_auto_interp.pipeline.clients.open_clients import RunClients
 from sae_auto_interp.pipeline.components import build_component, collaborators_of, seeded
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.units import claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import isolated
-from sae_auto_interp.prompts import prompts_digest
+from sae_auto_interp.prompting.asking import asking_again
+from sae_auto_interp.prompting.prompts import prompts_digest
 from sae_auto_interp.protocols import Client, Embedder, Explainer, Judge
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import spending_on
 from sae_auto_interp.types import Explanation, Failure, FeatureId
+from sae_auto_interp.types.spending import spending_on
 
 STAGE = "explain"
 

@@ -9,7 +9,7 @@ explaining takes many rounds, the number grows.
 
 from math import ceil
 
-from sae_auto_interp.pipeline.traffic import Traffic
+from sae_auto_interp.pipeline.clients.request_counts import Traffic
 
 ROUNDS = 4
 FIRST = 8

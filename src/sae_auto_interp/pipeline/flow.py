@@ -18,16 +18,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
+from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.controls.lexical_baseline import LexicalBaseline
+from sae_auto_interp.pipeline.controls.nearest_control import NearestControl
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.interrupts import Stop
-from sae_auto_interp.pipeline.lexical_baseline import LexicalBaseline
-from sae_auto_interp.pipeline.nearest_control import NearestControl
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.score_stage import SHUFFLED, ScoreStage, as_control
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
-from sae_auto_interp.pipeline.traffic import Traffic
 from sae_auto_interp.pipeline.workers import for_each, together
 from sae_auto_interp.types import Explanation
 

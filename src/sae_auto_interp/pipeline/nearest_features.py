@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from sae_auto_interp.features import FeatureDataset
-from sae_auto_interp.features.cooccurrence import jaccard_neighbours
-from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
+from sae_auto_interp.features.neighbours.cooccurrence import jaccard_neighbours
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.pipeline.neighbours import coder_of, names_weights, weight_files, weight_places
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.types import Array, CacheManifest, FeatureId

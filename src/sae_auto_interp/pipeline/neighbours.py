@@ -15,14 +15,14 @@ from sae_auto_interp.cache.opening import Reader
 from sae_auto_interp.config import AutoencoderConfig, load_config, resolve_path
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
 from sae_auto_interp.features import FeatureDataset
-from sae_auto_interp.features.cooccurrence import (
+from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
+from sae_auto_interp.features.neighbours.cooccurrence import (
     PMI_MIN_COUNT,
     jaccard_neighbours,
     n_text_units,
     pmi_neighbours,
 )
-from sae_auto_interp.features.cosine_neighbours import cosine_neighbours
-from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.features.token_input import without_positions
 from sae_auto_interp.models.hub import cached_snapshot, parse_hub_ref
 from sae_auto_interp.pipeline.run_directory import RunDirectory
@@ -216,8 +216,8 @@ def coder_of(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
 
     Raises `CacheError` where the cache names none, `InputError` where they are not found or have changed.
     """
-    from sae_auto_interp.autoencoders import own_format
     from sae_auto_interp.autoencoders.detect import FAMILIES
+    from sae_auto_interp.autoencoders.families import own_format
     from sae_auto_interp.models.identity import weights_sha256
 
     family, _, name = manifest.autoencoder.partition(":")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import PreflightError
-from sae_auto_interp.fit_types import Preflight
-from sae_auto_interp.pipeline.check import run_check
+from sae_auto_interp.pipeline.commands.check import run_check
 from sae_auto_interp.protocols import Progress
+from sae_auto_interp.types.fit import Preflight
 
 MIB = 2**20
 STATUS = Path("/proc/self/status")

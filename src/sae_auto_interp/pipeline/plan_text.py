@@ -1,9 +1,9 @@
 """A plan in lines for people, with what was assumed."""
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.pipeline.plan import Assumptions, Plan
-from sae_auto_interp.pipeline.plan_requests import left_out
-from sae_auto_interp.pipeline.progress_state import duration
+from sae_auto_interp.pipeline.planning.plan import Assumptions, Plan
+from sae_auto_interp.pipeline.planning.requests import left_out
+from sae_auto_interp.pipeline.progress.state import duration
 from sae_auto_interp.types import Usage
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from sae_auto_interp.cache.layout import write_text
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import PreflightError
-from sae_auto_interp.fit_types import Preflight
-from sae_auto_interp.pipeline.preflight import check_attached
-from sae_auto_interp.pipeline.preflight_causes import short
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.preflight.causes import short
+from sae_auto_interp.preflight.check import check_attached
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import TokenRows
+from sae_auto_interp.types.fit import Preflight
 
 
 def run_preflight(

@@ -9,8 +9,8 @@ import inspect
 from typing import Any
 
 from sae_auto_interp.config import ClientConfig, resolve_path
+from sae_auto_interp.config.settings import checked_settings
 from sae_auto_interp.errors import ConfigError, UnknownNameError
-from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.protocols import Provider
 from sae_auto_interp.registry import component_names, load_component
 

@@ -14,9 +14,9 @@ from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.features.selection import Selection
 from sae_auto_interp.features.similar import WindowIndex, window_index, with_similar
-from sae_auto_interp.pipeline.logits import SubjectLogits
 from sae_auto_interp.pipeline.neighbours import neighbours_of
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.subject.logits import SubjectLogits
 from sae_auto_interp.pipeline.triage import ModuleTriage, record_profile, triage_of
 from sae_auto_interp.pipeline.workers import in_thread
 from sae_auto_interp.protocols import Embedder

@@ -6,13 +6,13 @@ from contextlib import aclosing
 import numpy as np
 
 from sae_auto_interp.config import RunConfig
+from sae_auto_interp.config.settings import checked_settings
 from sae_auto_interp.errors import ConfigError, InputError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.record_maker import Outcome, RecordMaker
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.run_progress import RunProgress
-from sae_auto_interp.pipeline.settings import checked_settings
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.results.codec import rounded_record
 from sae_auto_interp.seeds import derived_rng

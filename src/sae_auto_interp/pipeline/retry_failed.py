@@ -7,7 +7,7 @@ anyhow.
 """
 
 from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
-from sae_auto_interp.pipeline.measures import score_unit
+from sae_auto_interp.pipeline.judged_scorers import score_unit
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Score

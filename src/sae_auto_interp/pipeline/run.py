@@ -15,22 +15,23 @@ from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.client_stack import RunClients, open_clients
+from sae_auto_interp.pipeline.clients.open_clients import RunClients, open_clients
+from sae_auto_interp.pipeline.clients.readers import NO_READERS, Readers, model_readers
+from sae_auto_interp.pipeline.clients.request_counts import MeteredClient, Traffic
 from sae_auto_interp.pipeline.components import build_component, check_components, explainer_name
+from sae_auto_interp.pipeline.controls.lexical_baseline import LexicalBaseline, has_lexical_baseline
+from sae_auto_interp.pipeline.controls.nearest_control import NearestControl
 from sae_auto_interp.pipeline.explain_stage import STAGE as EXPLAIN
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.flow import FeatureFlow
 from sae_auto_interp.pipeline.frozen_heap import frozen_heap
 from sae_auto_interp.pipeline.interrupts import draining_interrupts, immediate_interrupts
-from sae_auto_interp.pipeline.lexical_baseline import LexicalBaseline, has_lexical_baseline
-from sae_auto_interp.pipeline.logits import SubjectLogits
-from sae_auto_interp.pipeline.model_readers import NO_READERS, Readers, model_readers
-from sae_auto_interp.pipeline.nearest_control import NearestControl
 from sae_auto_interp.pipeline.nearest_features import NearestFeatures
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
-from sae_auto_interp.pipeline.progress import StageProgress
+from sae_auto_interp.pipeline.progress.displays import StageProgress
+from sae_auto_interp.pipeline.progress.status import kept_status
 from sae_auto_interp.pipeline.record_maker import RecordMaker
 from sae_auto_interp.pipeline.record_stage import STAGE as RECORDS
 from sae_auto_interp.pipeline.record_stage import RecordStage, feature_config, open_loader
@@ -38,8 +39,7 @@ from sae_auto_interp.pipeline.retry_failed import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
 from sae_auto_interp.pipeline.score_stage import ScoreStage
-from sae_auto_interp.pipeline.status import kept_status
-from sae_auto_interp.pipeline.traffic import MeteredClient, Traffic
+from sae_auto_interp.pipeline.subject.logits import SubjectLogits
 from sae_auto_interp.pipeline.units import claim_component
 from sae_auto_interp.pipeline.workers import ahead
 from sae_auto_interp.protocols import PromptReader

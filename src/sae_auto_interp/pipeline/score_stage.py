@@ -10,21 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from sae_auto_interp.asking import asking_again
 from sae_auto_interp.config import RunConfig
+from sae_auto_interp.pipeline.clients.readers import Readers
 from sae_auto_interp.pipeline.components import explainer_name
 from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import explanation_id
-from sae_auto_interp.pipeline.measures import Measure, measures_of, probes_of
-from sae_auto_interp.pipeline.model_readers import Readers
+from sae_auto_interp.pipeline.judged_scorers import Measure, measures_of, probes_of
 from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
 from sae_auto_interp.pipeline.run_progress import RunProgress
 from sae_auto_interp.pipeline.units import open_failure, store_open_failure
 from sae_auto_interp.pipeline.workers import isolated, together
+from sae_auto_interp.prompting.asking import asking_again
 from sae_auto_interp.protocols import Client, Embedder
 from sae_auto_interp.results import ResultStore
-from sae_auto_interp.spending import spending_on
 from sae_auto_interp.types import Explanation, Failure, FeatureId, Score, Usage
+from sae_auto_interp.types.spending import spending_on
 
 STAGE = "score"
 Control: TypeAlias = Literal["shuffled:", "nearest:"]

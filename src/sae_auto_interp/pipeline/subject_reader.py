@@ -12,7 +12,7 @@ from sae_auto_interp.cache.reader import read_manifest
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.pipeline.cache_stage import add_attached, bos_policies, load_model
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.text_activations import SubjectTexts
+from sae_auto_interp.pipeline.subject.reader import SubjectTexts
 from sae_auto_interp.pipeline.token_rows import bos_policy, row_layout
 from sae_auto_interp.types import FeatureId, NormMask, TextActivations
 

@@ -17,8 +17,8 @@ from sae_auto_interp.cache.layout import write_arrays
 from sae_auto_interp.cache.opening import activation_counts
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.features import FeatureLoader
-from sae_auto_interp.features.profiles import PROFILE_FIELDS, Corpus, Profile, profile_of, strong_peaks
-from sae_auto_interp.features.triage import labels_of
+from sae_auto_interp.features.triage.labels import labels_of
+from sae_auto_interp.features.triage.profiles import PROFILE_FIELDS, Corpus, Profile, profile_of, strong_peaks
 from sae_auto_interp.features.vocabulary import Vocabulary
 from sae_auto_interp.metrics import benjamini_hochberg
 from sae_auto_interp.types import Array, FeatureId, FeatureProfile, TriageLabel

@@ -8,13 +8,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sae_auto_interp.report.compare import ComparedVariant, RunComparison, compare_runs, comparison_table
-    from sae_auto_interp.report.fit_table import preflight_table
-    from sae_auto_interp.report.html import write_report
-    from sae_auto_interp.report.power_table import power_tables
+    from sae_auto_interp.report.pages.html import write_report
     from sae_auto_interp.report.summary import summarise, summarise_store
-    from sae_auto_interp.report.table import run_table
-    from sae_auto_interp.report.values import (
+    from sae_auto_interp.report.summary.values import (
         ExplainerSummary,
         FailureGroup,
         FeatureScore,
@@ -23,7 +19,11 @@ if TYPE_CHECKING:
         RunSummary,
         VariantSummary,
     )
-    from sae_auto_interp.report.variants import Variant
+    from sae_auto_interp.report.summary.variants import Variant
+    from sae_auto_interp.report.tables.compare import ComparedVariant, RunComparison, compare_runs, comparison_table
+    from sae_auto_interp.report.tables.power import power_tables
+    from sae_auto_interp.report.tables.preflight import preflight_table
+    from sae_auto_interp.report.tables.run import run_table
 
 _HOME_OF = {
     "ComparedVariant": "compare",

@@ -17,11 +17,11 @@ from sae_auto_interp.metrics import (
     precision_at_density,
     simulation_metrics,
 )
-from sae_auto_interp.metrics.feature_intervals import FEATURE_RESAMPLES
-from sae_auto_interp.report.further import WINDOW_SCORERS
-from sae_auto_interp.report.other_scores import HEADLINES
-from sae_auto_interp.report.values import FeatureOther, FeatureScore, QuantileCurve
-from sae_auto_interp.report.variants import Variant
+from sae_auto_interp.metrics.over_documents import FEATURE_RESAMPLES
+from sae_auto_interp.report.summary.further import WINDOW_SCORERS
+from sae_auto_interp.report.summary.other_scores import HEADLINES
+from sae_auto_interp.report.summary.values import FeatureOther, FeatureScore, QuantileCurve
+from sae_auto_interp.report.summary.variants import Variant
 from sae_auto_interp.types import Estimate, Score, ScoreKind
 
 

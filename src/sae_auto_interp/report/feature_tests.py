@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from sae_auto_interp.metrics import Significance, benjamini_hochberg, chance_test, shuffled_test
-from sae_auto_interp.report.values import FeatureTests
+from sae_auto_interp.report.summary.values import FeatureTests
 from sae_auto_interp.types import FeatureId, Score
 
 FDR = 0.05

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 
-from sae_auto_interp.spending import Account, Spent
+from sae_auto_interp.types.spending import Account, Spent
 
 _SUMS = ("n_paid", "n_cached", "n_lost", "prompt_tokens", "completion_tokens", "lost_tokens", "usd")
 """The fields of `Spent`, in their order."""

@@ -23,8 +23,8 @@ from sae_auto_interp.results.connection import close_writer, connect_reader, con
 from sae_auto_interp.results.lock import WriterLock
 from sae_auto_interp.results.migrations import SPENDING_VERSION, schema_version
 from sae_auto_interp.results.spending_table import add_spending, spending_of
-from sae_auto_interp.spending import Account, Spent
 from sae_auto_interp.types import Explanation, Failure, FeatureId, FeatureRecord, Score
+from sae_auto_interp.types.spending import Account, Spent
 
 RESULTS_FILE = "results.sqlite"
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.highlights import highlighted_tokens
+from sae_auto_interp.prompting.highlights import highlighted_tokens
 from sae_auto_interp.scorers._questions import Question
 from sae_auto_interp.types import Array, Example, ShownExample
 

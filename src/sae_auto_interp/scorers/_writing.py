@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
-from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError
+from sae_auto_interp.prompting.asking import answered
 from sae_auto_interp.protocols import ActivationReader, Client
 from sae_auto_interp.types import (
     NO_DOCUMENT,

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.highlights import choose_delimiters, marked_text
+from sae_auto_interp.prompting.highlights import choose_delimiters, marked_text
 from sae_auto_interp.protocols import Embedder
 from sae_auto_interp.scorers._embedding import embedded, ranking_trials
 from sae_auto_interp.scorers._marks import check_threshold, fitted, spread, strong_tokens

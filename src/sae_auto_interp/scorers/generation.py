@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import ActivationReader, Client
 from sae_auto_interp.scorers._writing import TOKENS_PER_TEXT, Written, texts_schema, trials_of, write
 from sae_auto_interp.types import Explanation, FeatureRecord, Message, Request, Sampling, Score, Usage

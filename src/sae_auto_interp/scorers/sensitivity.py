@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.highlights import choose_delimiters, highlighted_tokens, marked_text
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.highlights import choose_delimiters, highlighted_tokens, marked_text
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import ActivationReader, Client
 from sae_auto_interp.scorers._writing import TOKENS_PER_TEXT, Written, texts_schema, trials_of, write
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling, Score, Usage

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.asking import answered
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.scorers._simulating import Levels, Simulated, Simulation
 from sae_auto_interp.types import Failure, Message, Request, Sampling, Usage

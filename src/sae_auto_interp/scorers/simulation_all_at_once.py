@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import PromptReader
 from sae_auto_interp.scorers._levels import level_of, one_line
 from sae_auto_interp.scorers._simulating import Levels, Simulated, Simulation

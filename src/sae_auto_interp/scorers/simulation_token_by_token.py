@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sae_auto_interp.asking import answered
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.asking import answered
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.scorers._levels import level_of
 from sae_auto_interp.scorers._simulating import Simulated, Simulation

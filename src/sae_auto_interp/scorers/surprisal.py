@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sae_auto_interp.errors import ClientError
-from sae_auto_interp.prompts import load_prompt
+from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import PromptReader
 from sae_auto_interp.scorers._questions import NO_TEXT
 from sae_auto_interp.types import (

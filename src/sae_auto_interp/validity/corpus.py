@@ -11,9 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.seeds import derived_rng
-from sae_auto_interp.types import Array, TokenRows
-from sae_auto_interp.validity.words import (
+from sae_auto_interp.planted.words import (
     ADJECTIVE,
     ADJECTIVES,
     NOUN,
@@ -25,6 +23,8 @@ from sae_auto_interp.validity.words import (
     VERB,
     VERBS,
 )
+from sae_auto_interp.seeds import derived_rng
+from sae_auto_interp.types import Array, TokenRows
 
 Classes = Mapping[str, tuple[str, ...]]
 ROW_SENTENCES = 8

@@ -1,0 +1,196 @@
+"""How far a run is: bars on a terminal, plain lines now and then elsewhere, JSON events for machines."""
+
+import json
+import sys
+from io import TextIOBase
+from types import TracebackType
+from typing import IO, TypeAlias, cast
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
+
+from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.progress.state import ProgressState, StageState, duration, traffic_in_short
+
+LINE_EVERY_SECONDS = 5.0
+EVENT_EVERY_SECONDS = 1.0
+
+
+class BarProgress(ProgressState):
+    """One bar per stage, and one line about requests."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._bars = Progress(
+            SpinnerColumn(), TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]} {task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+            TextColumn("[red]{task.fields[failed]}[/red]{task.fields[traffic]}"), console=console,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "BarProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", markup=False, highlight=False)
+
+    def shown_start(self, state: StageState) -> None:
+        self._tasks[state.name] = self._bars.add_task(
+            state.name, total=state.total, completed=state.done, unit=state.unit, rate="", failed="", traffic=""
+        )
+
+    def shown_move(self, state: StageState) -> None:
+        task = self._tasks[state.name]
+        rate = state.rate(self.clock())
+        is_last = state.name == next(reversed(self.stages))
+        self._bars.update(
+            task, completed=state.done, total=state.total, rate=f"({rate:,.1f}/s)" if rate else "",
+            failed=state.failed, traffic=f" {traffic_in_short(self.traffic)}" if is_last else "",
+        )  # fmt: skip
+
+    def shown_finish(self, state: StageState) -> None:
+        self._bars.stop_task(self._tasks[state.name])
+
+
+class LineProgress(ProgressState):
+    """A line when a stage begins and ends, and every few seconds between."""
+
+    def __init__(self, stream: TextIOBase, interval_seconds: float = LINE_EVERY_SECONDS) -> None:
+        super().__init__()
+        self._stream = stream
+        self._interval = interval_seconds
+        self._last_lines: dict[str, float] = {}
+
+    def __enter__(self) -> "LineProgress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+
+    def note(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def shown_start(self, state: StageState) -> None:
+        self._last_lines[state.name] = self.clock()
+        already = f", {state.done:,} already done" if state.done else ""
+        self.note(f"{state.name}: {state.total:,} {state.unit}{already}")
+
+    def shown_move(self, state: StageState) -> None:
+        if self.clock() - self._last_lines[state.name] >= self._interval:
+            self._line(state)
+
+    def shown_finish(self, state: StageState) -> None:
+        if state.done > state.done_before:
+            self._line(state)
+
+    def _line(self, state: StageState) -> None:
+        now = self.clock()
+        self._last_lines[state.name] = now
+        left = state.seconds_left(now)
+        is_last = state.name == next(reversed(self.stages))
+        parts = [
+            f"{state.name}: {state.done:,} of {state.total:,} {state.unit}", f"{state.rate(now):,.1f}/s",
+            "" if left is None else f"{duration(left)} left", state.failed,
+            traffic_in_short(self.traffic) if is_last else "",
+        ]  # fmt: skip
+        self.note(", ".join(part for part in parts if part))
+
+
+class EventProgress(ProgressState):
+    """One JSON object per line: `note`, `start`, `progress` (at most one per stage and second), `finish`."""
+
+    def __init__(self, stream: TextIOBase, interval_seconds: float = EVENT_EVERY_SECONDS) -> None:
+        super().__init__()
+        self._stream = stream
+        self._interval = interval_seconds
+        self._last_events: dict[str, float] = {}
+
+    def __enter__(self) -> "EventProgress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "finished" if error is None else type(error).__name__
+        self._write("end", {"status": status, "message": "" if error is None else str(error)})
+
+    def note(self, text: str) -> None:
+        self._write("note", {"text": text})
+
+    def shown_start(self, state: StageState) -> None:
+        self._event("start", state)
+
+    def shown_move(self, state: StageState) -> None:
+        if self.clock() - self._last_events[state.name] >= self._interval:
+            self._event("progress", state)
+
+    def shown_finish(self, state: StageState) -> None:
+        self._event("finish", state)
+
+    def _event(self, event: str, state: StageState) -> None:
+        now = self.clock()
+        self._last_events[state.name] = now
+        self._write(event, stage_as_json(state, now) | requests_as_json(self.traffic))
+
+    def _write(self, event: str, fields: dict[str, object]) -> None:
+        self._stream.write(json.dumps({"event": event} | fields) + "\n")
+        self._stream.flush()
+
+
+def stage_as_json(state: StageState, now: float) -> dict[str, object]:
+    """The numbers of one stage; rates are per second, `seconds_left` is null where it is not known."""
+    left = state.seconds_left(now)
+    return {
+        "stage": state.name,
+        "unit": state.unit,
+        "total": state.total,
+        "done": state.done,
+        "rate": round(state.rate(now), 3),
+        "seconds_left": None if left is None else round(left, 1),
+        "failures": dict(sorted(state.failures.items())),
+    }
+
+
+def requests_as_json(traffic: Traffic | None) -> dict[str, object]:
+    """Requests and tokens of this process, and what the run has paid for; nothing where no language model is asked."""
+    if traffic is None:
+        return {}
+    counts = {
+        "open": traffic.n_open, "answered": traffic.n_answered, "read": traffic.n_read, "failed": traffic.n_failed,
+    }  # fmt: skip
+    usage = traffic.usage
+    tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    spent = traffic.spent()
+    paid = {"paid": spent.n_paid, "cached": spent.n_cached, "lost": spent.n_lost, "usd": round(spent.usd, 6)}
+    return {"requests": counts | tokens, "spent": paid}
+
+
+StageProgress: TypeAlias = BarProgress | LineProgress | EventProgress
+"""What the driver opens around a run; each is a `run_progress.RunProgress`."""
+
+
+def make_progress(stream: TextIOBase | None = None, *, events: bool = False) -> StageProgress:
+    """A bar when `stream` (default: standard error) is a terminal, lines otherwise; `events` go to standard output."""
+    if events:
+        return EventProgress(stream or cast(TextIOBase, sys.stdout))
+    stream = stream or cast(TextIOBase, sys.stderr)
+    return BarProgress(Console(file=cast(IO[str], stream))) if stream.isatty() else LineProgress(stream)

@@ -1,0 +1,126 @@
+"""How far a run is, for whoever looks from outside: `progress.json`, which the working process keeps, and the results.
+
+`sae-auto-interp status RUN` shows it. The results are what is true; `progress.json` adds rates, time left and requests,
+and may be some seconds old, or left from a process that was killed.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_auto_interp.cache.layout import write_text
+from sae_auto_interp.errors import RunDirectoryError
+from sae_auto_interp.pipeline.progress.displays import StageProgress, requests_as_json, stage_as_json
+from sae_auto_interp.pipeline.progress.state import duration
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.results import ResultStore
+from sae_auto_interp.results.lock import is_being_written
+from sae_auto_interp.types.spending import NOTHING_SPENT, Spent
+
+WRITE_EVERY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of a run from its directory."""
+
+    is_running: bool
+    counts: Mapping[str, int]
+    """Records, explanations (shuffled controls included), scores and failures that are stored."""
+    failures: Mapping[tuple[str, str], int]
+    """{(stage, kind): how many units}."""
+    spent: Spent
+    """What all processes of the run have paid for."""
+    progress: Mapping[str, Any] | None
+    """Content of `progress.json`; None before anything was explained."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "is_running": self.is_running,
+            "stored": dict(self.counts),
+            "failures": [{"stage": stage, "kind": kind, "n": n} for (stage, kind), n in self.failures.items()],
+            "spent": asdict(self.spent),
+            "progress": self.progress,
+        }
+
+
+def read_status(root: Path) -> Status:
+    """Raises `RunDirectoryError` for what is no run directory."""
+    directory = RunDirectory(root)
+    if not directory.manifest.is_file():
+        raise RunDirectoryError(f"{root} is not a run directory; make one with `run`, `cache` or `demo`")
+    is_running = is_being_written(directory.results)
+    progress = None
+    with suppress(FileNotFoundError, ValueError):
+        progress = json.loads(directory.progress.read_text(encoding="utf-8"))
+    if not directory.results.is_file():
+        return Status(is_running, {}, {}, NOTHING_SPENT, progress)
+    with ResultStore.open(directory.results, read_only=True) as store:
+        failures = Counter((failure.stage, failure.kind) for _, failure in store.failures())
+        spent = sum(store.spending().values(), NOTHING_SPENT)
+        return Status(is_running, store.counts(), dict(sorted(failures.items())), spent, progress)
+
+
+def status_lines(status: Status) -> list[str]:
+    """The same for people."""
+    if not status.counts:
+        return ["running" if status.is_running else "not running", "nothing is stored yet"]
+    progress = status.progress or {}
+    running = f"running (process {progress.get('process', 'unknown')})" if status.is_running else "not running"
+    lines = [running, "stored: " + ", ".join(f"{n:,} {name}" for name, n in status.counts.items())]
+    lines += [_stage_line(stage, status.is_running) for stage in progress.get("stages", [])]
+    requests = progress.get("requests")
+    if requests is not None:
+        tokens = f"{requests['prompt_tokens']:,} + {requests['completion_tokens']:,} tokens"
+        rated = f", {requests['read']:,} texts rated" if requests.get("read") else ""
+        lines.append(f"requests of the last process: {requests['answered']:,} answered{rated}, {tokens}")
+    if status.spent != NOTHING_SPENT:
+        lines.append(_spent_line(status.spent))
+    lines += [f"failed: {n:,} × {stage} {kind}" for (stage, kind), n in status.failures.items()]
+    return lines
+
+
+def _spent_line(spent: Spent) -> str:
+    price = f", ${spent.usd:,.4f}" if spent.usd else ""
+    tokens = f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens"
+    return f"paid for: {spent.n_paid:,} answers ({tokens}{price}); cached {spent.n_cached:,}, lost {spent.n_lost:,}"
+
+
+def _stage_line(stage: Mapping[str, Any], is_running: bool) -> str:
+    done = f"{stage['stage']}: {stage['done']:,} of {stage['total']:,} {stage['unit']}"
+    left = stage["seconds_left"]
+    if not is_running or left is None:
+        return done
+    return f"{done}, {stage['rate']:,.1f}/s, {duration(left)} left"
+
+
+@asynccontextmanager
+async def kept_status(path: Path, progress: StageProgress) -> AsyncGenerator[None, None]:
+    """Write `progress.json` every few seconds while the body runs, and once more at its end."""
+
+    async def keep() -> None:
+        while True:
+            _write(path, progress)
+            await asyncio.sleep(WRITE_EVERY_SECONDS)
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        _write(path, progress)
+
+
+def _write(path: Path, progress: StageProgress) -> None:
+    now = progress.clock()
+    stages = [stage_as_json(state, now) for state in progress.stages.values()]
+    content = {"process": os.getpid(), "written_at_unix_seconds": round(time.time(), 1), "stages": stages}
+    write_text(path, json.dumps(content | requests_as_json(progress.traffic), indent=2) + "\n")
