@@ -8,11 +8,13 @@ PYTHON ?= python3
 DEMO ?= --out demo_run
 TESTS ?=
 BENCH ?=
+SOAK ?= tests/features/test_resume.py tests/e2e/test_chaos.py tests/e2e/test_killed.py tests/e2e/test_interruptions.py tests/e2e/test_same_bytes.py tests/e2e/test_plan.py tests/e2e/test_soak.py tests/e2e/test_mutations.py tests/e2e/test_small_real_model.py \
+	tests/prompting/test_reading_properties.py
 
 RUN_ENV := .venv
 TEST_ENV := .venv-test
 
-.PHONY: help demo test lint format types check setup setup-test bench bench-peer-setup soak clean
+.PHONY: help demo test lint format types check setup setup-test bench bench-peer-setup soak faults clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,8 +44,13 @@ setup: ## make or update .venv, with what running needs
 setup-test: ## make or update .venv-test, with what testing and developing need
 	@$(PYTHON) scripts/setup_environment.py $(TEST_ENV) --extras test,dev
 
-soak: setup-test ## kill at hundreds of moments, fill the disk, let the network fail, explain 10,000 features; half an hour
-	@SAE_AUTO_INTERP_SOAK=1 $(TEST_ENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/features/test_resume.py tests/e2e/test_chaos.py tests/e2e/test_killed.py tests/e2e/test_soak.py
+soak: setup-test ## kill at hundreds of moments, fill the disk, let the network fail, damage 1,000 files, fuzz replies, check annotations in all tests; two hours
+	@$(TEST_ENV)/bin/python -m pip install -q --constraint constraints.txt atheris
+	@SAE_AUTO_INTERP_SOAK=1 $(TEST_ENV)/bin/python -m pytest -s -o faulthandler_timeout=0 $(SOAK)
+	@SAE_AUTO_INTERP_CHECK_ANNOTATIONS=1 $(TEST_ENV)/bin/python -m pytest -q -n auto --dist loadfile
+
+faults: setup-test ## thirty deliberate faults, one at a time: does a test of CI notice each?
+	@$(TEST_ENV)/bin/python scripts/deliberate_faults.py
 
 bench: setup-test ## measure against the bare limit and the peer, some hours; see docs/benchmarks.md
 	@$(TEST_ENV)/bin/python -m benchmarks.run_all $(BENCH)

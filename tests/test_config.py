@@ -17,6 +17,7 @@ from sae_auto_interp.config import (
     resolve_path,
 )
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
+from sae_auto_interp.pipeline.resolved import resolve
 
 RANDOM: dict[str, Any] = {"kind": "random", "module_paths": ["h.1"], "width": 64}
 LEAST: dict[str, Any] = {"model": "embedded:language_model", "autoencoders": ["embedded:sparse_coders/openai"]}
@@ -49,8 +50,8 @@ def test_other_explainers_are_judged_by_the_language_model() -> None:
         ({"dat": {}}, "unknown setting in configuration 'dat'; did you mean 'data'?"),
         ({"data": {"ctx_length": 3}}, "'data.ctx_length'; did you mean 'data.ctx_len'?"),
         ({"client": {"base_url": "x", "modle": "m"}}, "'client.modle'; did you mean 'client.model'?"),
-        ({"autoencoders": [{"path": "a", "module_path": "b"}]}, "did you mean 'autoencoders.0.module_paths'?"),
-        ({"autoencoders": [{**RANDOM, "wide": 3}]}, "did you mean 'autoencoders.0.width'?"),
+        ({"autoencoders": [{"path": "a", "module_path": "b"}]}, "did you mean 'autoencoders[0].module_paths'?"),
+        ({"autoencoders": [{**RANDOM, "wide": 3}]}, "did you mean 'autoencoders[0].width'?"),
     ],
 )
 def test_unknown_keys_name_the_nearest(wrong: dict[str, Any], expected: str) -> None:
@@ -142,3 +143,59 @@ def test_impossible_coders_without_files_are_refused(changes: dict[str, Any], pr
     made = {"kind": "random", "module_paths": ["h.1"], "width": 64, "k": 4} | changes
     with pytest.raises(ConfigError, match=problem):
         parse_config(LEAST | {"autoencoders": [made]})
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "-1"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "client: {{base_url: 'http://127.0.0.1:1', price: {{usd_per_million_prompt_tokens: {}, "
+        "usd_per_million_completion_tokens: 1}}}}",
+        "client: {{base_url: 'http://127.0.0.1:1', price: {{usd_per_million_prompt_tokens: 1, "
+        "usd_per_million_completion_tokens: {}}}}}",
+        "client: {{base_url: 'http://127.0.0.1:1', timeout_seconds: {}}}",
+        "client: {{base_url: 'http://127.0.0.1:1', give_up_seconds: {}}}",
+        "client: {{base_url: 'http://127.0.0.1:1', requests_per_minute: {}}}",
+        "client: {{base_url: 'http://127.0.0.1:1', max_same_refusals: {}}}",
+        "budget: {{max_tokens: {}}}",
+        "budget: {{max_usd: {}}}",
+        "cache: {{max_norm_multiple: {}}}",
+        "data: {{n_tokens: {}}}",
+        "data: {{split_documents: {}}}",
+        "seed: {}",
+    ],
+)
+def test_numbers_that_no_setting_can_be(setting: str, number: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: m\nautoencoders: [a]\n" + setting.format(number) + "\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: \S+: Input should be .*got"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "explainers: [{name: simple, threshold: .nan}]",
+        "features: {train_fraction: .inf}",
+        "1: 2",
+        "? {a: b}\n: c",
+        "null: 1",
+    ],
+)
+def test_odd_keys_and_numbers_of_components_are_one_line(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: m\nautoencoders: [a]\nclient: {{base_url: 'http://127.0.0.1:1', model: m}}\n{line}\n")
+
+    def read() -> None:
+        config = load_config(path)
+        resolve(config)
+
+    with pytest.raises(InputError) as refused:
+        read()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("model: m\nautoencoders: [a]\nseed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml is not valid YAML: the key 'seed' stands there twice \(line 4"):
+        load_config(tmp_path / "run.yaml")

@@ -4,8 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from sae_auto_interp.prompting.highlights import (
     PREFERRED_DELIMITERS,

@@ -1,8 +1,7 @@
 """Rules in words: what is written is what is read, and nothing else is read as a rule."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sae_auto_interp.prompting.token_rules import (
     TOKEN_CLASSES,

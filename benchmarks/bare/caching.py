@@ -70,7 +70,7 @@ def flat(x: Float[Tensor, "batch seq d"]) -> Float[Tensor, "n d"]:
 def _loaded(settings: dict[str, Any], folder: Path) -> tuple[nn.Module, nn.Module, Float[Tensor, "width d"]]:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder / MODEL).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder / MODEL, trust_remote_code=False).eval()
     path = block_path(settings)
     is_topk = settings["activation"] == "topk"
     coder = sparsify.read(folder / CODERS / path) if is_topk else saelens.read(folder / CODERS)

@@ -16,8 +16,8 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureDataset, FeatureLoader
 from sae_auto_interp.pipeline.clients.open_clients import open_clients
 from sae_auto_interp.pipeline.progress.displays import LineProgress
-from sae_auto_interp.pipeline.record_stage import feature_config
-from sae_auto_interp.pipeline.run import explain_and_score
+from sae_auto_interp.pipeline.resolved import resolve
+from sae_auto_interp.pipeline.stages import explain_and_score
 from sae_auto_interp.results import ResultStore
 
 
@@ -29,7 +29,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         leftover.unlink()
     with serving(settings["latency_seconds"]) as server:
         config = configuration(settings, server.root, results.parent / "answers.sqlite")
-        dataset = FeatureDataset(folder / NATIVE_STORE, feature_config(config))
+        dataset = FeatureDataset(folder / NATIVE_STORE, resolve(config).records.config)
         loader = FeatureLoader(np.load(folder / TOKENS, mmap_mode="r"), dataset)
         with measured() as taken:
             began = time.process_time()
@@ -74,9 +74,9 @@ def throughput(stats: dict[str, Any], seconds: float, cpu: float, settings: dict
 
 async def _run(config: RunConfig, loader: FeatureLoader, results: Path, server: Served) -> None:
     with ResultStore.open(results) as store, LineProgress(io.StringIO()) as progress:
-        async with open_clients(config, store, progress.note, "score") as clients:
+        async with open_clients(resolve(config).endpoints, store, progress.note, "score") as clients:
             server.forget()
-            await explain_and_score(config, loader, store, clients, progress)
+            await explain_and_score(resolve(config), loader, store, clients, progress)
 
 
 if __name__ == "__main__":

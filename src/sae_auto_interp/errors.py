@@ -13,7 +13,9 @@
     ├── RunInterruptedError        ctrl-C or SIGTERM; what is finished is kept
     ├── RunStoppedError            a run that stops before its end, on purpose; run again to go on
     │   ├── BudgetExceededError    its budget has no room for another request
-    │   └── EndpointLostError      its language-model server was away for too long, or lets us in no more
+    │   └── EndpointLostError      its language-model server was away for too long, lets us in no more, or
+    │                              refuses everything that it is asked
+    ├── NothingCameError           a run that went to its end, and an explainer or judge got nothing at all
     └── ClientError                a language-model server gave no usable answer
         ├── UnreachableError       no connection, or it broke                       (worth retrying)
         ├── TimeoutExceededError   no answer in time                                (worth retrying)
@@ -22,11 +24,12 @@
         ├── BrokenReplyError       HTTP 200, but the body is no completion at all   (worth retrying)
         ├── NoAccessError          401, 402, a used-up quota: about the account, not about the request
         ├── RefusedRequestError    any other 4xx: asking again will not help
+        │   └── PromptTooLongError prompt and answer do not fit into the context that the server has
         ├── MalformedReplyError    a whole completion that holds no answer
         └── NotStoredError         replay: the response cache does not have this answer
 
 Each message says what was wrong, with which value, and what to do. The command line prints it on one line
-and exits with status 2.
+and exits with status 2; `NothingCameError`, after all that was made has been shown, with status 3.
 """
 
 import difflib
@@ -100,12 +103,25 @@ class RunStoppedError(SaeAutoInterpError):
     """
 
 
+class NothingCameError(SaeAutoInterpError):
+    """A run went to its end, and an explainer or a judge got nothing at all; `reasons` has one line for each."""
+
+    def __init__(
+        self,
+        reasons: Iterable[str],
+        then: str = "what is done is kept; once the cause is mended, run the same command with --retry-failed",
+    ) -> None:
+        """`then` says what to do."""
+        self.reasons = tuple(reasons)
+        super().__init__(f"{'; '.join(self.reasons)}; {then}")
+
+
 class BudgetExceededError(RunStoppedError):
     """The budget has no room for another request."""
 
 
 class EndpointLostError(RunStoppedError):
-    """The language-model server was away for too long, or lets us in no more."""
+    """The language-model server was away for too long, lets us in no more, or refuses all that it is asked."""
 
 
 class ClientError(SaeAutoInterpError):
@@ -170,11 +186,23 @@ class RefusedRequestError(ClientError):
     kind = "refused_request"
 
 
+class PromptTooLongError(RefusedRequestError):
+    """Prompt and answer do not fit into the model's context; a shorter prompt may."""
+
+    kind = "prompt_too_long"
+
+    def __init__(self, message: str, *, context_tokens: int | None = None, prompt_tokens: int | None = None) -> None:
+        """`context_tokens` is the context as far as it is known, `prompt_tokens` what the prompt takes of it."""
+        super().__init__(message)
+        self.context_tokens = context_tokens
+        self.prompt_tokens = prompt_tokens
+
+
 class MalformedReplyError(ClientError):
     kind = "malformed_reply"
 
-    def __init__(self, message: str, *, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
-        """The tokens are what the server counted: the completion arrived whole, and is paid for."""
+    def __init__(self, message: str, *, prompt_tokens: int | None = None, completion_tokens: int | None = None) -> None:
+        """The tokens are what the server counted, None where it did not: the completion is whole, and paid for."""
         super().__init__(message)
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens

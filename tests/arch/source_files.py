@@ -1,9 +1,13 @@
-"""The source tree as the architecture tests see it: files, their folders, and what each imports when."""
+"""The source tree as the architecture tests see it: files, their folders, and what each imports when.
+
+Each file is parsed once for all rules, so a rule is one test that loops over files and lists all offenders.
+"""
 
 import ast
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,11 +37,27 @@ def python_files() -> list[Path]:
 
 def committed_files() -> list[Path]:
     """Files that git tracks, or would with the next `git add .`."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    listed = _listed_by_git(ROOT)
+    if listed is None:
         pytest.skip("not a git checkout, so there is no list of committed files")
-    return sorted(ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file())
+    return sorted(ROOT / name for name in listed if (ROOT / name).is_file())
+
+
+@cache
+def _listed_by_git(root: Path) -> tuple[str, ...] | None:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return tuple(filter(None, done.stdout.split("\0"))) if done.returncode == 0 else None
+
+
+def tree_of(path: Path) -> ast.Module:
+    """The file parsed; it is shared, so nothing may change it."""
+    return _parsed(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def name_of(path: Path) -> str:
@@ -50,8 +70,13 @@ def folder_of(path: Path) -> str:
     return parts[0]
 
 
-def imports_of(path: Path) -> list[Import]:
-    return list(_walk(ast.parse(path.read_text(encoding="utf-8")), lazy=False, typing_only=False))
+def imports_of(path: Path) -> tuple[Import, ...]:
+    return _imports(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(source: str) -> tuple[Import, ...]:
+    return tuple(_walk(_parsed(source), lazy=False, typing_only=False))
 
 
 def _walk(node: ast.AST, lazy: bool, typing_only: bool) -> Iterator[Import]:
@@ -73,4 +98,4 @@ def _walk(node: ast.AST, lazy: bool, typing_only: bool) -> Iterator[Import]:
 
 
 def _tests_type_checking(test: ast.expr) -> bool:
-    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+    return isinstance(test, ast.Name | ast.Attribute) and ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}

@@ -62,15 +62,16 @@ def record() -> FeatureRecord:
     )
 
 
-@pytest.mark.parametrize("file", BLOCKS)
-def test_example_obeys_the_import_rules(file: str, tmp_path: Path) -> None:
-    written = tmp_path / "example.py"
-    written.write_text(BLOCKS[file])
-    place = PACKAGE / file
-    assert not place.exists(), "the example is now a real component; take another for CONTRIBUTING.md"
-    assert folder_of(place) == Path(file).parent.name
-    imports = imports_of(written)
-    assert not [p for e in imports for p in (problem_with_own(e, place), problem_with_torch(e, place)) if p]
+def test_examples_obey_the_import_rules(tmp_path: Path) -> None:
+    for file, source in BLOCKS.items():
+        written = tmp_path / "example.py"
+        written.write_text(source)
+        place = PACKAGE / file
+        assert not place.exists(), f"{file} is now a real component; take another for CONTRIBUTING.md"
+        assert folder_of(place) == Path(file).parts[0]
+        imports = imports_of(written)
+        problems = [p for e in imports for p in (problem_with_own(e, place), problem_with_torch(e, place)) if p]
+        assert not problems, (file, problems)
 
 
 def test_explainer(load: Any) -> None:

@@ -1,9 +1,10 @@
 """Functions and files that a reader can take in."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
-from tests.arch.source_files import name_of, python_files
+from tests.arch.source_files import name_of, python_files, tree_of
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -13,10 +14,10 @@ LONGER_FILES: dict[str, str] = {}
 """`path` -> why it is better in one piece."""
 
 
+@cache
 def functions_of(path: Path) -> list[tuple[str, int]]:
     """Name and length in lines, decorators aside, of every function in a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    nodes = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [(node.name, (node.end_lineno or node.lineno) - node.lineno + 1) for node in nodes]
 
 

@@ -43,7 +43,7 @@ def test_the_language_model_is_trained(model: Any, held_out: TokenRows) -> None:
     with torch.inference_mode():
         loss = float(model._module(input_ids=tokens, labels=labels).loss)
     train = (d for d in standard_library_documents() if not is_held_out(d))
-    rows = build_token_rows(train, model.tokenizer, ctx_len=128, n_tokens=300_000)
+    rows = build_token_rows(train, model.tokenizer, ctx_len=128, n_tokens=100_000)
     counts = np.bincount(rows.tokens[rows.documents != NO_DOCUMENT], minlength=4096) + 1.0
     text = held_out.tokens[held_out.documents != NO_DOCUMENT]
     unigram = float(-np.log(counts / counts.sum())[text].mean())

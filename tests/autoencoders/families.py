@@ -156,7 +156,7 @@ def flat_config(**fields: Any) -> dict[str, Any]:
 def write_saelens(folder: Path, w: Weights, config: dict[str, Any], **extra: Array) -> Path:
     """W_enc is [d_in, width] in these files."""
     directory = folder / "my_sae"
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "cfg.json").write_text(json.dumps(config))
     tensors = {"W_enc": w.w_enc.T.copy(), "b_enc": w.b_enc, "W_dec": w.w_dec, "b_dec": w.b_dec, **extra}
     save_file(tensors, directory / "sae_weights.safetensors")

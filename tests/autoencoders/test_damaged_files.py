@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from sae_auto_interp.autoencoders.families import openai, saelens, sparsify
 from sae_auto_interp.autoencoders.files import read_json, read_torch_file, sha256_of
 from sae_auto_interp.errors import InputError, WeightsError
 from tests.autoencoders import families
 from tests.autoencoders.families import random_weights
+from tests.support.weights import replace_file
 
 
 class MakesADirectory:
@@ -113,7 +114,7 @@ def changed(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
     if file.suffix == ".pt":
         torch.save(state, file)
     else:
-        save_file(state, file)
+        replace_file(state, file)
 
 
 TENSORS = [
@@ -150,7 +151,7 @@ def test_a_transposed_or_flattened_matrix_is_refused(family: str, name: str, tmp
 
     def transpose(state: dict[str, torch.Tensor]) -> None:
         is_matrix.append(state[name].ndim == 2)
-        state[name] = state[name].T.contiguous() if state[name].ndim == 2 else state[name][None]
+        state[name] = state[name].T.contiguous() if state[name].ndim == 2 else state[name][:-1]
 
     changed(file, transpose)
     with pytest.raises(WeightsError, match=r"shape"):
@@ -209,3 +210,29 @@ def test_the_hash_of_a_directory_covers_every_file(tmp_path: Path) -> None:
     (tmp_path / "a" / "1").write_bytes(b"One")
     assert sha256_of(tmp_path) != before
     assert sha256_of(tmp_path / "2") == "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
+
+
+@pytest.mark.parametrize("family", ["openai", "sparsify", "saelens"])
+@pytest.mark.parametrize("shape", [(1, -1), (-1, 1)])
+def test_a_bias_that_is_a_row_or_a_column_is_a_bias(family: str, shape: tuple[int, int], tmp_path: Path) -> None:
+    file, read = written(family, tmp_path)
+    before = read()
+    names = [name for each, name in TENSORS if each == family]
+
+    def widen(state: dict[str, torch.Tensor]) -> None:
+        state.update({name: state[name].reshape(shape) for name in names if state[name].ndim == 1})
+
+    changed(file, widen)
+    after = read()
+    assert torch.equal(before.b_dec, after.b_dec)
+    assert torch.equal(before.b_enc, after.b_enc)
+
+
+@pytest.mark.parametrize("name", ["b_enc", "b_dec"])
+def test_a_bias_of_another_length_is_not_called_transposed(name: str, tmp_path: Path) -> None:
+    file, read = written("saelens", tmp_path)
+    changed(file, lambda state: state.update({name: state[name][:-1]}))
+    with pytest.raises(WeightsError, match=r"shape") as caught:
+        read()
+    assert f"{name} has shape" in str(caught.value)
+    assert "transposed" not in str(caught.value)

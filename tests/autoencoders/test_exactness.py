@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from sae_auto_interp.autoencoders.families import gemma_scope, openai
-from tests.autoencoders import families
-from tests.autoencoders import families_scopes as scopes
-from tests.autoencoders import test_families as first_families
-from tests.autoencoders import test_more_families as more_families
+from tests.autoencoders import (
+    families,
+    families_scopes as scopes,
+    test_families as first_families,
+    test_more_families as more_families,
+)
 from tests.autoencoders.families import WIDTH, Weights, Written, random_weights
 from tests.autoencoders.test_more_families import assert_same_codes, inputs
 

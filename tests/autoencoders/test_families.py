@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_auto_interp.autoencoders.families import openai, saelens
-from sae_auto_interp.autoencoders.families import sparsify as sparsify_files
+from sae_auto_interp.autoencoders.families import openai, saelens, sparsify as sparsify_files
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import WeightsError

@@ -201,3 +201,39 @@ def test_a_password_in_the_server_s_address_is_not_shown(monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=r"the hub at http://127\.0\.0\.1:9 gave no answer") as refused:
         fetch(HubRef("a/b", revision=COMMIT), None)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["../../evil.safetensors", "/nowhere/evil.safetensors", "a//b.pt", "a\\..\\b.pt"])
+def test_a_file_that_would_lie_elsewhere_is_refused(name: str, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.hf_api import HfApi, RepoFile
+
+    listed = RepoFile(path=name, size=3, oid="0" * 40)
+    monkeypatch.setattr(HfApi, "list_repo_tree", lambda *_, **__: [listed])
+    with pytest.raises(InputError, match="would lie outside of the repository"):
+        fetch(HubRef(SAES, "many", COMMIT), None)
+    assert hub.fetched == []
+
+
+@pytest.mark.parametrize("commit", ["../../../etc", "main", "0" * 39, "0" * 40 + "/.."])
+def test_what_is_no_commit_becomes_no_directory(commit: str, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the hub's word for it nor the note of an earlier one."""
+    from types import SimpleNamespace
+
+    from huggingface_hub import HfApi
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "repo_info", lambda *_, **__: SimpleNamespace(sha=commit))
+        with pytest.raises(InputError, match="gives no commit"):
+            pinned(HubRef(SAES))
+    note = Path(constants.HF_HUB_CACHE) / "models--someone--saes" / "refs" / "main"
+    note.parent.mkdir(parents=True)
+    note.write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="holds no commit"):
+        pinned(HubRef(SAES))
+
+
+@pytest.mark.parametrize("ref", ["hf:a/b@../../x", "hf:a/b@x/../../y", "hf:a/b/./c", "hf:a/b@/x"])
+def test_no_part_of_an_address_leads_upwards(ref: str) -> None:
+    with pytest.raises(InputError, match="is no hub address"):
+        parse_hub_ref(ref)

@@ -19,8 +19,7 @@ from sae_auto_interp.autoencoders.neurons import NeuronCoder
 from sae_auto_interp.autoencoders.random_weights import random_coder
 from sae_auto_interp.autoencoders.settings import Activation, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from tests.autoencoders import families, test_families, test_more_families
-from tests.autoencoders import families_scopes as scopes
+from tests.autoencoders import families, families_scopes as scopes, test_families, test_more_families
 from tests.autoencoders.families import D_IN, Array, K, Weights, Written
 from tests.autoencoders.test_exactness import whole, with_exact_norms
 

@@ -63,7 +63,10 @@ def test_sparsify_weights_are_attached_where_their_directory_says(model: Any, tm
         load_eai_autoencoders(model, None, tmp_path / "empty")
 
 
-def test_saelens_weights_are_attached_where_their_hook_says(model: Any, tmp_path: Path) -> None:
+def test_saelens_weights_are_attached_where_their_hook_says(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(families, "D_IN", 16)
     standard = families.saelens_standard(tmp_path, weights_for()).path
     assert list(load_saelens_autoencoders(model, None, tmp_path)) == [BLOCK]
     assert list(load_saelens_autoencoders(model, None, standard)) == [BLOCK], "the directory itself"

@@ -23,9 +23,11 @@ from sae_auto_interp.autoencoders.families import (
 from sae_auto_interp.autoencoders.families.dictionary_learning import Reading
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
-from tests.autoencoders import families_dictionary_learning as dl
-from tests.autoencoders import families_scopes as scopes
-from tests.autoencoders import families_single_files as single
+from tests.autoencoders import (
+    families_dictionary_learning as dl,
+    families_scopes as scopes,
+    families_single_files as single,
+)
 from tests.autoencoders.families import D_IN, WIDTH, K, Weights, Written, random_weights
 from tests.autoencoders.test_damaged_files import MakesADirectory
 from tests.autoencoders.test_families import close
@@ -324,7 +326,7 @@ def _gemma_crosscoder(folder: Path) -> Any:
 def _gemma_without_place(folder: Path) -> Any:
     path = scopes.gemma_scope_2(folder, random_weights(), "somewhere").path
     (path / "config.json").unlink()
-    return gemma_scope_2.read(path)
+    return gemma_scope_2.placement(None, path / "params.safetensors")
 
 
 def _without_a_decoder_row() -> Weights:

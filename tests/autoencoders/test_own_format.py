@@ -20,11 +20,9 @@ from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.sites.site import Placement, Site
-from tests.autoencoders import families, test_conformance
-from tests.autoencoders import test_more_families as more
+from tests.autoencoders import families, test_conformance, test_more_families as more
 from tests.autoencoders.families import ALL, random_weights
-from tests.autoencoders.test_families import Write, canonical
-from tests.autoencoders.test_families import read as read_family
+from tests.autoencoders.test_families import Write, canonical, read as read_family
 from tests.support.records import D_MODEL, tiny_gpt2
 
 
@@ -132,7 +130,7 @@ def test_two_coders_of_one_place_are_not_chosen_between(tmp_path: Path) -> None:
     attach(nnsight.NNsight(tiny_gpt2()), {"h.1": coder})
     for name in ("one", "two"):
         save_autoencoder(coder, tmp_path / name)
-    with pytest.raises(InputError, match=r"several coders are for transformer\.h\.1; choose one"):
+    with pytest.raises(InputError, match=r"one and two are both for transformer\.h\.1; choose one"):
         load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path)
     assert load_autoencoders(nnsight.NNsight(tiny_gpt2()), tmp_path, ["two"])
 

@@ -11,8 +11,8 @@ import torch
 
 from sae_auto_interp.autoencoders import load_autoencoders, load_oai_autoencoders, load_saelens_autoencoders
 from sae_auto_interp.autoencoders.attach import attach, attached_coder, placement_of
+from sae_auto_interp.autoencoders.families.saelens_weights import value_bias
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
-from sae_auto_interp.autoencoders.value_bias import value_bias
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.by_hooks import capture
 from sae_auto_interp.models.placement import torch_model

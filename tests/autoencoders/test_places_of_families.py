@@ -13,13 +13,20 @@ import torch
 
 from sae_auto_interp.autoencoders import load_autoencoders
 from sae_auto_interp.autoencoders.attach import attached_coder, placement_of
-from sae_auto_interp.autoencoders.families import circuit_tracer, gemma_scope, goodfire, qwen_scope
-from sae_auto_interp.autoencoders.families import crosscoder as crosscoders
+from sae_auto_interp.autoencoders.families import (
+    circuit_tracer,
+    crosscoder as crosscoders,
+    gemma_scope,
+    goodfire,
+    qwen_scope,
+)
 from sae_auto_interp.autoencoders.families.dictionary_learning import load_sam_autoencoders
 from sae_auto_interp.errors import InputError, UnknownNameError
-from tests.autoencoders import families_dictionary_learning as dl
-from tests.autoencoders import families_scopes as scopes
-from tests.autoencoders import families_single_files as single
+from tests.autoencoders import (
+    families_dictionary_learning as dl,
+    families_scopes as scopes,
+    families_single_files as single,
+)
 from tests.autoencoders.families import D_IN, Weights, Written, random_weights
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])

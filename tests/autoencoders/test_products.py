@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae_auto_interp.autoencoders.products import product
+from sae_auto_interp.autoencoders.encoding.tiles import product
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 

@@ -7,10 +7,9 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from sae_auto_interp.autoencoders.encoding import candidates, cpu_selection, gpu_selection, scan, tiles
+from sae_auto_interp.autoencoders.encoding import cpu_selection, gpu_selection, scan, tiles
 from sae_auto_interp.autoencoders.encoding.cpu_selection import select_above, select_topk
 from sae_auto_interp.autoencoders.encoding.likely_bounds import LikelyBounds
 from sae_auto_interp.autoencoders.encoding.scan import Entries
@@ -137,7 +136,7 @@ def sorted_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.append(pre.shape[0])
         return whole(pre, k, room, relu_first)
 
-    monkeypatch.setattr(selection, "_topk_of_whole_rows", noted)
+    monkeypatch.setattr(cpu_selection, "_topk_of_whole_rows", noted)
     return found
 
 
@@ -157,13 +156,13 @@ def test_rows_that_rise_are_bounded_by_the_tile_itself(
     sorted_whole: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounded: list[int] = []
-    within = candidates.Candidates._tighten_within
+    within = cpu_selection.Candidates._tighten_within
 
-    def noted(self: candidates.Candidates, tile: np.ndarray, rows: np.ndarray) -> None:
+    def noted(self: cpu_selection.Candidates, tile: np.ndarray, rows: np.ndarray) -> None:
         bounded.append(len(rows))
         within(self, tile, rows)
 
-    monkeypatch.setattr(candidates.Candidates, "_tighten_within", noted)
+    monkeypatch.setattr(cpu_selection.Candidates, "_tighten_within", noted)
     values = torch.randn(20, 65_536, generator=torch.Generator().manual_seed(0))
     check(values, 32)
     assert bounded == []
@@ -184,13 +183,13 @@ def test_a_room_may_be_used_for_one_block_after_another() -> None:
 def certain(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows went without a likely bound, each time."""
     found: list[int] = []
-    init = candidates.Candidates.__init__
+    init = cpu_selection.Candidates.__init__
 
-    def noted(self: candidates.Candidates, n_rows: int, *rest: Any) -> None:
+    def noted(self: cpu_selection.Candidates, n_rows: int, *rest: Any) -> None:
         found.append(n_rows)
         init(self, n_rows, *rest)
 
-    monkeypatch.setattr(candidates.Candidates, "__init__", noted)
+    monkeypatch.setattr(cpu_selection.Candidates, "__init__", noted)
     return found
 
 
@@ -285,7 +284,7 @@ def test_the_top_k_for_a_device_out_of_pieces(n: int, width: int, k: int, piece:
     """Any width, whole pieces or not; with few values nearly all are equal."""
     rng = np.random.default_rng(seed)
     values = torch.from_numpy(rng.permuted(np.tile(np.arange(width), (n, 1)), axis=1) // n_values - 5.0).float()
-    with mock.patch.object(device_selection, "NARROW", 0), mock.patch.object(device_selection, "PIECE", piece):
+    with mock.patch.object(gpu_selection, "NARROW", 0), mock.patch.object(gpu_selection, "PIECE", piece):
         check_on_device(values, min(k, width))
 
 

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sae_auto_interp.autoencoders import SparseCoder, sparse_coder
-from sae_auto_interp.autoencoders.encoding import encoder, tiles
+from sae_auto_interp.autoencoders.encoding import cpu_selection, encoder, tiles
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
 from sae_auto_interp.errors import InputError, WeightsError
@@ -46,7 +45,7 @@ def small_blocks(patch: pytest.MonkeyPatch, entries: int, columns: int) -> None:
     """No more than `entries` pre-activations at a time, in tiles of `columns`."""
     patch.setattr(tiles, "TILE_ENTRIES", entries)
     patch.setattr(tiles, "TILE_COLUMNS", columns)
-    for module in (tiles, selection):
+    for module in (tiles, cpu_selection):
         patch.setattr(module, "WHOLE_ENTRIES", entries)
     patch.setattr(tiles, "LEAST_ROWS", 1)
 
@@ -254,8 +253,8 @@ def test_activations_of_another_width_are_refused() -> None:
     ("name", "shape"),
     [
         ("w_enc", (4, 9)), ("w_enc", (36,)), ("w_enc", (9, 2, 2)), ("w_enc", (0, 4)), ("w_enc", (9, 0)),
-        ("b_enc", (4,)), ("b_enc", (9, 1)), ("b_enc", ()), ("w_dec", (4, 9)), ("w_dec", (36,)), ("b_dec", (9,)),
-        ("b_dec", (1, 4)), ("b_dec", ()), ("threshold", ()), ("threshold", (4,)), ("threshold", (9, 1)),
+        ("b_enc", (4,)), ("b_enc", (9, 2)), ("b_enc", ()), ("w_dec", (4, 9)), ("w_dec", (36,)), ("b_dec", (9,)),
+        ("b_dec", (2, 4)), ("b_dec", ()), ("threshold", ()), ("threshold", (4,)), ("threshold", (2, 9)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])

@@ -115,7 +115,7 @@ def test_a_fine_tuned_scaling_counts_on_decoding_alone(tmp_path: Path) -> None:
     """As in SAELens before version 6, which refuses one that the configuration does not speak of."""
     w, x = random_weights(), torch.randn(9, D_IN, generator=torch.Generator().manual_seed(0))
     scaling = np.linspace(0.5, 1.5, WIDTH, dtype=np.float32)
-    plain = saelens.read(families.write_saelens(tmp_path, w, families.flat_config()))
+    plain = saelens.read(families.write_saelens(tmp_path / "plain", w, families.flat_config()))
     path = families.write_saelens(tmp_path, w, families.flat_config(), scaling_factor=scaling)
     with pytest.raises(WeightsError, match="does not say finetuning_scaling_factor"):
         saelens.read(path)

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from safetensors.torch import load_file as load_tensors
-from safetensors.torch import save_file as save_tensors
+from safetensors.torch import load_file as load_tensors, save_file as save_tensors
 
-from sae_auto_interp.cache.array_writer import ArrayWriter
-from sae_auto_interp.cache.arrays import ArrayFile
+from sae_auto_interp.cache.arrays import ArrayFile, ArrayWriter
 from sae_auto_interp.cache.layout import write_arrays
 from sae_auto_interp.cache.value_types import CODE_OF
 from sae_auto_interp.errors import CacheError

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from sae_auto_interp.cache import older_writer
-from sae_auto_interp.cache.older import convert
+from sae_auto_interp.cache.older import convert, writer
 from sae_auto_interp.cache.older.convert import convert_cache
 from sae_auto_interp.cache.opening import open_caches, stored_tokens
 from sae_auto_interp.cache.tokens import save_tokens
@@ -133,7 +131,9 @@ def test_what_we_write_for_delphi_is_what_it_writes_itself(tmp_path: Path) -> No
     configs = [
         json.loads((root / "wide" / "config.json").read_text()) for root in (WRITTEN / "latents", ours[-1].parents[1])
     ]
-    assert all(configs[0][name] == configs[1][name] for name in ("model_name", "dataset_repo", "cache_ctx_len"))
+    assert all(
+        configs[0][name] == configs[1][name] for name in ("model_name", "dataset_repo", "cache_ctx_len", "batch_size")
+    )
     assert sorted(path.name for path in (tmp_path / "delphi").iterdir()) == ["layers.1", "layers.10", "wide"]
 
 
@@ -153,6 +153,16 @@ def test_the_original_layout_has_absolute_features_and_files_of_equal_shares(tmp
     assert_same_rows(FeatureDataset(tmp_path / "b").tokens, ROWS)
     convert_cache(tmp_path / "b", tmp_path / "c", "native")
     assert FeatureDataset(tmp_path / "c").vocabulary == Vocabulary((b"a", b"b"))
+
+
+@pytest.mark.parametrize(("given", "said"), [(None, 32), (7, 7)])
+def test_the_batch_size_is_said_for_delphi(given: int | None, said: int, tmp_path: Path) -> None:
+    """Its own tests ask for the field, which decides nothing."""
+    source = native(tmp_path / "a", dtype="float16")
+    convert_cache(source, tmp_path / "b", "delphi", batch_size=given)
+    config = json.loads(next((tmp_path / "b").glob("*/config.json")).read_text())
+    assert config["batch_size"] == said
+    assert FeatureDataset(tmp_path / "b").features == FeatureDataset(source).features
 
 
 def test_what_does_not_fit_16_bits_is_written_for_delphi_with_32(tmp_path: Path) -> None:
@@ -271,7 +281,7 @@ def test_an_interrupted_conversion_leaves_nothing_that_looks_finished(
 def test_the_size_of_blocks_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = native(tmp_path / "a", dtype="float16")
     for block in (1, 7, 1 << 20):
-        monkeypatch.setattr(older_writer, "BLOCK_ENTRIES", block)
+        monkeypatch.setattr(writer, "BLOCK_ENTRIES", block)
         for to in ("delphi", "original"):
             convert_cache(source, tmp_path / f"{to}{block}", to)
     for to in ("delphi", "original"):

@@ -1,22 +1,22 @@
-"""Spool and merge against sorting everything at once, whatever the runs and blocks."""
+"""WriteBuffer and merge against sorting everything at once, whatever the runs and blocks."""
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from safetensors.numpy import load_file
 
-from sae_auto_interp.cache import merge
+from sae_auto_interp.cache import merge, write_buffer
 from sae_auto_interp.cache.layout import shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.cache.value_types import as_float32, stored
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.types import CacheManifest, TokenRows
 from tests.support.records import Entry, directory_bytes, plain_rows, read_entries, write_cache
@@ -133,12 +133,14 @@ def description(n_rows: int, ctx_len: int, dtype: str = "float16", width: int = 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_buffer_sizes_change_no_byte(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums too: they are added in an order that knows nothing of runs."""
-    monkeypatch.setattr(spool, "LEAST_ENTRIES", 7)
+    monkeypatch.setattr(write_buffer, "LEAST_ENTRIES", 7)
     monkeypatch.setattr(merge, "CHUNK_ENTRIES", 10)
     files = []
     for max_bytes in (0, 7 * 12, 60 * 12, 10**6):
         root = tmp_path / str(max_bytes)
-        found = Spool(root / "work", {"m": WIDTH}, n_positions=800, dtype=dtype, max_bytes=max_bytes, fingerprint="f")
+        found = WriteBuffer(
+            root / "work", {"m": WIDTH}, n_positions=800, dtype=dtype, max_bytes=max_bytes, fingerprint="f"
+        )
         for i, (locations, features, values) in enumerate(random_batches(20)):
             found.append("m", features, locations, values)
             found.commit(i + 1, last=i == 7)
@@ -155,8 +157,8 @@ def test_buffer_sizes_change_no_byte(dtype: str, tmp_path: Path, monkeypatch: py
         np.testing.assert_array_equal(reader.entries(index).activations, as_float32(stored(expected, dtype), code))
 
 
-def spooled(directory: Path, n_batches: int = 8) -> Spool:
-    found = Spool(directory, {"m": WIDTH}, n_positions=800, dtype="float16", max_bytes=0, fingerprint="f")
+def spooled(directory: Path, n_batches: int = 8) -> WriteBuffer:
+    found = WriteBuffer(directory, {"m": WIDTH}, n_positions=800, dtype="float16", max_bytes=0, fingerprint="f")
     for i, (locations, features, values) in enumerate(random_batches(20)[:n_batches]):
         found.append("m", features, locations, values)
         found.commit(i + 1, last=i == n_batches - 1)
@@ -212,7 +214,7 @@ def test_a_shard_that_cannot_be_made_ends_the_others(
 
 def test_modules_share_the_pool_and_do_not_mix(tmp_path: Path) -> None:
     widths = {"a": 4, "b": 70_000, "c": 4}
-    found = Spool(tmp_path / "work", widths, n_positions=40, dtype="float32", max_bytes=1 << 20, fingerprint="f")
+    found = WriteBuffer(tmp_path / "work", widths, n_positions=40, dtype="float32", max_bytes=1 << 20, fingerprint="f")
     for row in range(4):
         for number, (module, width) in enumerate(widths.items(), start=1):
             at = np.arange(10 * row, 10 * row + 10)
@@ -220,7 +222,8 @@ def test_modules_share_the_pool_and_do_not_mix(tmp_path: Path) -> None:
         found.commit(row + 1, last=row == 3)
     for number, (module, width) in enumerate(widths.items(), start=1):
         directory = tmp_path / module
-        merge_into_cache(found.sources(module), directory, [(0, width - 1)], description(4, 10, "float32", width))
+        described = replace(description(4, 10, "float32", width), module_path=module)
+        merge_into_cache(found.sources(module), directory, [(0, width - 1)], described)
         reader = CacheReader(directory, verify=True)
         for rest in range(3):
             expected = [at for at in range(40) if at % 3 == rest]
@@ -230,7 +233,9 @@ def test_modules_share_the_pool_and_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_nothing_at_all_is_a_cache_too(tmp_path: Path) -> None:
-    found = Spool(tmp_path / "work", {"m": WIDTH}, n_positions=800, dtype="bfloat16", max_bytes=0, fingerprint="f")
+    found = WriteBuffer(
+        tmp_path / "work", {"m": WIDTH}, n_positions=800, dtype="bfloat16", max_bytes=0, fingerprint="f"
+    )
     found.commit(8, last=True)
     assert (found.rows_done, found.n_runs) == (8, 0)
     merge_into_cache(found.sources("m"), tmp_path / "m", shard_ranges(WIDTH, 2), description(8, 100, "bfloat16"))
@@ -242,7 +247,9 @@ def test_nothing_at_all_is_a_cache_too(tmp_path: Path) -> None:
 def test_locations_beyond_32_bits_come_through(tmp_path: Path) -> None:
     n_rows, ctx_len = 2**34, 256
     far = [0, 255, 2**32 - 1, 2**32, 2**32 + 1, 2**41, n_rows * ctx_len - 1]
-    found = Spool(tmp_path / "w", {"m": 3}, n_positions=n_rows * ctx_len, dtype="float16", max_bytes=0, fingerprint="f")
+    found = WriteBuffer(
+        tmp_path / "w", {"m": 3}, n_positions=n_rows * ctx_len, dtype="float16", max_bytes=0, fingerprint="f"
+    )
     found.append("m", np.full(7, 1), np.array(far), np.arange(1, 8, dtype=np.float32))
     found.commit(n_rows, last=True)
     merge_into_cache(found.sources("m"), tmp_path / "m", [(0, 2)], description(n_rows, ctx_len, width=3))

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors.numpy import load_file, save_file
 
 from sae_auto_interp.cache.arrays import ArrayFile
+from sae_auto_interp.cache.older.files import load_sorted, older_shards
 from sae_auto_interp.cache.older.loaded_shards import LoadedShards
-from sae_auto_interp.cache.older_files import load_sorted, older_shards
-from sae_auto_interp.cache.older_reader import OlderCacheReader
+from sae_auto_interp.cache.older.reader import OlderCacheReader
 from sae_auto_interp.cache.opening import open_caches
 from sae_auto_interp.cache.tokens import save_tokens
 from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
@@ -198,7 +197,7 @@ def test_few_shards_are_in_memory_whatever_is_read(monkeypatch: pytest.MonkeyPat
         loads.append(shard.path.name)
         return load_sorted(shard, *sizes)
 
-    monkeypatch.setattr("sae_auto_interp.cache.older_reader.load_sorted", counted)
+    monkeypatch.setattr("sae_auto_interp.cache.older.reader.load_sorted", counted)
     readers = open_caches(WRITTEN / "latents")
     for module in SMALL:
         for index in range(7):

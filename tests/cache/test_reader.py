@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sae_auto_interp.cache.array_writer import ArrayWriter
+from sae_auto_interp.cache.arrays import ArrayWriter
 from sae_auto_interp.cache.files import sha256_of
 from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, STATISTICS
+from sae_auto_interp.cache.opening import open_caches
 from sae_auto_interp.cache.reader import CacheReader, read_manifest
 from sae_auto_interp.errors import CacheError, InputError
 from tests.support.records import Entry, plain_rows, read_entries, write_cache
@@ -244,3 +245,51 @@ def test_one_feature_is_one_slice_however_large_the_cache_is(tmp_path: Path) -> 
         times.append(time.perf_counter() - began)
         assert entries.activations[0] == entries.activations[-1] == index
     assert np.median(times) < 0.005
+
+
+def renamed_shard(directory: Path, file: str) -> None:
+    """The manifest says that the first shard is called `file`, and so it is."""
+    shards = json.loads((directory / MANIFEST).read_text())["shards"]
+    old, shards[0]["file"] = directory / shards[0]["file"], file
+    with suppress(OSError, ValueError):
+        (directory / file).write_bytes(old.read_bytes())
+    change_manifest(directory, shards=shards)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../esc", "..", ".", "", "/nowhere/x", "a/b", "a\\b", "m\x00", "m\n", "n", "m/", None, 3, "x" * 300, "\ud800"],
+)
+def test_a_module_is_named_as_its_directory(name: object, directory: Path) -> None:
+    """A run writes below what a manifest calls its module."""
+    change_manifest(directory, module_path=name)
+    with pytest.raises(CacheError, match=r"its manifest is of module|module_path"):
+        read_manifest(directory)
+    with pytest.raises(CacheError, match=r"its manifest is of module|module_path"):
+        open_caches(directory.parent)
+
+
+def test_a_directory_may_be_given_as_one_likes(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    assert read_manifest(Path()).module_path == "m"
+    link = directory.parent.parent / "elsewhere"
+    link.symlink_to(directory, target_is_directory=True)
+    assert read_manifest(link).module_path == "m"
+
+
+@pytest.mark.parametrize(
+    "file", ["../../outside.safetensors", "/nowhere/outside.safetensors", "0_5.safetensors", "x", ""]
+)
+def test_a_shard_is_named_by_its_features(file: str, directory: Path) -> None:
+    renamed_shard(directory, file)
+    with pytest.raises(CacheError, match="is not the name of features 0 to 4"):
+        CacheReader(directory, verify=True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"n_rows": "3"}, {"ctx_len": 0}, {"ctx_len": 4.0}, {"width": True}, {"n_rows": 1 << 60}]
+)
+def test_a_size_that_is_none_is_named(changes: dict[str, Any], directory: Path) -> None:
+    change_manifest(directory, **changes)
+    with pytest.raises(CacheError, match=next(iter(changes))):
+        read_manifest(directory)

@@ -9,17 +9,17 @@ import pytest
 
 from sae_auto_interp.cache import write_buffer as spool_module
 from sae_auto_interp.cache.journal import JOURNAL
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.errors import CacheError, InputError
 from tests.support.records import directory_bytes
 
 
-def opened(directory: Path, fingerprint: str = "f", **changes: Any) -> Spool:
+def opened(directory: Path, fingerprint: str = "f", **changes: Any) -> WriteBuffer:
     settings: dict[str, Any] = {"n_positions": 100, "dtype": "float16", "max_bytes": 0} | changes
-    return Spool(directory, {"a": 3, "b": 70_000}, fingerprint=fingerprint, **settings)
+    return WriteBuffer(directory, {"a": 3, "b": 70_000}, fingerprint=fingerprint, **settings)
 
 
-def fill(spool: Spool, first: int, last: int) -> None:
+def fill(spool: WriteBuffer, first: int, last: int) -> None:
     """One entry per module and row."""
     for row in range(first, last):
         for module, feature in (("a", row % 3), ("b", 69_999)):

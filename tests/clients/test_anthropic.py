@@ -172,3 +172,42 @@ def test_it_is_a_provider_and_no_repr_shows_the_key() -> None:
     assert isinstance(client, Client)
     assert isinstance(client, Provider)
     assert KEY not in repr(client) + repr(vars(client))
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize("field", ["tools", "system", "temperature"])
+def test_what_is_refused_in_any_words_is_left_out_from_then_on(field: str, status: int) -> None:
+    def picky(received: Received) -> Reply:
+        if field in received.body:
+            return problem(status, "invalid_request_error", "Bad Request")
+        return anthropic(lambda body: message(text("yes")))(received)
+
+    request = Request(QUESTION.messages, schema=SCHEMA)
+    with LlmServer(picky) as server:
+        client = client_of(server)
+        assert [ask(client, request)[0].text for _ in range(3)] == ["yes"] * 3
+        sent = [received.body for received in server.requests]
+    assert field not in sent[-1]
+    assert field not in sent[-2]
+    kept = {"tools", "system", "temperature"} - {field}
+    assert kept <= set(sent[-1])
+    if field == "system":
+        assert sent[-1]["messages"] == [{"role": "user", "content": "You judge.\n\nDoes it fit?"}]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+        {**message(), "usage": {"input_tokens": 9, "output_tokens": 0}},
+    ],
+)
+def test_an_error_inside_a_200_is_asked_again(fault: Mapping[str, Any]) -> None:
+    answers = iter([fault, message(text("yes"))])
+    with LlmServer(anthropic(lambda body: next(answers))) as server:
+        assert ask(RetryingClient(client_of(server), base_seconds=0.0))[0].text == "yes"
+
+
+@pytest.mark.parametrize("content", ["yes", [{"text": "yes"}], [{"type": "server_tool", "text": "no"}, text("yes")]])
+def test_text_is_read_from_content_of_any_form(content: object) -> None:
+    assert asked({**message(), "content": content})[0].text == "yes"

@@ -21,7 +21,17 @@ from sae_auto_interp.clients.http.reply import Reply as HttpReply
 from sae_auto_interp.errors import BrokenReplyError, ClientError, InputError, NoAccessError
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Message, Request
-from tests.support.llm_server import LlmServer, Received, Reply, answer, ask, connection_reset, error, rate_limited
+from tests.support.llm_server import (
+    LlmServer,
+    Received,
+    Reply,
+    answer,
+    ask,
+    chat,
+    connection_reset,
+    error,
+    rate_limited,
+)
 
 KEY = "sk-planted-0123456789abcdef"
 
@@ -197,7 +207,7 @@ def echo_key(status: int) -> Reply:
         Reply(403, f"plain text with {KEY}".encode()),
         Reply(400, b"x" * 390 + KEY.encode()),  # shortening must not leave the first half of it
         Reply(200, f"not JSON: {KEY}".encode()),
-        answer("yes", logprobs={"content": [{"token": KEY}]}),
+        chat({"message": {"content": None, "refusal": f"not with {KEY}"}, "finish_reason": "stop"}),
     ],
 )
 def test_no_error_and_no_log_shows_a_key_that_the_server_echoes(reply: Reply, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""BilledClient, its ledger and its budget: every attempt is counted once, and no cap is ever exceeded."""
+"""BilledClient, its spending log and its budget: every attempt is counted once, and no cap is ever exceeded."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from sae_auto_interp.clients import BilledClient, Budget, Ledger, LimitedClient, RetryingClient, ScriptedClient
+from sae_auto_interp.clients import BilledClient, Budget, LimitedClient, RetryingClient, ScriptedClient, SpendingLog
 from sae_auto_interp.clients.wrappers.budget import upper_bound
 from sae_auto_interp.clients.wrappers.wrapper import Question
 from sae_auto_interp.errors import (
@@ -38,8 +38,8 @@ def test_sums_add_field_by_field() -> None:
 
 
 def test_each_answer_is_charged_to_the_stage_feature_and_model_that_asked() -> None:
-    ledger = Ledger()
-    client = BilledClient(ScriptedClient(lambda _: "two words", model="judge"), ledger, price=PRICE)
+    spending_log = SpendingLog()
+    client = BilledClient(ScriptedClient(lambda _: "two words", model="judge"), spending_log, price=PRICE)
 
     async def work(stage: str, feature: str, n: int) -> None:
         with spending_on(stage, feature):
@@ -50,15 +50,15 @@ def test_each_answer_is_charged_to_the_stage_feature_and_model_that_asked() -> N
 
     asyncio.run(together())
     one = Spent(n_paid=1, prompt_tokens=5, completion_tokens=2, usd=PRICE.usd(5, 2))
-    changes = ledger.take_changes()
+    changes = spending_log.take_changes()
     assert {account: spent.n_paid for account, spent in changes.items()} == {
         Account("explain", "h.1:3", "judge"): 1,
         Account("score", "h.1:3", "judge"): 4,
         Account("score", "h.1:5", "judge"): 2,
     }
     assert changes[Account("explain", "h.1:3", "judge")] == one
-    assert ledger.total.usd == pytest.approx(7 * one.usd)
-    assert ledger.take_changes() == {}
+    assert spending_log.total.usd == pytest.approx(7 * one.usd)
+    assert spending_log.take_changes() == {}
 
 
 def test_what_each_failure_may_have_cost() -> None:
@@ -75,17 +75,17 @@ def test_what_each_failure_may_have_cost() -> None:
         (MalformedReplyError("empty", prompt_tokens=11, completion_tokens=7), paid),
     ]
     for error, expected in cases:
-        ledger = Ledger()
+        spending_log = SpendingLog()
         with pytest.raises(type(error)):
-            ask(BilledClient(ScriptedClient([error]), ledger, price=PRICE))
-        assert ledger.total == expected, error
+            ask(BilledClient(ScriptedClient([error]), spending_log, price=PRICE))
+        assert spending_log.total == expected, error
 
 
 def test_every_attempt_is_counted_by_itself() -> None:
-    ledger = Ledger()
+    spending_log = SpendingLog()
     scripted = ScriptedClient([TimeoutExceededError("slow"), RateLimitedError("later"), "yes"])
-    ask(RetryingClient(BilledClient(scripted, ledger), base_seconds=0.0))
-    assert (ledger.total.n_lost, ledger.total.n_paid) == (1, 1)
+    ask(RetryingClient(BilledClient(scripted, spending_log), base_seconds=0.0))
+    assert (spending_log.total.n_lost, spending_log.total.n_paid) == (1, 1)
 
 
 @pytest.mark.parametrize("text", ["plain words", "日本語のテキスト", "\U0001f642" * 9, "\ud83d", "", "a\x00b"])
@@ -123,17 +123,17 @@ class Priced:
 
 def run_until_the_budget_ends(
     budget_of: dict[str, float], slots: int, seed: int, share: float = 1.0, before: Spent = NOTHING_SPENT
-) -> tuple[Ledger, int, Sequence[object]]:
-    ledger, priced = Ledger(before), Priced(seed, share)
-    budget = Budget(ledger, **budget_of)  # pyright: ignore[reportArgumentType]
-    client = LimitedClient(BilledClient(priced, ledger, price=PRICE, budget=budget), max_concurrency=slots)
+) -> tuple[SpendingLog, int, Sequence[object]]:
+    spending_log, priced = SpendingLog(before), Priced(seed, share)
+    budget = Budget(spending_log, **budget_of)  # pyright: ignore[reportArgumentType]
+    client = LimitedClient(BilledClient(priced, spending_log, price=PRICE, budget=budget), max_concurrency=slots)
     requests = [Request((Message("user", "x" * (i % 97)),), Sampling(max_tokens=40)) for i in range(N_REQUESTS)]
 
     async def together() -> Sequence[object]:
         return await asyncio.gather(*(client.generate(r) for r in requests), return_exceptions=True)
 
     outcomes = run(together())
-    return ledger, priced.n_asked, outcomes
+    return spending_log, priced.n_asked, outcomes
 
 
 @pytest.mark.parametrize("slots", [1, 7, 50])
@@ -141,14 +141,14 @@ def run_until_the_budget_ends(
 def test_spending_ends_below_the_cap_and_within_one_request_of_it(cap: dict[str, float], slots: int) -> None:
     largest = upper_bound(Request((Message("user", "x" * 96),), Sampling(max_tokens=40)), PRICE)
     for seed, share in ((0, 1.0), (1, 0.2)):
-        ledger, n_asked, outcomes = run_until_the_budget_ends(cap, slots, seed, share)
+        spending_log, n_asked, outcomes = run_until_the_budget_ends(cap, slots, seed, share)
         stopped = [o for o in outcomes if isinstance(o, BudgetExceededError)]
         assert len(stopped) + n_asked == N_REQUESTS
-        assert n_asked == ledger.total.n_paid, "all that was sent was waited for"
+        assert n_asked == spending_log.total.n_paid, "all that was sent was waited for"
         spent, most, one = (
-            (ledger.total.usd, cap["max_usd"], largest.usd)
+            (spending_log.total.usd, cap["max_usd"], largest.usd)
             if "max_usd" in cap
-            else (ledger.total.tokens, cap["max_tokens"], largest.tokens)
+            else (spending_log.total.tokens, cap["max_tokens"], largest.tokens)
         )
         assert most - one < spent <= most
 
@@ -164,9 +164,9 @@ def test_what_was_spent_before_counts_and_a_higher_cap_goes_on() -> None:
 
 
 def test_the_message_says_what_is_spent_and_how_to_go_on() -> None:
-    ledger, _, outcomes = run_until_the_budget_ends({"max_usd": 0.01}, 3, 0)
+    spending_log, _, outcomes = run_until_the_budget_ends({"max_usd": 0.01}, 3, 0)
     said = str(next(o for o in outcomes if isinstance(o, BudgetExceededError)))
-    assert f"${ledger.total.usd:.4f} of $0.01 is spent" in said
+    assert f"${spending_log.total.usd:.4f} of $0.01 is spent" in said
     assert "raise budget.max_usd and run the same command again to go on" in said
 
 
@@ -186,11 +186,11 @@ def test_an_answer_is_waited_for_and_kept_when_its_asker_has_left() -> None:
         assert kept == []
         await client.close()
 
-    ledger = Ledger()
+    spending_log = SpendingLog()
     scripted = ScriptedClient(lambda _: "yes", latency_seconds=0.05)
-    asyncio.run(leave(BilledClient(scripted, ledger, keep=keep)))
+    asyncio.run(leave(BilledClient(scripted, spending_log, keep=keep)))
     assert kept == [(QUESTION, "yes")]
-    assert ledger.total.n_paid == 1
+    assert spending_log.total.n_paid == 1
 
 
 def test_one_who_left_and_got_an_error_disturbs_nobody() -> None:

@@ -22,8 +22,16 @@ from sae_auto_interp.errors import (
     UnreachableError,
 )
 from sae_auto_interp.types import Message, Request, Response
-from tests.support.llm_server import QUESTION, LlmServer, Received, Reply, answer, ask, connection_reset
-from tests.support.llm_server import error as error_reply
+from tests.support.llm_server import (
+    QUESTION,
+    LlmServer,
+    Received,
+    Reply,
+    answer,
+    ask,
+    connection_reset,
+    error as error_reply,
+)
 from tests.support.virtual_time import now, run
 
 REFUSED = UnreachableError("connection refused", was_sent=False)

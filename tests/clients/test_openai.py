@@ -122,9 +122,9 @@ def test_a_server_that_ignores_logprobs_gives_none(logprobs: object) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": "?"}, []])
-def test_missing_usage_counts_the_request_and_no_tokens(usage: object) -> None:
+def test_a_usage_that_says_nothing_is_unknown_and_not_nothing(usage: object) -> None:
     response = ask_scripted([chat({"message": {"content": "yes"}}, usage)])
-    assert response.usage == Usage(0, 0, n_requests=1)
+    assert response.usage == Usage(n_requests=1, n_uncounted=1)
     assert response.finish_reason == "unknown"
 
 
@@ -246,7 +246,7 @@ def test_404_at_a_base_url_without_v1_says_so() -> None:
         (json_reply(["a", "list"]), "no choices"),
         (json_reply({"choices": []}), "no choices"),
         (json_reply({"error": {"message": "upstream is down"}}), "no choices.*upstream is down"),
-        (Reply(200, b"this is not gzip", {"Content-Encoding": "gzip"}), "cannot be decoded"),
+        (Reply(200, b"this is not gzip", {"Content-Encoding": "gzip"}), "cannot be read"),
     ],
 )
 def test_a_200_that_is_no_completion_is_a_broken_reply_and_worth_another_try(reply: Reply, said: str) -> None:
@@ -263,9 +263,10 @@ def test_a_200_that_is_no_completion_is_a_broken_reply_and_worth_another_try(rep
         (answer(""), "is empty"),
         (answer("", finish_reason="length"), "raise max_tokens"),
         (chat({"finish_reason": "stop"}), "not text but NoneType"),
-        (chat({"message": {"content": [{"type": "text", "text": "parts"}]}}), "not text but list"),
+        (chat({"message": {"content": [{"type": "reasoning", "text": "hm"}]}}), "is empty"),
+        (chat({"message": {"content": [{"type": "refusal", "refusal": "I will not."}]}}), "refused to answer: I will"),
+        (chat({"message": {"content": {"type": "image"}}}), "not text but dict"),
         (chat({"message": {"content": None, "refusal": "I will not."}}), "refused to answer: I will not"),
-        (answer("yes", logprobs={"content": [{"token": "yes", "logprob": None}]}), "no number"),
     ],
 )
 def test_a_completion_without_an_answer_is_malformed(reply: Reply, said: str) -> None:

@@ -237,3 +237,50 @@ def test_a_parameter_that_is_refused_for_its_value_is_a_failure_and_not_dropped(
     with LlmServer(api) as server, pytest.raises(RefusedRequestError, match="too large"):
         ask(client_of(server), QUESTIONS[0])
     assert api.n_created == 1
+
+
+@pytest.mark.parametrize("said", ["Bad Request", "System role not supported"])
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_what_is_refused_in_any_words_is_left_out_in_another_batch(status: int, said: str) -> None:
+    def without_system(request: Line) -> Line:
+        if request["body"]["messages"][0]["role"] == "system":
+            return {
+                "custom_id": request["custom_id"],
+                "response": {"status_code": status, "body": {"error": {"message": said}}},
+            }
+        return well_answered(request)
+
+    requests = [Request((Message("system", "s"), *each.messages)) for each in QUESTIONS]
+    api = BatchApi(line=without_system)
+    with LlmServer(api) as server:
+        client = client_of(server)
+
+        async def ask_twice() -> list[str]:
+            try:
+                first = await asyncio.gather(*map(client.generate, requests[:3]))
+                return [each.text for each in (*first, *await asyncio.gather(*map(client.generate, requests[3:])))]
+            finally:
+                await client.close()
+
+        assert asyncio.run(ask_twice()) == [f"S\n\n{word}" for word in ("ONE", "TWO", "THREE", "FOUR", "FIVE")]
+    assert api.n_created == 3, "one was refused; what comes later is asked without"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"finish_reason": "error", "error": {"code": 503, "message": "no provider"}, "message": {}}]},
+        {"choices": [{"finish_reason": "stop", "message": {"content": ""}}], "usage": {"completion_tokens": 0}},
+    ],
+)
+def test_an_error_inside_an_answer_is_asked_again_in_another_batch(body: object) -> None:
+    n_asked = iter(range(100))
+
+    def once_broken(request: Line) -> Line:
+        broken = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}}
+        return broken if next(n_asked) == 0 else well_answered(request)
+
+    api = BatchApi(line=once_broken)
+    with LlmServer(api) as server:
+        assert ask(RetryingClient(client_of(server), base_seconds=0.0), QUESTIONS[0])[0].text == "ONE"
+    assert api.n_created == 2

@@ -1,11 +1,11 @@
-"""PacedClient: the rates that a provider allows are kept, evenly, and used up."""
+"""RateLimitClient: the rates that a provider allows are kept, evenly, and used up."""
 
 import asyncio
 
 import numpy as np
 import pytest
 
-from sae_auto_interp.clients import PacedClient, ScriptedClient
+from sae_auto_interp.clients import RateLimitClient, ScriptedClient
 from sae_auto_interp.clients.wrappers.concurrency import first_in_line
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import Message, Request, Response, Sampling, Usage
@@ -29,7 +29,7 @@ def moments(
         sent.append(now())
         return Response("yes", usage, "stop", "m")
 
-    client = PacedClient(
+    client = RateLimitClient(
         ScriptedClient(script), clock=now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
     )
 
@@ -72,7 +72,7 @@ def test_without_rates_nothing_waits() -> None:
 
 
 def test_after_close_it_serves_another_event_loop() -> None:
-    client = PacedClient(ScriptedClient(lambda _: "yes"), requests_per_minute=1e6)
+    client = RateLimitClient(ScriptedClient(lambda _: "yes"), requests_per_minute=1e6)
 
     async def use() -> None:
         await asyncio.gather(*(client.generate(QUESTION) for _ in range(5)))
@@ -86,7 +86,7 @@ def test_after_close_it_serves_another_event_loop() -> None:
 def test_a_rate_of_nothing_is_refused(name: str) -> None:
     settings: dict[str, float] = {name: 0.0}
     with pytest.raises(InputError, match=f"{name} is 0"):
-        PacedClient(ScriptedClient([]), **settings)  # pyright: ignore[reportArgumentType]
+        RateLimitClient(ScriptedClient([]), **settings)  # pyright: ignore[reportArgumentType]
 
 
 def test_what_others_wait_for_goes_first() -> None:
@@ -103,7 +103,7 @@ def test_what_others_wait_for_goes_first() -> None:
             """Nothing is open."""
 
     async def scenario() -> None:
-        client = PacedClient(Noting(), requests_per_minute=60)
+        client = RateLimitClient(Noting(), requests_per_minute=60)
 
         def asked(text: str) -> "asyncio.Task[Response]":
             return asyncio.create_task(client.generate(Request((Message("user", text),))))

@@ -2,25 +2,28 @@
 
 import asyncio
 import json
-import math
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sae_auto_interp.clients import OpenAIClient
+from sae_auto_interp.clients import OpenAIClient, RetryingClient
 from sae_auto_interp.clients.http.capabilities import Capabilities, CapabilityFile
 from sae_auto_interp.clients.http.probing import Prober
-from sae_auto_interp.errors import RateLimitedError, RunDirectoryError
+from sae_auto_interp.clients.wrappers.patience import Patience, patient_probes
+from sae_auto_interp.errors import BrokenReplyError, RateLimitedError, RunDirectoryError
 from sae_auto_interp.types import Message, Request, Response
 from tests.support.embedded_reference import greedy, piece_of, rate
 from tests.support.llm_server import LlmServer, Received, Reply, answer, chat, error, json_reply
 from tests.support.rating_server import as_completions_of_old, as_vllm, completions
 
 NOTHING = Capabilities(
-    json_schema=False, choice_field=None, top_logprobs=0, prompt_logprobs=None, n=False, seed=False, max_tokens=False
-)
+    json_schema=False, choice_field=None, top_logprobs=0, prompt_logprobs=None, n=False, seed=False, max_tokens=False,
+    list_schema=False, system_role=True,
+)  # fmt: skip
 Answers = Callable[[Received], Reply]
 
 
@@ -29,12 +32,19 @@ def prepared(script: Answers, memory: Path | None = None) -> tuple[Capabilities,
         client = OpenAIClient(base_url=server.base_url, model="judge")
 
         async def prepare() -> None:
-            await client.prepare(memory)
-            await client.close()
+            try:
+                await client.prepare(memory)
+            finally:
+                await client.close()
 
         asyncio.run(prepare())
         assert client.capabilities is not None
         return client.capabilities, [received for received in server.requests if received.method == "POST"]
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RetryingClient, "_wait_seconds", lambda self, attempt, error: 0.0)
 
 
 def ignoring(received: Received) -> Reply:
@@ -48,14 +58,14 @@ def test_a_server_that_ignores_every_field_has_nothing() -> None:
     assert prepared(lambda received: json_reply(with_usage))[0] == NOTHING
 
 
-def test_one_that_breaks_over_every_field_has_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sae_auto_interp.clients.http.probing._WAITS_SECONDS", (0.0, 0.0))
+def test_one_that_breaks_over_every_field_has_nothing_either() -> None:
 
     def broken(received: Received) -> Reply:
         plain = {"model", "messages", "temperature", "max_tokens"}
-        return answer("one two three four") if set(received.body) <= plain else error(500)
+        is_plain = set(received.body) <= plain and received.body["messages"][0]["role"] == "user"
+        return answer("one two three four") if is_plain else error(500)
 
-    assert prepared(broken)[0] == NOTHING
+    assert prepared(broken)[0] == replace(NOTHING, system_role=False, max_tokens=True)
 
 
 def listed(*alternatives: Mapping[str, float]) -> dict[str, Any]:
@@ -201,7 +211,7 @@ def test_it_is_asked_once_and_remembered_with_what_is_refused(tmp_path: Path) ->
         second, _ = asyncio.run(prepare())
         assert len(server.requests) == n_asked + 1, "the list of models alone"
     assert first.capabilities == second.capabilities
-    assert second._refused == {"temperature"}
+    assert second._refusals.known == {"temperature"}
     assert "absent: json_schema, choice_field, top_logprobs" in said
     assert said.endswith("refuses: temperature")
     (file,) = tmp_path.iterdir()
@@ -212,21 +222,173 @@ def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
     file = CapabilityFile(tmp_path, "http://127.0.0.1:1/v1", "judge")
     file.save(NOTHING)
     assert file.load() == NOTHING
-    file.path.write_text('{"capabilities": {"n": true}}')
-    with pytest.raises(RunDirectoryError, match="is damaged; delete it"):
-        file.load()
+    written = file.path.read_text()
+    unsigned = {name: value for name, value in json.loads(written).items() if name != "sha256"}
+    for damaged in ('{"capabilities": {"n": true}}', written.replace('"n": false', '"n": true'), "[]", "[" * 100_000):
+        file.path.write_text(damaged)
+        with pytest.raises(RunDirectoryError, match="is damaged; delete it"):
+            file.load()
+    file.path.write_text(json.dumps(unsigned))
+    assert file.load() == NOTHING, "as earlier versions wrote it"
 
 
 def test_a_busy_server_is_asked_again_and_is_not_taken_for_an_unable_one() -> None:
-    waits: list[float] = []
+    client = OpenAIClient(base_url="http://127.0.0.1:1/v1", model="judge")
+    n_asked = 0
 
     async def post(path: str, body: Mapping[str, object]) -> Mapping[str, object]:
+        nonlocal n_asked
+        n_asked += 1
         raise RateLimitedError("slow down")
 
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
+    async def probe() -> None:
+        with patient_probes(Patience(attempts=4)):
+            asked = client._patient(post)
+        await Prober(asked, asked, "judge").probe()
 
     with pytest.raises(RateLimitedError):
-        asyncio.run(Prober(post, "judge", sleep).probe())
-    assert len(waits) == 2
-    assert all(math.isfinite(seconds) for seconds in waits)
+        asyncio.run(probe())
+    assert n_asked == 4
+
+
+# --- what is used is asked for as it is used ---
+
+LENGTHS_REFUSED = [
+    "output_format.schema: For 'array' type, property 'maxItems' is not supported",
+    "'minItems' values other than 0 or 1 are not supported",
+    "The provided JSON schema contains features not supported by xgrammar",
+    "array length keywords are not implemented",
+    "Bad Request",
+]
+
+
+@pytest.mark.parametrize("status", [400, 422, 500, 501])
+@pytest.mark.parametrize("words", LENGTHS_REFUSED)
+def test_a_list_of_fixed_length_is_asked_for(words: str, status: int) -> None:
+    def strict(received: Received) -> Reply:
+        if b"minItems" in received.raw_body:
+            return error(status, words)
+        return answer('{"q": 71293}' if "response_format" in received.body else "green")
+
+    found = prepared(strict)[0]
+    assert (found.json_schema, found.list_schema, found.refused) == (True, False, ())
+
+
+def test_one_that_holds_to_lists_is_not_asked_for_a_number_too() -> None:
+    def bound(received: Received) -> Reply:
+        return answer('{"q": [71293, 33587]}' if "response_format" in received.body else "green")
+
+    found, requests = prepared(bound)
+    assert (found.json_schema, found.list_schema) == (True, True)
+    assert sum("response_format" in received.body for received in requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_system_message_is_asked_for(status: int) -> None:
+    def without_system_role(received: Received) -> Reply:
+        messages = received.body.get("messages", [{"role": "user"}])
+        return error(status, "System role not supported") if messages[0]["role"] == "system" else answer("green")
+
+    assert prepared(without_system_role)[0] == replace(NOTHING, system_role=False, max_tokens=True)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("temperature", "invalid temperature: only 1 is allowed for this model"),
+        ("temperature", "`temperature` may only be set to 1 when thinking is enabled"),
+        ("temperature", "Bad Request"),
+        ("max_tokens", "what you sent is beyond me"),
+    ],
+)
+def test_the_first_question_teaches_which_parameter_is_refused(parameter: str, words: str) -> None:
+    found = prepared(lambda r: error(400, words) if parameter in r.body else answer("green"))[0]
+    assert found.refused == (parameter,)
+
+
+def test_no_question_wants_fewer_than_sixteen_tokens() -> None:
+    def wants_more(received: Received) -> Reply:
+        said = "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got {} instead."
+        n = received.body["max_tokens"]
+        return error(400, said.format(n)) if n < 16 and "messages" in received.body else answer("green")
+
+    assert prepared(wants_more)[0] == replace(NOTHING, max_tokens=True)
+
+
+def test_where_only_the_plainest_question_is_answered_nothing_is_there() -> None:
+    def plainest(received: Received) -> Reply:
+        is_plain = len(received.body.get("messages", ())) == 1 and "green" in received.body["messages"][0]["content"]
+        return answer("green") if is_plain and "n" not in received.body else error(400, "no")
+
+    assert not prepared(plainest)[0].max_tokens
+
+
+def test_what_an_earlier_version_did_not_ask_is_asked(tmp_path: Path) -> None:
+    with LlmServer(
+        lambda r: json_reply({"data": [{"id": "judge"}]}) if r.method == "GET" else answer("green")
+    ) as server:
+        file = CapabilityFile(tmp_path, server.base_url, "judge")
+        older = replace(NOTHING, json_schema=True, seed=True, refused=("temperature",))
+        file.save(older)
+        content = json.loads(file.path.read_text())
+        del content["sha256"]  # files of earlier versions have none
+        for name in ("list_schema", "system_role"):
+            del content["capabilities"][name]
+        file.path.write_text(json.dumps(content))
+        client = OpenAIClient(base_url=server.base_url, model="judge")
+
+        async def prepare() -> None:
+            await client.prepare(tmp_path)
+            await client.close()
+
+        asyncio.run(prepare())
+        asked = [received.body for received in server.requests if received.method == "POST"]
+    assert client.capabilities == file.load() == replace(older, list_schema=False, system_role=True)
+    assert len(asked) == 3, "two about schemas, one about the system role"
+    assert not any("temperature" in body for body in asked)
+    assert asdict(older)["seed"]
+
+
+# --- not an endpoint ---
+
+PAGE = Reply(200, b"<html><title>Welcome to nginx!</title></html>", {"Content-Type": "text/html"})
+
+
+def test_a_page_in_place_of_the_chat_names_the_address_and_the_question() -> None:
+    with pytest.raises(BrokenReplyError) as caught:
+        prepared(lambda received: PAGE)
+    said = str(caught.value)
+    assert "/v1/chat/completions is not JSON: <html>" in said
+    assert "asked to find out what the endpoint can do; is base_url http://127.0.0.1:" in said
+    assert said.endswith("/v1 right?)")
+
+
+@pytest.mark.parametrize("fault", [Reply(200, b'{"choices": [{"mess'), error(503), error(429), PAGE, Reply(200, b"")])
+def test_a_fault_now_and_then_is_outlived(fault: Reply) -> None:
+    n_asked = Counter[bytes]()
+
+    def now_and_then(received: Received) -> Reply:
+        n_asked[received.raw_body] += 1
+        return fault if n_asked[received.raw_body] in (1, 3, 4) else answer("green")
+
+    assert prepared(now_and_then)[0].max_tokens
+
+
+def test_the_list_of_models_is_asked_for_as_patiently() -> None:
+    faults = iter([error(503), Reply(429, b""), error(502)])
+
+    def script(received: Received) -> Reply:
+        return (next(faults, None) if received.method == "GET" else None) or (
+            json_reply({"data": [{"id": "judge"}]}) if received.method == "GET" else answer("green")
+        )
+
+    with LlmServer(script) as server:
+        client = OpenAIClient(base_url=server.base_url, model="judge")
+
+        async def prepare() -> str:
+            try:
+                return await client.prepare()
+            finally:
+                await client.close()
+
+        assert "has: " in asyncio.run(prepare())

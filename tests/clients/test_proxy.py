@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from sae_auto_interp.clients import OpenAIClient
-from sae_auto_interp.clients._proxy import proxy_for
+from sae_auto_interp.clients.http.connections import proxy_for
 from sae_auto_interp.errors import InputError
 from tests.support.llm_server import LlmServer, answer, ask
 

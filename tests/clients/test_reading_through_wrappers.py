@@ -12,13 +12,13 @@ from sae_auto_interp.clients import (
     BreakerClient,
     Budget,
     CachingClient,
-    Ledger,
     LimitedClient,
-    PacedClient,
+    RateLimitClient,
     ReplayClient,
     ResponseStore,
     RetryingClient,
     ScriptedClient,
+    SpendingLog,
 )
 from sae_auto_interp.errors import (
     BudgetExceededError,
@@ -27,7 +27,7 @@ from sae_auto_interp.errors import (
     ServerError,
     UnreachableError,
 )
-from sae_auto_interp.pipeline.clients.request_counts import MeteredClient, Traffic
+from sae_auto_interp.pipeline.clients.request_counts import MeteredClient, RequestCounts
 from sae_auto_interp.protocols import Client, PromptReader
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Usage
 from sae_auto_interp.types.spending import Account, Price, Spent, spending_on
@@ -41,7 +41,7 @@ WRAPPERS: dict[str, Callable[[Client], PromptReader]] = {
     "breaker": lambda client: BreakerClient(client, clock=now),
     "limit": lambda client: LimitedClient(client, max_concurrency=2),
     "metered": MeteredClient,
-    "pace": lambda client: PacedClient(client, requests_per_minute=60, clock=now),
+    "pace": lambda client: RateLimitClient(client, requests_per_minute=60, clock=now),
     "retry": RetryingClient,
 }
 
@@ -101,7 +101,7 @@ def test_readings_keep_to_the_pace() -> None:
     reader = Reader()
 
     async def seconds() -> float:
-        client = PacedClient(reader, requests_per_minute=60, clock=now)
+        client = RateLimitClient(reader, requests_per_minute=60, clock=now)
         await asyncio.gather(*(client.read(PromptRequest(str(i))) for i in range(5)))
         return now()
 
@@ -120,11 +120,11 @@ def test_a_reader_that_is_away_is_waited_for() -> None:
 
 
 def test_a_reading_is_charged_and_kept_below_the_budget() -> None:
-    ledger = Ledger()
+    spending_log = SpendingLog()
     price = Price(usd_per_million_prompt_tokens=1e6)
 
     async def read() -> None:
-        client = BilledClient(Reader(), ledger, price=price, budget=Budget(ledger, max_tokens=300))
+        client = BilledClient(Reader(), spending_log, price=price, budget=Budget(spending_log, max_tokens=300))
         with spending_on("score", "h.1:3"):
             await client.read(ASKED)
             await client.read(PromptRequest("x" * 300))
@@ -132,7 +132,7 @@ def test_a_reading_is_charged_and_kept_below_the_budget() -> None:
     with pytest.raises(BudgetExceededError):
         run(read())
     spent = {Account("score", "h.1:3", "placed"): Spent(n_paid=1, prompt_tokens=3, usd=3.0)}
-    assert dict(ledger.take_changes()) == spent
+    assert dict(spending_log.take_changes()) == spent
 
 
 def test_a_reading_is_asked_once_and_can_be_replayed(tmp_path: Path) -> None:
@@ -155,16 +155,21 @@ def test_a_reading_is_asked_once_and_can_be_replayed(tmp_path: Path) -> None:
 
 
 def test_readings_are_counted_where_they_are_asked() -> None:
-    traffic = Traffic()
-    client = MeteredClient(Reader(n_failures=1), traffic=traffic)
+    request_counts = RequestCounts()
+    client = MeteredClient(Reader(n_failures=1), request_counts=request_counts)
 
     async def read() -> int:
-        with traffic.of_feature() as count:
+        with request_counts.of_feature() as count:
             with pytest.raises(ServerError):
                 await client.read(ASKED)
             await asyncio.gather(client.read(ASKED), client.read(ASKED))
         return count.n
 
     assert run(read()) == 3
-    assert (traffic.n_read, traffic.n_answered, traffic.n_failed, traffic.n_open) == (2, 0, 1, 0)
-    assert traffic.usage == Usage(6, 0, 2)
+    assert (request_counts.n_read, request_counts.n_answered, request_counts.n_failed, request_counts.n_open) == (
+        2,
+        0,
+        1,
+        0,
+    )
+    assert request_counts.usage == Usage(6, 0, 2)

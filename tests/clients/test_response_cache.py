@@ -12,13 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from sae_auto_interp.clients import CachingClient, Ledger, ResponseStore, ScriptedClient
+from sae_auto_interp.clients import CachingClient, ReplayClient, ResponseStore, ScriptedClient, SpendingLog
 from sae_auto_interp.clients.responses.codec import answer_key, decode_answer, encode_answer
 from sae_auto_interp.clients.responses.tables import ROW_BYTES
-from sae_auto_interp.errors import CacheError, ClientError, InputError, ServerError
+from sae_auto_interp.errors import CacheError, ClientError, InputError, NotStoredError, ServerError
 from sae_auto_interp.types import (
     Message,
     PromptLogprobs,
@@ -60,13 +59,13 @@ def test_a_later_run_asks_nothing_and_gets_the_same(path: Path) -> None:
 
 
 def test_identical_questions_in_flight_are_one(path: Path) -> None:
-    scripted, ledger = ScriptedClient(echo, latency_seconds=0.02), Ledger()
+    scripted, spending_log = ScriptedClient(echo, latency_seconds=0.02), SpendingLog()
     with ResponseStore(path) as store:
-        client = CachingClient(scripted, store, count_cached=ledger.add_cached)
+        client = CachingClient(scripted, store, count_cached=spending_log.add_cached)
         answers = ask(client, *[QUESTION] * 20, question("another"))
     assert len(scripted.requests) == 2
     assert len({id(answer) for answer in answers[:20]}) == 1
-    assert ledger.total.n_cached == 19
+    assert spending_log.total.n_cached == 19
 
 
 @pytest.mark.parametrize(
@@ -168,6 +167,90 @@ def test_a_damaged_answer_is_asked_for_again(path: Path) -> None:
     connection.close()
     assert asked_through(path, ScriptedClient(["second"]))[0].text == "second"
     assert asked_through(path, ScriptedClient([]))[0].text == "second"
+
+
+def damaged(path: Path, statement: str, *values: object) -> None:
+    """As a disk or another program changes what is stored."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_no_flipped_bit_of_an_answer_is_believed(path: Path) -> None:
+    """Most flips leave readable JSON: only the digest tells."""
+    (first,) = asked_through(path, ScriptedClient(["yes, it does"]))
+    with sqlite3.connect(path) as connection:
+        key, content = connection.execute("SELECT key, content FROM responses").fetchone()
+    connection.close()
+    for bit in range(8 * len(content)):
+        damaged(path, "UPDATE responses SET content = ?", flipped(content, bit))
+        with ResponseStore(path) as store:
+            assert store.get(key) is None, f"bit {bit}"
+            assert store.troubles == [f"1 stored answer in {path} had been damaged and did not count"]
+        asked_through(path, ScriptedClient([first.text]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE responses SET content = 'text', digest = NULL",
+        "UPDATE responses SET digest = NULL",
+        "UPDATE responses SET digest = zeroblob(16)",
+        "UPDATE responses SET (content, digest) = (SELECT content, digest FROM responses WHERE key != ?1) "
+        "WHERE key = ?1",
+    ],
+)
+def test_a_row_that_is_not_as_written_is_asked_for_again(statement: str, path: Path) -> None:
+    """The last one is a whole row of another question."""
+    asked_through(path, ScriptedClient(["yes", "no"]), QUESTION, question("another"))
+    key = answer_key("", "scripted", QUESTION)
+    damaged(path, statement, *([key] if "?1" in statement else []))
+    scripted = ScriptedClient(["asked again"])
+    assert asked_through(path, scripted, QUESTION)[0].text == "asked again"
+    assert asked_through(path, ScriptedClient([]), QUESTION)[0].text == "asked again"
+
+
+def test_a_replay_does_not_believe_a_damaged_answer(path: Path) -> None:
+    asked_through(path, ScriptedClient(["yes"]))
+    damaged(path, "UPDATE responses SET content = ?", b'["no",[1,1,1],"stop","scripted",null]')
+    with ResponseStore(path) as store, pytest.raises(NotStoredError, match="holds no answer of scripted"):
+        ask(CachingClient(ReplayClient(model="scripted"), store))
+
+
+@pytest.mark.parametrize("rows", ["", " WITHOUT ROWID"])
+def test_a_cache_of_version_1_is_used_and_gets_digests(rows: str, path: Path) -> None:
+    answer = Response("yes", Usage(1, 2, 1), "stop", "scripted")
+    key = answer_key("", "scripted", QUESTION)
+    path.parent.mkdir()
+    with sqlite3.connect(path) as old:
+        columns = "key BLOB PRIMARY KEY NOT NULL, used REAL NOT NULL, content BLOB NOT NULL"
+        old.execute(f"CREATE TABLE responses ({columns}){rows}")
+        old.execute("CREATE INDEX by_use ON responses (used)")
+        old.execute("CREATE TABLE totals (n_bytes INTEGER NOT NULL)")
+        old.execute("INSERT INTO totals VALUES (0)")
+        old.execute("INSERT INTO responses VALUES (?, 1.0, ?)", (key, encode_answer(answer)))
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    assert asked_through(path, ScriptedClient([]), QUESTION) == [answer]
+    damaged(path, "UPDATE responses SET content = ?", encode_answer(replace(answer, text="no")))
+    assert asked_through(path, ScriptedClient(["again"]), QUESTION)[0].text == "again"
+
+
+@pytest.mark.parametrize("total", ["'many'", "-5", "NULL", "1 << 62"])
+def test_a_damaged_note_of_the_size_costs_no_answer(total: str, path: Path) -> None:
+    requests = [question(f"q{i}") for i in range(5)]
+    asked_through(path, ScriptedClient(echo), *requests)
+    damaged(path, "DROP TABLE totals")
+    damaged(path, "CREATE TABLE totals (n_bytes INTEGER)")
+    damaged(path, f"INSERT INTO totals VALUES ({total})")
+    asked_through(path, ScriptedClient(["one more"]), question("new"))
+    assert len(asked_through(path, ScriptedClient([]), *requests, question("new"))) == 6
 
 
 def test_the_least_recently_used_answers_go_when_it_grows_too_large(path: Path) -> None:

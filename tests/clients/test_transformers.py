@@ -1,6 +1,7 @@
 """The model in this process, against an independent forward pass of the same weights: one text, no batch, no cache."""
 
 import asyncio
+import json
 import math
 import shutil
 from pathlib import Path
@@ -9,11 +10,16 @@ import numpy as np
 import pytest
 
 from sae_auto_interp.clients import TransformersClient
-from sae_auto_interp.clients._tokenizing import conversation_ids
 from sae_auto_interp.clients.in_process.batching import Batcher
-from sae_auto_interp.clients.in_process.causal_lm import CausalLanguageModel
+from sae_auto_interp.clients.in_process.causal_lm import CausalLanguageModel, conversation_ids
 from sae_auto_interp.clients.transformers import batches_by_length
-from sae_auto_interp.errors import InputError, MalformedReplyError, RefusedRequestError, ServerError
+from sae_auto_interp.errors import (
+    InputError,
+    MalformedReplyError,
+    PromptTooLongError,
+    RefusedRequestError,
+    ServerError,
+)
 from sae_auto_interp.protocols import Client, PromptReader, Provider
 from sae_auto_interp.types import Message, PromptLogprobs, PromptRequest, Request, Response, Sampling
 from tests.support.embedded_gguf import embedded_language_model
@@ -164,10 +170,85 @@ def test_what_does_not_fit_is_refused_and_the_others_of_its_batch_are_not() -> N
         ask(client(), request("x = 1\n" * 100))
 
 
-def test_the_context_ends_a_text() -> None:
-    (response,) = ask(client(), request("x = 1\n" * 24, max_tokens=500))
+@pytest.mark.parametrize(("n_lines", "max_tokens"), [(24, 500), (24, 32), (1, 128), (100, 1)])
+def test_a_prompt_and_answer_beyond_the_positions_are_one_refusal(n_lines: int, max_tokens: int) -> None:
+    text = "x = 1\n" * n_lines
+    n_prompt = len(reference_tokenizer().encode(text + "\n\n").ids)
+    assert n_prompt + max_tokens > 128
+    with pytest.raises(PromptTooLongError, match=f"has {n_prompt} tokens.* the model reads 128") as caught:
+        ask(client(), request(text, max_tokens=max_tokens))
+    assert (caught.value.context_tokens, caught.value.prompt_tokens) == (128, n_prompt)
+
+
+def test_what_fills_the_positions_is_answered() -> None:
+    text = "x = 1\n" * 24
+    n_prompt = len(reference_tokenizer().encode(text + "\n\n").ids)
+    (response,) = ask(client(), request(text, max_tokens=128 - n_prompt))
     assert response.finish_reason == "length"
     assert response.usage.prompt_tokens + response.usage.completion_tokens == 128
+    (filling, beyond) = ("x" * 127, "x" * 400)
+    with pytest.raises(PromptTooLongError):
+        read(client(), PromptRequest(beyond))
+    assert read(client(), PromptRequest(filling))[0].usage.prompt_tokens <= 128
+
+
+def chat(folder: Path, template: str, **special: object) -> CausalLanguageModel:
+    """The saying model with another chat template and other special tokens; its settings name one end alone."""
+    from transformers import AutoTokenizer
+
+    write_saying_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens(special)  # type: ignore[arg-type]
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return CausalLanguageModel.load(str(folder), "cpu", "auto")
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+HEADERS = "{% for m in messages %}<|start|>{{ m['role'] }}<|stop|>{{ m['content'] | trim }}<|eot|>{% endfor %}"
+SPACED = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} <|im_end|>{% endfor %}"
+PLAIN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+REFUSING = (
+    "{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('no') }}{% endif %}{{ messages[0]['content'] }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "special", "ends"),
+    [
+        (PLAIN, {"eos_token": "<|im_end|>"}, ["<|im_end|>"]),
+        (CHATML, {"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]}, ["<|im_end|>"]),
+        (HEADERS, {"extra_special_tokens": ["<|start|>", "<|stop|>", "<|eot|>"]}, ["<|eot|>"]),
+        (SPACED, {"extra_special_tokens": ["<|im_end|>"]}, ["<|im_end|>"]),
+        (CHATML, {"eos_token": "<|eos|>", "extra_special_tokens": ["<|im_end|>"]}, ["<|eos|>", "<|im_end|>"]),
+        (PLAIN, {"extra_special_tokens": ["<|im_end|>"]}, []),
+        (REFUSING, {"extra_special_tokens": ["<|im_end|>"]}, []),
+    ],
+)
+def test_a_turn_ends_with_all_that_settings_tokenizer_and_template_name(
+    template: str, special: dict[str, object], ends: list[str], tmp_path: Path
+) -> None:
+    loaded = chat(tmp_path, template, **special)
+    named = {loaded.tokenizer.convert_tokens_to_ids(end) for end in ends}
+    assert loaded.end_ids == {loaded.model.generation_config.eos_token_id, *named}
+
+
+def test_a_token_that_the_model_does_not_have_is_a_refusal(tmp_path: Path) -> None:
+    chat(tmp_path, CHATML, extra_special_tokens=["<|im_start|>", "<|im_end|>"])
+    asked = TransformersClient(model=str(tmp_path), device="cpu")
+    with pytest.raises(RefusedRequestError, match=r"'<\|im_end\|>' as 4097; the model knows ids below 4096"):
+        ask(asked, request("Well?"))
+    with pytest.raises(RefusedRequestError, match="the model knows ids below 4096"):
+        read(asked, PromptRequest("a<|im_start|>b"))
+
+
+def test_an_answer_stops_at_the_tokenizers_own_end(tmp_path: Path) -> None:
+    """The saying model's last token is made the end by the tokenizer alone: the answer ends before it."""
+    pieces = write_saying_model(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": pieces[-1]}))
+    (response,) = ask(TransformersClient(model=str(tmp_path), device="cpu"), request("Well?", 50))
+    assert (response.text, response.finish_reason) == (SENTENCE.removesuffix(pieces[-1]), "stop")
 
 
 def test_an_empty_answer_is_a_failure(tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 import asyncio
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from sae_auto_interp.clients import VllmClient
-from sae_auto_interp.errors import MissingExtraError, RefusedRequestError
+from sae_auto_interp.errors import InputError, MissingExtraError, RefusedRequestError
 from sae_auto_interp.protocols import Client, PromptReader, Provider
 from sae_auto_interp.types import Message, PromptLogprobs, PromptRequest, Request, Sampling
 from tests.support import vllm_stub
 from tests.support.embedded_gguf import embedded_language_model
 from tests.support.embedded_reference import greedy, piece_of, rate
 from tests.support.llm_server import ask
+from tests.support.saying_model import write_saying_model
 
 PROMPT = "import os"
 
@@ -48,6 +51,23 @@ def test_each_request_has_its_own_parameters() -> None:
     ]
     assert engine.seen[2].structured_outputs.json == {"type": "object"}
     assert (engine.args.max_model_len, engine.is_shut_down) == (128, True)
+
+
+def test_a_turn_ends_with_what_the_chat_template_writes_behind_an_answer(tmp_path: Path) -> None:
+    end = write_saying_model(tmp_path)[-1]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_special_tokens({"extra_special_tokens": [end]})
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}" + end + "\n{% endfor %}"
+    tokenizer.save_pretrained(tmp_path)
+    asked = VllmClient(model=str(tmp_path))
+    engine = asked._engine
+    ask(asked, request(3))
+    assert engine.seen[0].stop_token_ids == [tokenizer.convert_tokens_to_ids(end)]
+
+
+def test_code_that_comes_with_a_model_is_never_run() -> None:
+    with pytest.raises(InputError, match=r"client\.engine\.trust_remote_code"):
+        client(trust_remote_code=True)
 
 
 def test_prompt_logprobs_are_the_engines_and_make_up_the_text() -> None:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sae_auto_interp import config
 from sae_auto_interp.data import huggingface, sources
 from sae_auto_interp.data.layout import RowLayout
-from sae_auto_interp.data.shuffle import shuffled
-from sae_auto_interp.data.sources import TextSource, documents_of, rows_from
+from sae_auto_interp.data.records import PassedOver
+from sae_auto_interp.data.sources import TextSource, documents_of, rows_from, shuffled
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import NO_DOCUMENT
@@ -147,3 +146,89 @@ def test_plain_text_has_no_messages(tmp_path: Path) -> None:
     for source in (str(tmp_path / "a.txt"), "standard_library"):
         with pytest.raises(InputError, match=r"leave out data\.messages_field"):
             list(documents_of(TextSource(source=source, messages_field="m"), chat_tokenizer(["Hello"])))
+
+
+TRIMMING = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] | trim }}\n{% endfor %}"
+WITH_CALLS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{{ m.get('tool_calls', '') }}\n{% endfor %}"
+
+
+def written(folder: Path, messages: Any, template: str = TRIMMING) -> str:
+    tokenizer = chat_tokenizer(["Hello"])
+    tokenizer.chat_template = template
+    (document,) = documents_of(conversations(folder, messages), tokenizer)
+    return document.text
+
+
+def said(content: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": content}, {"role": "assistant", "content": " Yes "}]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, ""),
+        ([{"type": "text", "text": "On a cold day"}], "On a cold day"),
+        ([{"type": "text", "text": "On a "}, {"type": "input_text", "text": "cold"}, " day"], "On a cold day"),
+        ([{"text": "On a cold day"}], "On a cold day"),
+        ([{"type": "text", "text": "On a cold day", "image_url": None}], "On a cold day"),
+        ([], ""),
+    ],
+)
+def test_the_content_of_a_message_is_its_text(content: Any, text: str, tmp_path: Path) -> None:
+    assert written(tmp_path, said(content)) == f"user: {text}\nassistant: Yes\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "a part of the content is no text: "),
+        ([{"type": "text", "text": "see"}, {"type": "image"}], "a part of the content is no text: "),
+        ([{"type": "text", "text": None}], "a part of the content is no text: "),
+        ([3], "a part of the content is no text: 3"),
+        ({"text": "On a cold day"}, "the content is dict, not a text: "),
+        (3.5, "the content is float, not a text: 3.5"),
+        (True, "the content is bool, not a text: true"),
+    ],
+)
+def test_a_content_that_is_no_text_is_refused_with_its_line(content: Any, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"chats\.jsonl, line 1, message 1: ") as refused:
+        written(tmp_path, said(content))
+    assert problem in str(refused.value)
+
+
+def test_a_role_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 1, message 1: the role is nothing \(null\), not a text"):
+        written(tmp_path, [{"role": None, "content": "x"}])
+
+
+def test_calls_of_tools_are_left_to_a_template_that_writes_them(tmp_path: Path) -> None:
+    calls = [{"function": {"name": "look"}}]
+    messages = [{"role": "assistant", "content": None, "tool_calls": calls}]
+    assert written(tmp_path, messages, WITH_CALLS) == f"assistant: {calls}\n"
+    with pytest.raises(InputError, match="message 1: calls a tool, which the tokenizer's chat template does not write"):
+        written(tmp_path, messages)
+    assert written(tmp_path, [{"role": "assistant", "content": "Hi", "tool_calls": None}]) == "assistant: Hi\n"
+
+
+def test_no_conversation_at_all_is_passed_over(tmp_path: Path) -> None:
+    passed_over = PassedOver()
+    source = conversations(tmp_path, None, HELLO, None)
+    assert len(list(documents_of(source, chat_tokenizer(["Hello"]), passed_over))) == 1
+    assert passed_over.n_records == 2
+    with pytest.raises(InputError, match=r"holds no document; passed over: 2 records without a text \(null\)"):
+        list(documents_of(conversations(tmp_path, None, None), chat_tokenizer(["Hello"])))
+
+
+def test_nulls_of_tables_are_passed_over(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "a.csv").write_text('id,text\n1,one\n2,null\n3,NA\n4,"two"\n5,\n')
+    datasets.Dataset.from_dict({"text": ["one", None, "two"]}).to_parquet(tmp_path / "a.parquet")
+    for n, settings in (
+        (3, {"source": "hf:csv", "data_files": (str(tmp_path / "a.csv"),)}),
+        (1, {"source": str(tmp_path / "a.parquet")}),
+    ):
+        passed_over = PassedOver()
+        found = documents_of(TextSource(**settings), None, passed_over)  # pyright: ignore[reportArgumentType]
+        assert [document.text for document in found] == ["one", "two"]
+        assert passed_over.n_records == n

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sae_auto_interp.data.layout import special_ids, tokenizer_sha256
 from sae_auto_interp.data.rows import build_token_rows
-from sae_auto_interp.data.tokenizer_facts import special_ids, tokenizer_sha256
 from sae_auto_interp.types import NO_DOCUMENT, Document
 from tests.support.records import byte_level_tokenizer, chat_tokenizer
 

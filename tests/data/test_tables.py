@@ -87,7 +87,7 @@ def test_damaged_and_missing_tables_are_named(folder: Path) -> None:
     whole = (folder / "tables" / "a.parquet").read_bytes()
     for content in (whole[:-30], b"", whole[:200] + bytes(len(whole) - 400) + whole[-200:]):
         (folder / "tables" / "a.parquet").write_bytes(content)
-        with pytest.raises(InputError, match=r"a\.parquet cannot be read as Parquet"):
+        with pytest.raises(InputError, match=r"a\.parquet (cannot be read as Parquet|is empty)"):
             read(source=str(folder / "tables" / "a.parquet"))
         with pytest.raises(InputError, match=r"hf:.*tables.* cannot be read as a dataset"):
             read(source=f"hf:{folder / 'tables'}")
@@ -133,7 +133,8 @@ def test_the_hub_is_asked_for_the_commit_and_the_commit_is_loaded(monkeypatch: p
     assert asked == [("owner/name", "main"), ("owner/name", "en", "train", Info.sha)]
 
 
-def test_without_the_hub_the_place_is_named() -> None:
+def test_without_the_hub_the_place_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between its retries
     with pytest.raises(InputError, match=r"hf:owner/name cannot be read as a dataset: .*offline"):
         pinned(HubDataset(place="hf:owner/name"))
     with pytest.raises(InputError, match=r"hf:owner/name cannot be read as a dataset: .*Hub"):

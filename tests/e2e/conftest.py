@@ -35,6 +35,7 @@ def prepare_run(tmp_path_factory: pytest.TempPathFactory) -> PrepareRun:
 
 
 def _run_file(folder: Path, more: str) -> Path:
-    file = write_run_file(folder, "simple", more=more or "client: {base_url: 'http://127.0.0.1:1/v1', model: none}\n")
+    more = more or "client: {base_url: 'http://127.0.0.1:1/v1', model: none}\n"
+    file = write_run_file(folder, "simple", n_tokens=20_000, more=more)
     file.write_text(file.read_text().replace("n_features: 4", f"n_features: {N_FEATURES}"))
     return file

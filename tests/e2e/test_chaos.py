@@ -2,7 +2,7 @@
 
 In short in the suite; with SAE_AUTO_INTERP_SOAK=1 more features, and an outage of 30 s. What counts as paid for is a
 completion that the server delivered whole, empty ones included. Of an answer that was cut off on its way, or of which a
-gateway kept the body, nobody but the provider knows; the run's ledger has them as `n_lost`.
+gateway kept the body, nobody but the provider knows; the run's spending_log has them as `n_lost`.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tests.support.chaos_llm import ChaosLlm
 from tests.support.llm_server import LlmServer
 
 OUTAGE_SECONDS = 30.0 if IS_SOAK else 2.0
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0 if IS_SOAK else 2.0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def manifest_of(run: Path) -> dict[str, Any]:
 
 
 def test_the_embedded_autoencoders_pass_and_are_shown(tmp_path: Path) -> None:
-    run_file = write_run_file(tmp_path, autoencoders=SPARSIFY)
+    run_file = write_run_file(tmp_path, autoencoders=SPARSIFY, checked=True)
     done = sae_auto_interp("check", run_file, "--n-tokens", "1000")
     assert done.returncode == 0, done.stderr
     assert "transformer.h.2:out" in done.stdout
@@ -44,7 +44,7 @@ def test_each_refused_autoencoder_has_a_message(tmp_path: Path) -> None:
     weights = load_file(source / "sae.safetensors")
     weights["encoder.weight"][3, 4] = torch.nan
     save_file(weights, damaged / "sae.safetensors")
-    run_file = write_run_file(tmp_path, autoencoders=f"{WRONG}, {damaged.parent}")
+    run_file = write_run_file(tmp_path, autoencoders=f"{WRONG}, {damaged.parent}", checked=True)
     done = sae_auto_interp("check", run_file, "--n-tokens", "1000")
     assert done.returncode == 2
     messages = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -58,24 +58,26 @@ def test_each_refused_autoencoder_has_a_message(tmp_path: Path) -> None:
 
 def test_a_refused_run_is_mended_in_the_same_directory(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    refused = sae_auto_interp("cache", write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000), "--out", out)
+    wrong = write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000, checked=True)
+    refused = sae_auto_interp("cache", wrong, "--out", out)
     assert refused.returncode == 2
     assert "[site]" in refused.stderr
     assert json.loads((out / "preflight.json").read_text())["refused"]
     assert not (out / "features").exists()
-    mended = write_run_file(tmp_path, autoencoders=RIGHT, n_tokens=2000)
+    mended = write_run_file(tmp_path, autoencoders=RIGHT, n_tokens=2000, checked=True)
     assert sae_auto_interp("cache", mended, "--out", out).returncode == 0
     assert manifest_of(out)["preflight"] == {"checked": True, "allowed": {}}
     again = sae_auto_interp("cache", mended, "--out", out)
     assert again.returncode == 0
     assert "checking" not in again.stderr
-    other = sae_auto_interp("cache", write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000), "--out", out)
+    wrong = write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000, checked=True)
+    other = sae_auto_interp("cache", wrong, "--out", out)
     assert other.returncode == 2
     assert "belongs to another configuration" in other.stderr
 
 
 def test_an_override_is_recorded(tmp_path: Path) -> None:
-    run_file = write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000)
+    run_file = write_run_file(tmp_path, autoencoders=WRONG, n_tokens=2000, checked=True)
     allowed = sae_auto_interp("cache", run_file, "--out", tmp_path / "allowed", "--allow", "site")
     assert allowed.returncode == 0
     assert "allowed [site]" in allowed.stderr
@@ -87,7 +89,7 @@ def test_an_override_is_recorded(tmp_path: Path) -> None:
 
 
 def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
-    run_file = write_run_file(tmp_path)
+    run_file = write_run_file(tmp_path, checked=True)
     unknown = sae_auto_interp("check", run_file, "--allow", "fvx")
     assert unknown.returncode == 2
     assert "unknown refusal to allow 'fvx'; did you mean 'fvu'" in unknown.stderr

@@ -1,10 +1,9 @@
 """An explainer and a scorer from a user's own module run, resume and are reported like ours."""
 
 import os
-import subprocess
 from pathlib import Path
 
-from tests.e2e.runs import command, environment, write_run_file
+from tests.e2e.runs import sae_auto_interp, write_run_file
 
 MODULE = '''
 from dataclasses import dataclass
@@ -44,9 +43,9 @@ def test_they_run_resume_and_are_reported(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     more = "scorers: ['mine:Unseeded']\n"
     run_file = write_run_file(tmp_path, "{name: 'mine:Short', judge: lexical}", more=more)
-    whole = command("run", run_file, "--out", tmp_path / "run")
-    env = environment() | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    first, again = (subprocess.run(whole, capture_output=True, text=True, timeout=280, env=env) for _ in range(2))
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    arguments = ("run", run_file, "--out", tmp_path / "run")
+    first, again = (sae_auto_interp(*arguments, more_environment=path) for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert "explained by short, judged by lexical" in first.stdout
     assert "unseeded" in first.stdout

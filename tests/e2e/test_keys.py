@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +22,10 @@ from tests.support.llm_server import LlmServer, Received, Reply, answer, connect
 from tests.support.scripted_llm import explain_and_judge
 
 Done: TypeAlias = subprocess.CompletedProcess[str]
-KEY = "sk-planted-7f3a9c51d2"
+KEY = "sk-planted+7f3a9c51d2"
+ESCAPED = KEY.replace("+", "\\u002B")
+FORMS = (KEY, ESCAPED, ESCAPED.lower(), KEY.replace("+", "%2B"), KEY[:12])
+"""Its first characters are as good."""
 PROGRAM = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG, filename=sys.argv.pop(1))
@@ -46,10 +50,18 @@ class Indiscreet:
         said = {"error": {"message": f"not with {sent}", "key": sent}}
         if self.is_closed:
             return json_reply(said, 401)
+        return self._with_escapes(self._reply(received, sent, said))
+
+    def _with_escapes(self, reply: Reply) -> Reply:
+        """The key in JSON may be written in many ways; it is the name of each model, and no text here has a "+"."""
+        body = reply.body.replace(b'"my-model"', b'"%s"' % KEY.encode()).replace(b'"scripted"', b'"%s"' % KEY.encode())
+        return replace(reply, body=body.replace(b"+", b"\\u002B"))
+
+    def _reply(self, received: Received, sent: str, said: object) -> Reply:
         self.tries[received.raw_body] += 1
         kind = zlib.crc32(received.raw_body) % 11
         if kind == 0:
-            return json_reply(said, 400)  # a failure that stays, and is stored
+            return json_reply(said, 405)  # a failure that stays, and is stored
         if kind == 1:
             return answer("")
         if self.tries[received.raw_body] > 1 or kind > 5:
@@ -93,7 +105,7 @@ def run_with_key(folder: Path, prepare_run: PrepareRun, is_closed: bool) -> tupl
 
 def assert_no_key(folder: Path, done: Done) -> None:
     for name, content in [*written(folder), ("stdout", done.stdout.encode()), ("stderr", done.stderr.encode())]:
-        assert KEY.encode() not in content, name
+        assert not [form for form in FORMS if form.encode() in content], name
 
 
 def test_a_run_against_a_server_that_repeats_the_key_writes_it_nowhere(tmp_path: Path, prepare_run: PrepareRun) -> None:

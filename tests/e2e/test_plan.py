@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ PIECE = re.compile(r" ?[A-Za-z]{1,7}|\d{1,3}| ?[^\sA-Za-z\d]{1,2}|\s+")
 """About how the tokenizers of language models cut text: short words, three digits, pairs of signs."""
 PRICES = Assumptions(usd_per_million_prompt_tokens=2.0, usd_per_million_completion_tokens=10.0)
 N_DEMO = 12
+of_the_demo = pytest.mark.skipif(not os.environ.get("SAE_AUTO_INTERP_SOAK"), reason="a minute: make soak")
 
 
 def n_tokens(text: str) -> int:
@@ -102,6 +104,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(before, after, used, folder, peak_kib / 1024)
 
 
+@of_the_demo
 def test_the_demo_asks_what_was_planned(demo: Demo) -> None:
     """Some features turn out to have fewer examples than they may; with the cache that is known too."""
     assert is_near(total(demo.before, "n_requests"), demo.used.n_requests)
@@ -111,6 +114,7 @@ def test_the_demo_asks_what_was_planned(demo: Demo) -> None:
         assert is_near(total(plan, "completion_tokens"), demo.used.completion_tokens)
 
 
+@of_the_demo
 def test_the_demo_takes_the_disk_and_the_memory_that_were_planned(demo: Demo) -> None:
     run = mib_of(demo.folder / "run")
     results = mib_of(demo.folder / "run" / "report") + (demo.folder / "run" / "results.sqlite").stat().st_size / 2**20

@@ -23,17 +23,19 @@ from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Response
 from tests.support.embedded_gguf import serve_gguf, write_gguf
-from tests.support.saying_model import SENTENCE, write_saying_model
+from tests.support.saying_model import write_saying_model
 from tests.support.transformers_server import transformers_serve
 
 N_FEATURES, N_SHOWN = 2, 1
-EXPLANATION = SENTENCE.removeprefix("[EXPLANATION]: ")
+EXPLANATION = "words of code"
+SENTENCE = f"[EXPLANATION]: {EXPLANATION}\n\nVerdict: 1"
+"""What answers an explainer's question, and a judge's about one excerpt."""
 
 
 @pytest.fixture(scope="module")
 def saying(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saying")
-    write_saying_model(folder)
+    write_saying_model(folder, SENTENCE)
     return folder
 
 
@@ -63,7 +65,7 @@ def run(root: Path, base_url: str, model: str) -> Capabilities:
             "preflight": {"enabled": False},
             "n_lexical": 0,
             "features": {"n_features": N_FEATURES, "min_examples": 10, **pools},
-            "explainers": [{"name": "simple", "judge": {"name": "llm", "top_logprobs": 20}}],
+            "explainers": [{"name": "simple", "structured": False, "judge": {"name": "llm", "top_logprobs": 20}}],
             "scorers": scorers,
             "client": {"base_url": base_url, "model": model, "max_concurrency": 2},
         }
@@ -118,7 +120,7 @@ def test_through_transformers_serve_verdicts_are_read_from_the_text(serve: str, 
     assert capabilities.top_logprobs == 0
     assert capabilities.prompt_logprobs is None
     assert (capabilities.n, capabilities.choice_field, capabilities.max_tokens) == (False, None, True)
-    assert set(check_all_scored(tmp_path, capabilities)) == {True}, "the sentence ends in [1]"
+    assert set(check_all_scored(tmp_path, capabilities)) == {True}, "the sentence ends in a verdict of 1"
     assert {verdict.logprobs for verdict in stored_verdicts()} == {None}, "what is absent is not asked for"
     remembered = json.loads(next((tmp_path / "clients").iterdir()).read_text())
     assert remembered["capabilities"]["json_schema"] is False

@@ -35,7 +35,8 @@ class Rambler:
         time.sleep(self.latency_seconds)
         plain = {name: value for name, value in received.body.items() if name != "seed"}
         as_asked_first = received if "seed" not in received.body else _with_body(received, plain)
-        if plain == received.body and zlib.crc32(json.dumps(plain["messages"]).encode()) % 5 == 0:
+        one_in = 4 if b"verdicts" in received.raw_body else 2  # explanations are few
+        if plain == received.body and zlib.crc32(json.dumps(plain["messages"]).encode()) % one_in == 0:
             self.n_rambled += 1
             return answer(RAMBLING)
         return explain_and_judge(as_asked_first)

@@ -1,9 +1,9 @@
 """Nothing but content changes what is stored: one run file with every scorer and every kind of silent windows,
 run as it is, in other batches, processes and limits, and killed again and again: the same bytes are stored."""
 
+import os
 import signal
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -15,14 +15,15 @@ import pytest
 from sae_auto_interp.metrics import tnr_by_source
 from sae_auto_interp.registry import component_names
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
-from tests.e2e.runs import command, environment
+from tests.e2e.runs import environment
 from tests.support.every_model import respond
 from tests.support.llm_server import LlmServer, Received, Reply
+from tests.support.warm import WarmCall
 
 RUN_FILE = """
 model: embedded:language_model
 device: cpu
-autoencoders: [embedded:sparse_coders/openai, embedded:sparse_coders/sparsify]
+autoencoders: [{autoencoders}]
 data: {{n_tokens: 25000, ctx_len: 128, max_chars_per_document: 3000}}
 cache: {{batch_size: {batch_size}, buffer_mib: 1}}
 preflight: {{enabled: false}}
@@ -69,7 +70,10 @@ Whole = tuple[Path, Mapping[str, Any], int]
 """Folder, what is stored, and how many requests it took."""
 TABLES = ("records", "explanations", "scores", "failures", "finished")
 KINDS = {"random", "neighbour", "token", "similar"}
-KILLED_AFTER = (0.02, 0.1, 0.2, 0.3)
+IS_SOAK = bool(os.environ.get("SAE_AUTO_INTERP_SOAK"))
+TWO = "embedded:sparse_coders/openai, embedded:sparse_coders/sparsify"
+AUTOENCODERS = TWO if IS_SOAK else "embedded:sparse_coders/openai"
+KILLED_AFTER = (0.02, 0.1, 0.2, 0.3) if IS_SOAK else (0.15,)
 """Shares of a whole run's requests that one process after another lives to send."""
 
 
@@ -78,7 +82,7 @@ class KillingServer(LlmServer):
 
     def __init__(self) -> None:
         super().__init__(self._reply)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: WarmCall | None = None
         self.patience = self.n_asked = 0
         self._guard = threading.Lock()
 
@@ -99,16 +103,15 @@ def server() -> Iterator[KillingServer]:
 
 def run(folder: Path, server: KillingServer, patience: int = -1, **changes: Any) -> int:
     """The status of a run, killed after so many requests, if it comes to that."""
-    settings = {"batch_size": 16, "workers": 0, "limit": 16} | changes
+    settings = {"autoencoders": AUTOENCODERS, "batch_size": 16, "workers": 0, "limit": 16} | changes
     embedder = f"{{name: openai, base_url: {server.base_url}, model: small}}"
     folder.mkdir(exist_ok=True)
     (folder / "run.yaml").write_text(RUN_FILE.format(url=server.base_url, embedder=embedder, **settings))
-    whole = command("run", folder / "run.yaml", "--out", folder / "run")
-    with subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()) as process:
+    with WarmCall(("run", folder / "run.yaml", "--out", folder / "run"), environment()) as process:
         server.process, server.patience = process, patience
-        said = process.communicate(timeout=280)[1].decode()
-    assert process.returncode in (0, -signal.SIGKILL), said
-    return process.returncode
+        _, said = process.communicate(timeout=280)
+    assert process.wait() in (0, -signal.SIGKILL), said
+    return process.wait()
 
 
 def stored(folder: Path) -> Mapping[str, Any]:
@@ -135,7 +138,7 @@ def test_every_scorer_and_every_kind_of_window_is_in_it(whole: Whole) -> None:
     with ResultStore.open(whole[0] / "run" / RESULTS_FILE, read_only=True) as store:
         scores, records, failures = list(store.scores()), list(store.records()), store.failures()
     assert {score.scorer for _, score in scores} == set(component_names("scorers"))
-    assert len(records) == 4
+    assert len(records) == 2 * len(AUTOENCODERS.split(","))
     assert not [failure for _, failure in failures if failure.stage != "records"]
     for judge, score in scores:
         if score.scorer in ("detection", "fuzzing", "fuzzing_delphi") and judge != "lexical":

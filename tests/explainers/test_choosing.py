@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,9 +104,9 @@ def test_replies_that_cannot_be_read_are_passed_over() -> None:
     record = record_with_dev()
     found = best(record, ScriptedClient(["no idea", "[EXPLANATION]: cat dog"]), WordJudge(), 2)
     assert isinstance(found, Explanation)
-    none = best(record, ScriptedClient(["no idea", "nor I"]), WordJudge(), 2)
+    none = best(record, ScriptedClient(["no idea", "Maybe cats."]), WordJudge(), 2)
     assert isinstance(none, Failure)
-    assert none.kind == "unparsable"
+    assert none.kind == "no_finding"
     unjudged = best(record, answers("cat"), WordJudge(fails=Failure("score", "unparsable", "?")), 1)
     assert isinstance(unjudged, Failure)
     assert unjudged.kind == "not_judged"
@@ -121,7 +122,7 @@ def test_without_development_pools_nothing_is_asked(explainer: type) -> None:
     assert client.requests == []
 
 
-def revise(record: FeatureRecord, client: ScriptedClient, judge: WordJudge, **settings: int) -> Explanation | Failure:
+def revise(record: FeatureRecord, client: ScriptedClient, judge: WordJudge, **settings: Any) -> Explanation | Failure:
     return asyncio.run(RevisionExplainer(client=client, judge=judge, **settings).explain(record))
 
 

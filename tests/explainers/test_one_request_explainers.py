@@ -18,9 +18,10 @@ from sae_auto_interp.explainers import (
     SingleTokenExplainer,
     TokenActivationPairsExplainer,
 )
-from sae_auto_interp.explainers.max_activation import label_reading
+from sae_auto_interp.explainers.max_activation import label
 from sae_auto_interp.explainers.saebench import after_activates_on
 from sae_auto_interp.explainers.token_activation_pairs import after_prefix
+from sae_auto_interp.prompting.marked_lines import Found
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, TokenLogits
 from tests.support.evidence import assert_golden, make_evidence, make_example
 
@@ -61,6 +62,10 @@ GOOD_REPLIES = {
 }
 
 
+def text_of(found: Found | None) -> str | None:
+    return None if found is None else found.text
+
+
 def explained(name: str, record: FeatureRecord, *answers: Any, **settings: Any) -> Explanation | Failure:
     return asyncio.run(ALL[name](client=ScriptedClient(list(answers)), **settings).explain(record))
 
@@ -94,9 +99,12 @@ def test_an_empty_reply_is_a_failure(name: str, reply: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "token_activation_pairs"])
 def test_a_reply_in_another_form_is_a_failure(name: str) -> None:
-    found = explained(name, RECORD, "I cannot tell.")
+    found = explained(name, RECORD, "Maybe cats.")
     assert isinstance(found, Failure)
     assert found.kind == "unparsable"
+    refused = explained(name, RECORD, "I cannot tell.")
+    assert isinstance(refused, Failure)
+    assert refused.kind == "refusal"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -165,20 +173,20 @@ def test_active_tokens_are_repeated_only_where_they_are_few() -> None:
     ],
 )
 def test_a_repeated_prefix_is_no_part_of_the_explanation(reply: str, text: str | None) -> None:
-    assert after_prefix(reply) == text
+    assert text_of(after_prefix(reply)) == text
 
 
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
         ("This neuron activates on cats.", "cats"),
-        ("It activates on x. It activates on the word y", "the word y"),
+        ("It activates on x. It activates on the word y", "x. It activates on the word y"),
         ("This neuron activates on .", None),
         ("cats", None),
     ],
 )
-def test_saebench_answers_are_split_as_saebench_does(reply: str, text: str | None) -> None:
-    assert after_activates_on(reply) == text
+def test_saebench_answers_are_what_follows_its_phrase(reply: str, text: str | None) -> None:
+    assert text_of(after_activates_on(reply)) == text
 
 
 @pytest.mark.parametrize(
@@ -186,4 +194,4 @@ def test_saebench_answers_are_split_as_saebench_does(reply: str, text: str | Non
     [("Explanation: a\nb", "a"), ("Explanation: x\nExplanation: y", "y"), ("Explanation: ", None), ("y", None)],
 )
 def test_a_label_is_one_line_after_the_last_mark(reply: str, text: str | None) -> None:
-    assert label_reading("max_activation").parse(reply) == text
+    assert text_of(label(reply)) == text

@@ -20,8 +20,8 @@ from sae_auto_interp.errors import (
     UnreachableError,
 )
 from sae_auto_interp.explainers import SimpleExplainer
-from sae_auto_interp.explainers._asking import after_mark
 from sae_auto_interp.explainers.simple import MOST_LISTED_TOKENS
+from sae_auto_interp.prompting.marked_lines import marked_line
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Usage
 from tests.support.evidence import assert_golden, make_evidence, make_example, planted_record
@@ -162,17 +162,18 @@ def test_strings_of_the_record_come_before_the_tokenizer() -> None:
         ("[EXPLANATION]: words, e.g. [a]: b", "words, e.g. [a]: b"),
         ("[EXPLANATION]:\n  on the next line", "on the next line"),
         ("First: [EXPLANATION]: draft\nBetter: [EXPLANATION]: final", "final"),
-        ("[EXPLANATION]: two\nlines", "two\nlines"),
+        ("[EXPLANATION]: two\nlines", "two"),
         ("[EXPLANATION]:", None),
         ("[EXPLANATION]:  \n ", None),
         ("[EXPLANATION]: draft\n[EXPLANATION]:", None),
         ("the feature fires on cats", None),
-        ("EXPLANATION: cats", None),
+        ("EXPLANATION: cats", "cats"),
         ("", None),
     ],
 )
 def test_the_explanation_is_what_follows_its_mark(reply: str, text: str | None) -> None:
-    assert after_mark(reply) == text
+    found = marked_line(reply)
+    assert (None if found is None else found.text) == text
 
 
 def test_an_explanation_says_where_it_comes_from() -> None:
@@ -186,15 +187,25 @@ def test_an_explanation_says_where_it_comes_from() -> None:
 
 
 def test_a_reply_without_an_explanation_is_a_failure_that_keeps_the_reply() -> None:
-    failure = outcome_of("I do not know.")
-    assert failure == Failure("explain", "unparsable", "the reply has no line '[EXPLANATION]: ...'", "I do not know.")
+    failure = outcome_of("Maybe cats.")
+    assert failure == Failure("explain", "unparsable", "the reply has no line '[EXPLANATION]: ...'", "Maybe cats.")
+    refused = outcome_of("I do not know.")
+    assert isinstance(refused, Failure)
+    assert (refused.kind, refused.raw) == ("refusal", "I do not know.")
+
+
+@pytest.mark.parametrize("text", ["your sentence", "Say in one short sentence what the feature fires on"])
+def test_an_echo_of_the_prompt_is_no_explanation(text: str) -> None:
+    failure = outcome_of(f"[EXPLANATION]: {text}")
+    assert isinstance(failure, Failure)
+    assert failure.kind in ("placeholder", "echo")
 
 
 def test_a_reply_that_was_cut_off_says_so() -> None:
     failure = outcome_of(Response("Let me think about", Usage(), "length", "m"), max_tokens=123)
     assert isinstance(failure, Failure)
-    assert failure.kind == "unparsable"
-    assert "cut off at max_tokens=123" in failure.message
+    assert failure.kind == "cut_off"
+    assert "cut off, before or within its line '[EXPLANATION]: ...', at max_tokens=123: raise it" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -235,7 +246,7 @@ def test_nothing_is_asked_about_a_record_with_nothing_to_show(record: FeatureRec
 def test_settings_reach_the_request() -> None:
     request = explainer(temperature=0.7, max_tokens=99).request(RECORD)
     assert (request.sampling.temperature, request.sampling.max_tokens, request.sampling.seed) == (0.7, 99, None)
-    assert request.schema is None
+    assert explainer(structured=False).request(RECORD).schema is None
 
 
 @pytest.mark.parametrize("settings", [{"threshold": 1.0}, {"threshold": -0.1}, {"n_examples": 0}, {"max_tokens": 0}])

@@ -30,7 +30,7 @@ from sae_auto_interp.cache.files import DurableFile
 from sae_auto_interp.cache.journal import JOURNAL
 from sae_auto_interp.cache.layout import MANIFEST, STATISTICS
 from sae_auto_interp.cache.reader import CacheReader
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.errors import CacheError
 from sae_auto_interp.features import CacheOptions, FeatureCache
 from tests.support.records import directory_bytes, make_rows, tiny_world
@@ -190,7 +190,7 @@ class Events:
 
     def __enter__(self) -> "Events":
         write, fsync, replace, unlink = DurableFile.write, os.fsync, Path.replace, Path.unlink
-        append, commit, append_line = Spool.append, Spool.commit, journal.append_line
+        append, commit, append_line = WriteBuffer.append, WriteBuffer.commit, journal.append_line
 
         def half_a_write(file: DurableFile, data: Any, at: int) -> None:
             self._stage = stage_of(file.path)
@@ -227,8 +227,8 @@ class Events:
         self._patch(os, "fsync", before(fsync, "fsync"))
         self._patch(Path, "replace", before(replace, "rename"))
         self._patch(Path, "unlink", before(unlink, "unlink"))
-        self._patch(Spool, "append", before(append, "append"))
-        self._patch(Spool, "commit", counted_commit)
+        self._patch(WriteBuffer, "append", before(append, "append"))
+        self._patch(WriteBuffer, "commit", counted_commit)
         return self
 
     def __exit__(self, *_: object) -> None:

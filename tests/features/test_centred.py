@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader, pool_centred_activation_windows

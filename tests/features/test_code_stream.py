@@ -12,11 +12,10 @@ import torch
 from sae_auto_interp.autoencoders.encoding import encoder as encoder_module
 from sae_auto_interp.autoencoders.encoding.encoder import is_sound
 from sae_auto_interp.autoencoders.encoding.host_copy import HostCopy
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.features import CacheOptions, FeatureCache
-from sae_auto_interp.features.batch_size import rows_per_batch
-from sae_auto_interp.features.caching.code_stream import CodeStream, PendingBatch
+from sae_auto_interp.features.caching.code_stream import CodeStream, PendingBatch, rows_per_batch
 from sae_auto_interp.types import TokenRows
 from tests.support.records import (
     WIDTH,
@@ -81,17 +80,17 @@ def test_what_cannot_be_stored_ends_the_run_and_nothing_is_stored_behind_it(
     expected = files(world, rows, tmp_path / "expected")
     options: dict[str, Any] = {"work_dir": tmp_path / "work", "buffer_mib": 0}
     monkeypatch.setattr(CodeStream, "batches_ahead", lambda self, n_tokens: 2)
-    commit = Spool.commit
+    commit = WriteBuffer.commit
 
-    def full(self: Spool, rows_done: int, *, last: bool = False) -> None:
+    def full(self: WriteBuffer, rows_done: int, *, last: bool = False) -> None:
         if rows_done == 6:
             raise CacheError("the disk is full")
         commit(self, rows_done, last=last)
 
-    monkeypatch.setattr(Spool, "commit", full)
+    monkeypatch.setattr(WriteBuffer, "commit", full)
     with pytest.raises(CacheError, match="the disk is full"):
         files(world, rows, tmp_path / "stopped", **options)
-    monkeypatch.setattr(Spool, "commit", commit)
+    monkeypatch.setattr(WriteBuffer, "commit", commit)
     begun: list[int] = []
     begin = CodeStream.begin
     monkeypatch.setattr(

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features.constructors import activations_of, max_activation_pooling_sampler

@@ -1,8 +1,7 @@
 """The n best of rows seen block by block, against a stable sort of the whole."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sae_auto_interp.features.neighbours.running_top import RunningTop
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.negatives import random_non_activating
-from sae_auto_interp.features.splits import training_documents
+from sae_auto_interp.features.pools import training_documents
 from sae_auto_interp.features.token_input import attention_mask
 from sae_auto_interp.types import NO_DOCUMENT
 from tests.support.records import plain_rows

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.statistics import (
+from sae_auto_interp.features.triage.profiles import (
     dead_density_bound,
     density_interval,
     positional_information,

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sae_auto_interp.features import near_duplicates
 from sae_auto_interp.features.near_duplicates import default_run, repeated_runs, run_hashes, without_near_duplicates
@@ -49,7 +48,7 @@ def test_a_chain_loses_every_second_window() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = np.random.default_rng(0).integers(0, 3, 500).astype(np.int32)
     hashes = run_hashes(tokens, 5)
-    monkeypatch.setattr(texts, "BLOCK_RUNS", 7)
+    monkeypatch.setattr(near_duplicates, "BLOCK_RUNS", 7)
     assert run_hashes(tokens, 5).tolist() == hashes.tolist()
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import sae_auto_interp
 from sae_auto_interp.errors import CacheError
@@ -92,7 +91,7 @@ def test_every_window_reads_as_the_tokenizer_decodes_it(byte_level: Any) -> None
     assert n_cut > 100
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=st.text(max_size=30), begin=st.integers(0, 5), end=st.integers(0, 40))
 def test_any_text_and_any_window(
     text: str, begin: int, end: int, byte_level: Any, embedded: Any, vocabularies: dict[int, Vocabulary]

@@ -2,23 +2,26 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.errors import (
     ClientError,
+    MalformedReplyError,
     RateLimitedError,
     RefusedRequestError,
     TimeoutExceededError,
     UnknownNameError,
 )
 from sae_auto_interp.judges import LlmJudge
-from sae_auto_interp.judges._replies import numbered_verdicts, parse_choice, parse_verdicts
+from sae_auto_interp.judges._numbers import read_numbers
+from sae_auto_interp.judges._replies import parse_choice
+from sae_auto_interp.judges._verdict_lists import read_verdicts
 from sae_auto_interp.types import Failure, Response, ShownExample, TokenLogprob, Usage, Verdict
 from tests.support.evidence import assert_golden
 
@@ -28,6 +31,15 @@ MARKED = [
     ShownExample(("The", " cat", " sat"), (False, True, True)),
     ShownExample(("no", " animal"), (True, False)),
 ]
+
+
+def said(text: str) -> Response:
+    return Response(text, Usage(), "stop", "m")
+
+
+def verdicts_in(reply: str, n: int) -> list[bool] | None:
+    found = read_verdicts(said(reply), n)
+    return None if found is None else list(found.matches)
 
 
 def judge_by(answer: str | Response | ClientError, n: int = 3) -> tuple[list[Verdict | Failure], Usage]:
@@ -103,13 +115,13 @@ def test_the_same_batch_gives_the_same_request() -> None:
         ('```json\n{"verdicts": [0, 0, 1]}\n```', [False, False, True]),
         ('["yes", "no", "yes"]', [True, False, True]),
         ("Excerpt [2] fits.\n[0, 1, 0]", [False, True, False]),
-        ("[1, 1, 1]? No: [0, 0, 0]", [False, False, False]),
+        ("[1, 1, 1]? No: [0, 0, 0]", None),
         ("[1,0]", None),
         ("[1,0,1,0]", None),
         ("[1,0,maybe]", None),
         ("[1,0,]", None),
-        ("[1 0 1]", None),
-        ("1,0,1", None),
+        ("[1 0 1]", [True, False, True]),
+        ("1,0,1", [True, False, True]),
         ("[]", None),
         ("[2, 0, 1]", None),
         ("[0.9, 0, 1]", None),
@@ -118,7 +130,7 @@ def test_the_same_batch_gives_the_same_request() -> None:
     ],
 )
 def test_how_a_reply_about_three_examples_is_read(reply: str, expected: list[bool] | None) -> None:
-    assert parse_verdicts(reply, 3) == expected
+    assert verdicts_in(reply, 3) == expected
 
 
 def test_a_short_last_batch_is_read_like_any_other() -> None:
@@ -127,11 +139,13 @@ def test_a_short_last_batch_is_read_like_any_other() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=9), st.sampled_from(["verdicts", "x"]), st.booleans())
-def test_every_well_formed_answer_is_read_back(wanted: list[bool], key: str, as_numbers: bool) -> None:
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.booleans())
+def test_every_well_formed_answer_is_read_back(wanted: list[bool], as_numbers: bool) -> None:
     values = [int(value) for value in wanted] if as_numbers else wanted
-    assert parse_verdicts(json.dumps({key: values}), len(wanted)) == wanted
-    assert parse_verdicts(json.dumps(values, indent=1), len(wanted) + 1) is None
+    assert verdicts_in(json.dumps({"verdicts": values}), len(wanted)) == wanted
+    assert verdicts_in(json.dumps(values), len(wanted)) == wanted
+    assert verdicts_in(json.dumps({"x": values}), len(wanted)) is None, "it may mean the opposite"
+    assert verdicts_in(json.dumps(values, indent=1), len(wanted) + 1) is None
 
 
 def test_a_wrong_number_of_verdicts_fails_for_all_and_keeps_the_reply() -> None:
@@ -144,6 +158,12 @@ def test_an_answer_that_was_cut_off_says_so() -> None:
     answers, _ = judge_by(Response("Let me think: [1, 0", Usage(), "length", "m"))
     assert [a.kind for a in answers if isinstance(a, Failure)] == ["unparsable"] * 3
     assert all("cut off; raise the judge's spare_tokens" in a.message for a in answers if isinstance(a, Failure))
+
+
+def test_who_is_asked_for_more_tokens_is_named_by_its_own_setting() -> None:
+    answers, _ = judge_by(MalformedReplyError("the answer is all thinking and no text: raise max_tokens"))
+    messages = {answer.message for answer in answers if isinstance(answer, Failure)}
+    assert messages == {"the answer is all thinking and no text: raise the judge's spare_tokens"}
 
 
 @pytest.mark.parametrize(
@@ -174,9 +194,10 @@ def test_a_task_without_a_prompt_is_answered_with_the_nearest() -> None:
 
 def test_probabilities_come_from_the_tokens_of_the_verdicts() -> None:
     """The golden of PEERS; tokens may be glued to brackets, and thinking before the list may hold digits too."""
-    pieces = [("01: ", {}), ("[1", {"[1": -0.1, "[0": -2.4}), (",", {}), (" 0", {" 0": -0.2, " 1": -1.8}), ("]", {})]
+    pieces: list[tuple[str, dict[str, float]]] = [("Result 01: ", {})]
+    pieces += [("[1", {"[1": -0.1, "[0": -2.4}), (",", {}), (" 0", {" 0": -0.2, " 1": -1.8}), ("]", {})]
     tokens = tuple(TokenLogprob(text, -0.1, alternatives) for text, alternatives in pieces)
-    response = Response("01: [1, 0]", Usage(), "stop", "m", tokens)
+    response = Response("Result 01: [1, 0]", Usage(), "stop", "m", tokens)
     judge = LlmJudge(client=ScriptedClient([response]), top_logprobs=20)
     verdicts, _ = asyncio.run(judge.judge("cats", PLAIN[:2], "detection"))
     found = [v.probability for v in verdicts if isinstance(v, Verdict)]
@@ -198,10 +219,66 @@ def test_without_log_probabilities_there_is_no_probability() -> None:
     assert [v.probability for v in verdicts if isinstance(v, Verdict)] == [None] * 3
 
 
-def test_tokens_of_another_text_than_the_reply_give_no_probability() -> None:
-    tokens = (TokenLogprob("hm", 0), TokenLogprob("[", 0), TokenLogprob("1", -0.1, {"1": -0.1}), TokenLogprob("]", 0))
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["[", "0", "]"],  # another text
+        ["[", "1"],  # a part of it
+        ["perhaps ", "[", "1", "]", ", or ", "[", "1", "]"],  # twice: which of them was shown?
+        ["[", "\u2581", "1", "]"],  # written otherwise than the text
+    ],
+)
+def test_tokens_of_another_text_than_the_reply_give_no_probability(pieces: list[str]) -> None:
+    tokens = tuple(TokenLogprob(piece, -0.1, {piece: -0.1}) for piece in pieces)
     verdicts, _ = judge_by(Response("[1]", Usage(), "stop", "m", tokens), n=1)
     assert verdicts == [Verdict(True, None)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], ["<|eot_id|>"]),
+        ([], ["<end_of_turn>", "\n"]),
+        (["<think>", "0 or 1?", "</think>", "\n\n"], []),
+        (["\n "], [" \n", "</s>"]),
+        (["<|channel|>final<|message|>"], ["<|return|>"]),
+    ],
+)
+def test_what_else_the_server_rated_is_left_aside(before: list[str], after: list[str]) -> None:
+    listed = {"0": {"0": -0.2, "1": -1.8}, "1": {"1": -0.1, "0": -2.4}}
+    pieces = [*before, '{"verdicts": [', "0", ", ", "1", "]}", *after]
+    tokens = tuple(TokenLogprob(piece, -0.1, listed.get(piece, {piece: -0.1})) for piece in pieces)
+    verdicts, _ = judge_by(Response('{"verdicts": [0, 1]}', Usage(), "stop", "m", tokens), n=2)
+    assert [v.probability for v in verdicts if isinstance(v, Verdict)] == pytest.approx([0.167982, 0.908877], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    [
+        {"0": 1e308, "1": -0.1},
+        {"0": 10**400, "1": -0.1},
+        {"0": -(10**400), "1": -0.1},
+        {"0": 3.0, "1": 3.0},
+        {"0": math.inf, "1": -0.1},
+        {"0": math.nan, "1": -0.1},
+        {"0": 0.0, "1": 0.0},  # each is one, and both together are none
+        {"1": -math.inf, "0": -0.1},  # what was written had no chance
+        {"1": -0.1, "0": -2.4, "x": 7.0},
+    ],
+)
+def test_numbers_that_are_no_log_probabilities_give_no_probability(alternatives: dict[str, float]) -> None:
+    tokens = (TokenLogprob("[", 0), TokenLogprob("1", -0.1, alternatives), TokenLogprob("]", 0))
+    verdicts, _ = judge_by(Response("[1]", Usage(), "stop", "m", tokens), n=1)
+    assert verdicts == [Verdict(True, None)]
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "probability"), [({"1": 1e-5, "0": -math.inf}, 1.0), ({"1": -0.1, "0": -800.0}, 1.0)]
+)
+def test_rounding_and_no_chance_at_all_are_fine(alternatives: dict[str, float], probability: float) -> None:
+    tokens = (TokenLogprob("[", 0), TokenLogprob("1", -0.1, alternatives), TokenLogprob("]", 0))
+    verdicts, _ = judge_by(Response("[1]", Usage(), "stop", "m", tokens), n=1)
+    assert verdicts == [Verdict(True, probability)]
 
 
 @pytest.mark.parametrize("task", ["intruder", "intruder_explained", "discrimination"])
@@ -226,17 +303,19 @@ def test_the_request_of_saebench_is_word_for_word_this() -> None:
         ("1, 3", [1, 3]),
         ("1,3 and 4", [1, 3, 4]),
         ("1, 3, and 4.", [1, 3, 4]),
-        ("3, 3, 99, 0", [3]),
+        ("3, 3", [3]),
+        ("3, 99", None),
+        ("3, 0", None),
         ("On 2 of them:\n1, 4", [1, 4]),
-        ("99", []),
+        ("99", None),
         ("I cannot say", None),
         ("", None),
     ],
 )
 def test_how_a_list_of_numbers_is_read(reply: str, expected: list[int] | None) -> None:
-    """Repeated and impossible numbers are ignored, as in SAEBench."""
-    found = numbered_verdicts(reply, 4)
-    assert (None if found is None else [i for i, (fires, _) in enumerate(found, 1) if fires]) == expected
+    """Repeated numbers are ignored, as in SAEBench; a number that no excerpt has is no answer."""
+    found = read_numbers(said(reply), 4)
+    assert (None if found is None else [i for i, fires in enumerate(found.matches, 1) if fires]) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,7 +327,7 @@ def test_how_a_list_of_numbers_is_read(reply: str, expected: list[int] | None) -
         ('{"choice": 1} no, {"choice": 2}', 1),
         ("3", 2),
         ("Excerpt 5.", 4),
-        ("It is 2, excerpt 2", 1),
+        ("It is 2, excerpt 2", None),
         ("2 or 3", None),
         ('{"choice": 6}', None),
         ("0", None),
@@ -258,7 +337,7 @@ def test_how_a_list_of_numbers_is_read(reply: str, expected: list[int] | None) -
     ],
 )
 def test_how_a_choice_of_five_is_read(reply: str, expected: int | None) -> None:
-    assert parse_choice(reply, 5) == expected
+    assert parse_choice(said(reply), 5) == expected
 
 
 def choose_by(answer: str | ClientError) -> tuple[Sequence[float] | Failure, Usage]:

@@ -6,7 +6,7 @@ from scipy import stats
 
 from sae_auto_interp.metrics import Resampling, bootstrap_estimate
 from sae_auto_interp.metrics.bootstrap import BootstrapMethod, Statistic, resampled_values
-from sae_auto_interp.metrics.weighted import mean_statistic
+from sae_auto_interp.metrics.rates import mean_statistic
 from tests.metrics.scores import assert_covers, count_covered, known
 
 

@@ -22,7 +22,7 @@ from sae_auto_interp.metrics import (
     tpr,
     tpr_by_quantile,
 )
-from sae_auto_interp.metrics.ranking import mann_whitney, newcombe_interval
+from sae_auto_interp.metrics.judged_trials import mann_whitney, newcombe_interval
 from sae_auto_interp.types import Estimate, Score
 from tests.metrics.scores import FEATURE, make_score
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from sae_auto_interp.metrics import Resampling, compare_paired, signed_rank
-from sae_auto_interp.metrics.weighted import mean_statistic
-from sae_auto_interp.metrics.wilcoxon import MAX_EXACT, rank_biserial_statistic
+from sae_auto_interp.metrics.comparison import MAX_EXACT, rank_biserial_statistic
+from sae_auto_interp.metrics.rates import mean_statistic
 from sae_auto_interp.types import Estimate, FeatureId
 from tests.metrics.scores import assert_covers, assert_rate, assert_rate_at_most, count_covered, known
 

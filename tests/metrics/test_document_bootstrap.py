@@ -6,8 +6,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from sae_auto_interp.metrics import Resampling, average_precision, by_document, rates, tpr, wilson
-from sae_auto_interp.metrics.document_bootstrap import Metric, by_cluster
-from sae_auto_interp.metrics.weighted import auroc_statistic, average_precision_statistic, of_rates, share_of
+from sae_auto_interp.metrics.over_documents import Metric, by_cluster
+from sae_auto_interp.metrics.rates import auroc_statistic, average_precision_statistic, of_rates, share_of
 from tests.metrics.scores import assert_covers, count_covered, make_score
 
 ALL: tuple[Metric, ...] = (

@@ -260,3 +260,16 @@ def test_the_place_of_token_ids_is_read_back_as_it_is_printed() -> None:
 def test_what_a_module_reads_has_no_items() -> None:
     with pytest.raises(InputError, match="what a module reads has no items"):
         resolve_site(model_of("gpt2"), "h.0.mlp:in#1")
+
+
+@pytest.mark.parametrize("kind", ["sce", "scefr", "scl", "sle", "slefr", "sll"])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_the_end_to_end_sets_of_gpt2_read_what_a_block_reads(kind: str, layer: int) -> None:
+    for name in (f"{layer}-res_{kind}-ajt", f"gpt2-small/{layer}-res_{kind}-ajt"):
+        assert str(resolve_site(model_of("gpt2"), name)) == f"transformer.h.{layer}:in"
+
+
+@pytest.mark.parametrize("name", ["2-res_sxx-ajt", "2-mlp_sce-ajt"])
+def test_other_sets_of_theirs_are_not_guessed(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown Neuronpedia source set"):
+        resolve_site(model_of("gpt2"), name)

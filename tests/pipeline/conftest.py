@@ -4,7 +4,8 @@ import pytest
 
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
 from sae_auto_interp.pipeline.commands.demo import demo_config
-from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.resolved import resolve_inputs
+from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
 
 
 class Silence:
@@ -28,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
         update={"data": data, "preflight": config.preflight.model_copy(update={"enabled": False})}
     )
     directory = RunDirectory(tmp_path_factory.mktemp("demo"))
-    directory.claim(config)
+    directory.claim(evidence_settings(config))
     directory.save_config(config)
-    run_cache_stage(config, directory, Silence())
+    run_cache_stage(resolve_inputs(config), directory, Silence())
     return directory

@@ -15,13 +15,16 @@ from sae_auto_interp.clients import LimitedClient, RetryingClient, ScriptedClien
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.pipeline.clients.open_clients import RunClients
-from sae_auto_interp.pipeline.nearest_features import NearestFeatures
+from sae_auto_interp.pipeline.controls.nearest_control import NearestFeatures
 from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.record_stage import open_loader
-from sae_auto_interp.pipeline.run import Stage, explain_and_score
+from sae_auto_interp.pipeline.resolved import Stage, resolve
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.stages import explain_and_score
 from sae_auto_interp.results import ResultStore
+from sae_auto_interp.results.digests import DIGESTED
 from sae_auto_interp.types import Request
+from tests.support.explaining import is_to_explain
 from tests.support.records import make_rows, write_cache
 
 MODULES = ("transformer.h.1", "transformer.h.2")
@@ -65,7 +68,7 @@ def answers(request: Request) -> str:
     """By the text of the request alone: an explanation, now and then one that cannot be read; or verdicts."""
     content = request.messages[-1].content
     digest = zlib.crc32(content.encode("utf-8", "surrogatepass"))
-    if request.schema is None:
+    if is_to_explain(request):
         return f"[EXPLANATION]: words of kind {digest}" if digest % 6 else "I cannot say."
     n = content.count("\n\nExcerpt ")
     return str([(digest >> i) & 1 for i in range(n)]) if digest % 11 else "no idea"
@@ -94,15 +97,18 @@ def run(
     said = io.StringIO()
     with ResultStore.open(results) as store, LineProgress(said) as progress:
         clients = RunClients(limited, limited)
-        asyncio.run(explain_and_score(config, loader, store, clients, progress, until, nearest=nearest))
+        asyncio.run(explain_and_score(resolve(config), loader, store, clients, progress, until, nearest=nearest))
     return client, said.getvalue()
 
 
 def contents(results: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything in the results, in an order that does not depend on when it was written."""
+    """Everything in the results but the digests, in an order that does not depend on when it was written."""
     with closing(sqlite3.connect(results)) as connection:
-        return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in TABLES}
+        return {
+            name: sorted(connection.execute(f"SELECT {', '.join(DIGESTED[name])} FROM {name}"), key=repr)
+            for name in TABLES
+        }
 
 
 def loader_of(directory: RunDirectory, config: RunConfig) -> FeatureLoader:
-    return open_loader(config, directory)
+    return open_loader(resolve(config).records, directory)

@@ -10,7 +10,8 @@ from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import RunDirectoryError
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.run_directory import FIRST_DATA, RunDirectory, evidence_settings
+from sae_auto_interp.pipeline.resolved import resolve_inputs
+from sae_auto_interp.pipeline.run_directory import FIRST_DATA, RunDirectory, evidence_settings, with_digests
 from tests.pipeline.test_token_rows import Notes
 
 
@@ -25,8 +26,8 @@ def config_of(**settings: Any) -> RunConfig:
 
 def test_a_run_says_and_stores_what_its_norm_mask_left_out(tmp_path: Path) -> None:
     config, directory, notes = config_of(cache={"max_norm_multiple": 1.5}), RunDirectory(tmp_path / "run"), Notes()
-    directory.claim(config)
-    run_cache_stage(config, directory, notes)
+    directory.claim(evidence_settings(config))
+    run_cache_stage(resolve_inputs(config), directory, notes)
     (module,) = json.loads((directory.features / "manifest.json").read_text())["modules"]
     reader = CacheReader(directory.features / module, verify=True)
     mask = reader.manifest.norm_mask
@@ -36,16 +37,18 @@ def test_a_run_says_and_stores_what_its_norm_mask_left_out(tmp_path: Path) -> No
     assert any(line.startswith(said) for line in notes.lines)
     assert not directory.unfinished.exists()
     with pytest.raises(RunDirectoryError, match=r"cache\.max_norm_multiple changed"):
-        directory.claim(config_of(cache={"max_norm_multiple": 2}))
+        directory.claim(evidence_settings(config_of(cache={"max_norm_multiple": 2})))
     with pytest.raises(RunDirectoryError, match=r"cache\.max_norm_multiple changed"):
-        directory.claim(config_of())
+        directory.claim(evidence_settings(config_of()))
 
 
 def test_run_directories_from_before_there_were_these_settings_go_on() -> None:
-    settings = evidence_settings(config_of())["settings"]
+    settings = with_digests(evidence_settings(config_of()))["settings"]
     assert set(settings["data"]) == set(FIRST_DATA)
     assert settings["cache"] == {"activation_dtype": "float16"}
-    changed = evidence_settings(config_of(data={"packing": True, "mask_special_tokens": False}))["settings"]["data"]
+    changed = with_digests(evidence_settings(config_of(data={"packing": True, "mask_special_tokens": False})))[
+        "settings"
+    ]["data"]
     assert changed["packing"] is True
     assert changed["mask_special_tokens"] is False
 
@@ -58,8 +61,8 @@ def test_data_files_are_known_by_their_content(tmp_path: Path) -> None:
     one, moved = (
         config_of(data={"source": "hf:json", "data_files": str(tmp_path / folder / "*.jsonl")}) for folder in "ab"
     )
-    directory.claim(one)
-    directory.claim(moved)
+    directory.claim(evidence_settings(one))
+    directory.claim(evidence_settings(moved))
     (tmp_path / "a" / "x.jsonl").write_text('{"text": "y"}')
     with pytest.raises(RunDirectoryError, match=r"data\.data_files\[0\] changed"):
-        directory.claim(one)
+        directory.claim(evidence_settings(one))

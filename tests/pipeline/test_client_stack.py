@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.config import RunConfig, parse_config
-from sae_auto_interp.errors import BudgetExceededError, ConfigError, NotStoredError, UnknownNameError
+from sae_auto_interp.errors import BudgetExceededError, CacheError, ConfigError, NotStoredError, UnknownNameError
 from sae_auto_interp.pipeline.clients.open_clients import RunClients, open_clients
+from sae_auto_interp.pipeline.resolved import Stage, resolve
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types.spending import Account, spending_on
@@ -31,7 +32,7 @@ def endpoint(server: LlmServer, model: str, **more: object) -> dict[str, object]
 
 
 def use(
-    config: RunConfig, folder: Path, until: str = "score", n: int = 1, memory: Path | None = None
+    config: RunConfig, folder: Path, until: Stage = "score", n: int = 1, memory: Path | None = None
 ) -> tuple[RunClients, list[str]]:
     """Ask each client `n` times the same, in the name of its stage; the clients, and what was told."""
     told: list[str] = []
@@ -43,7 +44,7 @@ def use(
 
     async def session() -> RunClients:
         with ResultStore.open(folder / "results.sqlite") as store:
-            async with open_clients(config, store, told.append, until, memory) as clients:
+            async with open_clients(resolve(config).endpoints, store, told.append, until, memory) as clients:
                 await ask(clients.explainer, "explain")
                 await ask(clients.scorer, "score")
                 return clients
@@ -84,12 +85,46 @@ def test_what_an_endpoint_is_asked_about_itself_is_charged(tmp_path: Path) -> No
         config = config_of(client=endpoint(server, "m", price=price(1.0, 1.0)), responses={"mode": "off"})
         for _ in range(2):
             use(config, tmp_path, memory=memory)
-        n_probes = sum(b"model" in r.raw_body for r in server.requests) - posts(server)
+        n_probes = sum("completions" in r.path and b"model" in r.raw_body for r in server.requests) - posts(server)
     with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
         spent = store.spending()[Account("probe", "", "m")]
     assert spent.n_paid == n_probes >= 8, "once: the second time it is remembered"
     assert (spent.prompt_tokens, spent.completion_tokens) == (11 * n_probes, 7 * n_probes)
     assert spent.usd == pytest.approx(18e-6 * n_probes)
+
+
+def test_what_cannot_be_stored_is_stored_with_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database that is busy, or a disk that is full, for a while."""
+    failures = iter([CacheError("database or disk is full")])
+    store_spending = ResultStore.add_spending
+
+    def add_spending(self: ResultStore, changes: Any) -> None:
+        problem = next(failures, None)
+        if problem is not None:
+            raise problem
+        store_spending(self, changes)
+
+    monkeypatch.setattr(ResultStore, "add_spending", add_spending)
+    monkeypatch.setattr("sae_auto_interp.pipeline.clients.open_clients.STORE_EVERY_SECONDS", 0.0)
+    with listing("m", "yes") as server:
+        use(config_of(client=endpoint(server, "m"), responses={"mode": "off"}), tmp_path, n=3)
+        n_sent = sum(r.method == "POST" for r in server.requests)
+    with ResultStore.open(tmp_path / "results.sqlite", read_only=True) as store:
+        n_paid = sum(spent.n_paid for spent in store.spending().values())
+    assert n_sent - 3 <= n_paid <= n_sent
+    assert next(failures, None) is None
+    assert "what was spent cannot be stored now (database or disk is full)" in caplog.text
+
+
+def test_what_cannot_be_stored_at_the_end_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: ResultStore, changes: Any) -> None:
+        raise CacheError("database or disk is full")
+
+    monkeypatch.setattr(ResultStore, "add_spending", full)
+    with listing("m", "yes") as server, pytest.raises(CacheError, match="disk is full"):
+        use(config_of(client=endpoint(server, "m"), responses={"mode": "off"}), tmp_path)
 
 
 def test_a_budget_without_room_for_the_first_question_asks_nothing(tmp_path: Path) -> None:

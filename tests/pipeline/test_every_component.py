@@ -16,7 +16,7 @@ import pytest
 from sae_auto_interp.config import load_config, parse_config
 from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.run import run_pipeline
-from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
 from sae_auto_interp.registry import component_names
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Failure, Score
@@ -64,7 +64,7 @@ def ran(demo: RunDirectory, root: Path, explainers: list[Any], scorers: list[Any
     }  # fmt: skip
     config = parse_config(load_config(demo.config).model_dump(mode="json") | chosen)
     directory = RunDirectory(root)
-    directory.claim(config)  # with features of its own
+    directory.claim(evidence_settings(config))  # with features of its own
     shutil.copytree(demo.features, directory.features)
     shutil.copy(demo.tokens, directory.tokens)
     shutil.copy(demo.data, directory.data)

@@ -1,19 +1,18 @@
 """As many features at once as keep the limit used up, and never more than the limit."""
 
-from sae_auto_interp.pipeline.clients.request_counts import Traffic
-from sae_auto_interp.pipeline.feature_window import FIRST, LEAST, FeatureWindow
+from sae_auto_interp.pipeline.clients.request_counts import FIRST, LEAST, FeatureWindow, RequestCounts
 
 
 def after(limit: int, n_requests: int, n_features: int, n_open: int) -> int:
-    window = FeatureWindow(limit, Traffic(n_open=n_open))
+    window = FeatureWindow(limit, RequestCounts(n_open=n_open))
     for _ in range(n_features):
         window.finished(n_requests)
     return window.size()
 
 
 def test_before_anything_is_known() -> None:
-    assert FeatureWindow(100, Traffic()).size() == FIRST
-    assert FeatureWindow(1, Traffic()).size() == 1
+    assert FeatureWindow(100, RequestCounts()).size() == FIRST
+    assert FeatureWindow(1, RequestCounts()).size() == 1
 
 
 def test_features_of_many_requests_need_few_and_of_one_request_all() -> None:

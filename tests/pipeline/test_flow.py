@@ -18,6 +18,7 @@ from sae_auto_interp.results import ResultStore
 from sae_auto_interp.results.codec import decode_record, encode_record, rounded_record
 from sae_auto_interp.types import FeatureId, FeatureRecord, Request
 from tests.pipeline.small_runs import MODULES, answers, configuration, contents, loader_of, run, write_small_cache
+from tests.support.explaining import is_to_explain
 
 N_FEATURES = 10
 
@@ -83,7 +84,7 @@ def test_an_interruption_changes_nothing_and_repeats_no_finished_unit(
     again, said = run(config, loader_of(directory, config), results)
     assert contents(results) == expected
     explained = sum(stage == "explain" and unit.startswith("simple/") for stage, unit in finished)
-    assert sum(request.schema is None for request in again.requests) == N_FEATURES - explained
+    assert sum(is_to_explain(request) for request in again.requests) == N_FEATURES - explained
     done = sum(stage == "score" for stage, _ in finished)
     assert f", {done} already done" in said if done else True
 
@@ -112,10 +113,10 @@ def test_scoring_overlaps_explaining_and_batches_of_a_score_come_together(
 ) -> None:
     config = configuration({"n_features": 8}, limit=2, explainers=["simple"])
     client, _ = run(config, loader_of(directory, config), tmp_path / "results.sqlite")
-    kinds = ["explain" if request.schema is None else "score" for request in client.requests]
+    kinds = ["explain" if is_to_explain(request) else "score" for request in client.requests]
     first_score, last_explanation = kinds.index("score"), len(kinds) - 1 - kinds[::-1].index("explain")
     assert first_score < last_explanation
-    described = [r.messages[-1].content.partition("\n\n")[0] for r in client.requests if r.schema is not None]
+    described = [r.messages[-1].content.partition("\n\n")[0] for r in client.requests if not is_to_explain(r)]
     changes = sum(one != other for one, other in pairwise(described))
     assert changes < 0.6 * len(described)
 
@@ -227,7 +228,7 @@ def test_a_component_that_breaks_costs_its_own_units_only(
 
     def broken(request: Request) -> str:
         text = answers(request)
-        if request.schema is None and text[-1].isdigit() and int(text[-1]) % 3 == 0:
+        if is_to_explain(request) and text[-1].isdigit() and int(text[-1]) % 3 == 0:
             raise ZeroDivisionError("a bug in somebody's client")
         return text
 

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from sae_auto_interp.pipeline.frozen_heap import frozen_heap
+from sae_auto_interp.pipeline.stages import frozen_heap
 
 
 class Cycle:

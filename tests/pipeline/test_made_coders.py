@@ -10,7 +10,8 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, InputError
 from sae_auto_interp.features import FeatureDataset
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
-from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
+from sae_auto_interp.pipeline.resolved import resolve_inputs
+from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings, with_digests
 from tests.pipeline.test_record_stage import Counter
 
 NEURONS = {"kind": "neurons", "module_paths": ["h.0.mlp.c_proj:in"], "k": 8}
@@ -28,13 +29,13 @@ def configuration(*autoencoders: Any, seed: int = 0) -> RunConfig:
 
 def claimed(config: RunConfig, folder: Path) -> RunDirectory:
     directory = RunDirectory(folder)
-    directory.claim(config)
+    directory.claim(evidence_settings(config))
     return directory
 
 
 def cache(config: RunConfig, folder: Path) -> dict[str, Any]:
     """{module: its manifest}"""
-    run_cache_stage(config, claimed(config, folder), Counter())
+    run_cache_stage(resolve_inputs(config), claimed(config, folder), Counter())
     return {
         path.parent.name: json.loads(path.read_text()) for path in sorted((folder / "features").glob("*/manifest.json"))
     }
@@ -68,17 +69,25 @@ def test_what_begins_a_row_is_up_to_the_trained_autoencoders(tmp_path: Path) -> 
     assert (both == alone).all()
 
 
-def test_two_at_one_module_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"two autoencoders are attached at transformer\.h\.1"):
-        run_cache_stage(configuration(RANDOM, RANDOM | {"width": 64}), RunDirectory(tmp_path), Counter())
+def test_two_at_one_module_have_names_of_their_own(tmp_path: Path) -> None:
+    manifests = cache(configuration(RANDOM, RANDOM | {"width": 64}), tmp_path)
+    widths = {path: manifest["width"] for path, manifest in manifests.items()}
+    assert widths == {"transformer.h.1": RANDOM["width"], "transformer.h.1@random": 64}
+
+
+def test_the_same_one_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"autoencoders\[1\] is the same as autoencoders\[0\]"):
+        run_cache_stage(resolve_inputs(configuration(RANDOM, RANDOM)), RunDirectory(tmp_path), Counter())
 
 
 def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neurons: k=100000 does not fit"):
-        run_cache_stage(configuration(NEURONS | {"k": 100_000}), RunDirectory(tmp_path), Counter())
+        run_cache_stage(resolve_inputs(configuration(NEURONS | {"k": 100_000})), RunDirectory(tmp_path), Counter())
 
 
 def test_their_settings_are_the_runs_evidence() -> None:
-    found = [evidence_settings(configuration(coder)) for coder in (RANDOM, RANDOM | {"width": 64}, NEURONS)]
+    found = [
+        with_digests(evidence_settings(configuration(coder))) for coder in (RANDOM, RANDOM | {"width": 64}, NEURONS)
+    ]
     assert len({json.dumps(each, sort_keys=True) for each in found}) == 3
     assert list(found[0]["files"]) == ["model", "data.source"]

@@ -1,6 +1,7 @@
 """Judges and embedders in the run file: built once, filed under their names, and not mixed with others."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.config import ComponentConfig, dump_config, load_config, parse_config
 from sae_auto_interp.errors import ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.judges import HiddenJudge, LlmJudge
-from sae_auto_interp.pipeline import open_embedders
-from sae_auto_interp.pipeline import run as run_module
-from sae_auto_interp.pipeline.components import asks_language_model, build_component, check_components
-from sae_auto_interp.pipeline.judged_scorers import Measure, measures_of
-from sae_auto_interp.pipeline.open_embedders import OpenEmbedders
+from sae_auto_interp.pipeline import stages
+from sae_auto_interp.pipeline.components import OpenEmbedders, resolve_component
+from sae_auto_interp.pipeline.judged_scorers import JudgedScorer, judged_scorers_of
+from sae_auto_interp.pipeline.resolved import asks_language_model, resolve
 from sae_auto_interp.protocols import Client, Embedder
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import ShownExample
@@ -32,14 +32,18 @@ def always(explanation: str, shown: ShownExample) -> bool:
 
 def built(folder: str, settings: dict[str, Any]) -> Any:
     collaborators = {Client: ScriptedClient([], model="llama"), Embedder: OpenEmbedders()}
-    return build_component(folder, ComponentConfig.model_validate(settings), collaborators)
+    return resolve_component(folder, ComponentConfig.model_validate(settings)).build(collaborators)
 
 
-def measures(root: Path, scorers: list[Any], explainer: Any = "simple") -> list[Measure]:
+def measures(root: Path, scorers: list[Any], explainer: Any = "simple") -> list[JudgedScorer]:
     config = parse_config(BASE | ENDPOINT | {"explainers": [explainer], "scorers": scorers})
     collaborators = {Client: ScriptedClient([], model="llama"), Embedder: OpenEmbedders()}
     with ResultStore.open(root / "results.sqlite") as store:
-        return list(measures_of(config.explainers[0], config, store, collaborators))
+        return list(
+            judged_scorers_of(
+                resolve(config).components.explainers[0], resolve(config).components.scorers, store, collaborators
+            )
+        )
 
 
 def test_a_judge_within_a_judge_and_its_settings_are_built() -> None:
@@ -68,7 +72,12 @@ def test_what_reads_no_explanation_needs_no_control(tmp_path: Path) -> None:
 def test_the_seed_of_the_run_reaches_every_scorer(tmp_path: Path) -> None:
     config = parse_config(BASE | ENDPOINT | {"explainers": ["simple"], "scorers": ["fuzzing_same_window"], "seed": 7})
     with ResultStore.open(tmp_path / "results.sqlite") as store:
-        (found,) = measures_of(config.explainers[0], config, store, {Client: ScriptedClient([])})
+        (found,) = judged_scorers_of(
+            resolve(config).components.explainers[0],
+            resolve(config).components.scorers,
+            store,
+            {Client: ScriptedClient([])},
+        )
     assert getattr(found.scorer, "seed", None) == 7
 
 
@@ -87,20 +96,15 @@ def test_two_scores_under_one_name_are_refused(tmp_path: Path) -> None:
         measures(tmp_path, ["detection", {"name": "detection", "n_shown": 1}])
 
 
-def test_each_embedding_model_is_opened_once_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-
-    def build(folder: str, config: ComponentConfig, collaborators: Any) -> Any:
-        opened.append(config.name)
-        return build_component(folder, config, collaborators)
+def test_each_embedding_model_is_opened_once_and_closed() -> None:
+    def opened(settings: Mapping[str, Any]) -> Any:
+        return pool.opened(resolve_component("embedders", ComponentConfig.model_validate(settings)))
 
     pool = OpenEmbedders()
-    first = pool.opened(ComponentConfig.model_validate(EMBEDDER), build)
-    assert pool.opened(ComponentConfig.model_validate(EMBEDDER), build) is first
-    assert pool.opened(ComponentConfig.model_validate(EMBEDDER | {"model": "large"}), build) is not first
-    assert opened == ["openai", "openai"]
+    first = opened(EMBEDDER)
+    assert opened(EMBEDDER) is first
+    assert opened(EMBEDDER | {"model": "large"}) is not first
     asyncio.run(pool.close())
-    assert open_embedders.__doc__
 
 
 def test_the_embedding_model_of_an_explainers_judge_is_the_runs_and_closed_with_it(
@@ -119,7 +123,7 @@ def test_the_embedding_model_of_an_explainers_judge_is_the_runs_and_closed_with_
             closed.append(len(self._open))
             await super().close()
 
-    monkeypatch.setattr(run_module, "OpenEmbedders", Watched)
+    monkeypatch.setattr(stages, "OpenEmbedders", Watched)
     judge = {"name": "embedding", "embedder": EMBEDDER, "threshold": 0.5}
     pools = {"n_dev": 10, "n_non_activating_dev": 10, "n_features": 1}
     config = configuration(pools, explainers=[{"name": "best_of_n", "judge": judge}], scorers=["detection"])
@@ -140,7 +144,7 @@ def test_the_embedding_model_of_an_explainers_judge_is_the_runs_and_closed_with_
 )
 def test_mistakes_are_named_before_any_work(scorers: list[Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_components(parse_config(BASE | ENDPOINT | {"explainers": ["simple"], "scorers": scorers}))
+        resolve(parse_config(BASE | ENDPOINT | {"explainers": ["simple"], "scorers": scorers}))
 
 
 def test_the_probe_of_a_scorer_asks_the_explainers_judge_unless_it_names_another(tmp_path: Path) -> None:
@@ -152,18 +156,20 @@ def test_the_probe_of_a_scorer_asks_the_explainers_judge_unless_it_names_another
     assert judge.of.temperature == 0.7
     config = parse_config(BASE | ENDPOINT | {"explainers": [{"name": "simple", "judge": "hidden"}]})
     with pytest.raises(ConfigError, match=r"judges\.hidden needs a judge to ask; write {name: hidden, of: llm}"):
-        check_components(config)
+        resolve(config)
 
 
 def test_an_unknown_judge_of_a_scorer_is_answered_with_the_nearest() -> None:
     config = parse_config(BASE | ENDPOINT | {"scorers": [{"name": "detection", "judge": {"name": "lexcal"}}]})
     with pytest.raises(UnknownNameError, match="did you mean 'lexical'"):
-        check_components(config)
+        resolve(config)
 
 
 def test_a_language_model_is_needed_exactly_where_something_asks_it() -> None:
     def needs(**sections: Any) -> bool:
-        return asks_language_model(parse_config(BASE | sections))
+        config = parse_config(BASE | sections)
+        has_own = config.prompt_reader is not None
+        return asks_language_model(config.explainers, config.scorers, has_own_reader=has_own)
 
     assert not needs(explainers=["lexical"])
     assert needs(explainers=["simple"])
@@ -174,7 +180,7 @@ def test_a_language_model_is_needed_exactly_where_something_asks_it() -> None:
     assert not needs(explainers=["lexical"], scorers=[mine])
     assert not needs(explainers=["lexical"], scorers=[{"name": "embedding", "embedder": EMBEDDER}])
     with pytest.raises(ConfigError, match=r"scorers\.detection needs a language model"):
-        check_components(parse_config(BASE | {"scorers": [{"name": "detection", "judge": HIDDEN}]}))
+        resolve(parse_config(BASE | {"scorers": [{"name": "detection", "judge": HIDDEN}]}))
 
 
 def test_judges_with_settings_survive_the_disk(tmp_path: Path) -> None:

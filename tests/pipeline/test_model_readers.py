@@ -12,9 +12,12 @@ from sae_auto_interp.clients import LimitedClient, ScriptedClient
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import ConfigError, RefusedRequestError, ServerError
 from sae_auto_interp.metrics import auroc, simulation_metrics, tpr
-from sae_auto_interp.pipeline.components import asks_language_model, check_components
+from sae_auto_interp.pipeline.clients import open_clients
+from sae_auto_interp.pipeline.clients.readers import model_readers
+from sae_auto_interp.pipeline.components import resolve_component
 from sae_auto_interp.pipeline.progress.displays import make_progress
 from sae_auto_interp.pipeline.progress.status import read_status, status_lines
+from sae_auto_interp.pipeline.resolved import asks_language_model, resolve, resolve_inputs
 from sae_auto_interp.pipeline.run import run_pipeline
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
@@ -74,7 +77,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     async def open_endpoint(config: Any, responses: Any, memory: Path | None) -> tuple[Any, str]:
         return behind[config.base_url], "scripted"
 
-    monkeypatch.setattr(client_stack, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(open_clients, "open_endpoint", open_endpoint)
     return behind
 
 
@@ -151,14 +154,14 @@ def test_a_client_that_does_not_rate_texts_is_refused_before_any_work(
         attempt()
     assert not RunDirectory(tmp_path / "run").tokens.exists()
     with pytest.raises(ConfigError, match=r"needs a model that rates .* give a section prompt_reader, or a client"):
-        check_components(config(scorers=[scorer], client=None, prompt_reader=None))
+        resolve(config(scorers=[scorer], client=None, prompt_reader=None))
 
 
 @pytest.mark.parametrize("scorer", ["simulation", "simulation_token_by_token", "generation"])
 def test_a_scorer_that_asks_a_model_needs_one(scorer: str) -> None:
     with pytest.raises(ConfigError, match=rf"scorers\.{scorer} needs a language model"):
-        check_components(config(scorers=[scorer], client=None))
-    check_components(config(scorers=[scorer]))
+        resolve(config(scorers=[scorer], client=None))
+    resolve(config(scorers=[scorer]))
 
 
 def test_only_what_is_asked_for_is_opened(opened: dict[str, Any], tmp_path: Path) -> None:
@@ -166,15 +169,24 @@ def test_only_what_is_asked_for_is_opened(opened: dict[str, Any], tmp_path: Path
 
     async def readers(**changes: Any) -> set[str]:
         chosen = config(**changes)
-        async with readers.model_readers(chosen, RunDirectory(tmp_path), None, is_scoring=True) as found:
+        scorers = [resolve_component("scorers", scorer) for scorer in chosen.scorers]
+        async with model_readers(
+            resolve_inputs(chosen), scorers, RunDirectory(tmp_path), None, is_scoring=True
+        ) as found:
             return {protocol.__name__ for protocol in found}
 
     assert asyncio.run(readers(scorers=["detection"])) == set()
     assert asyncio.run(readers(scorers=["detection", "generation"])) == {"ActivationReader"}
-    assert [asks_language_model(config(scorers=[s])) for s in ("detection", "generation", "surprisal")] == [
-        False, True, False,
-    ]  # fmt: skip
-    assert asks_language_model(config(scorers=["surprisal"], prompt_reader=None))
+
+
+def test_which_scorers_ask_a_language_model() -> None:
+    def asks(scorer: str, *, has_own_reader: bool) -> bool:
+        chosen = config(scorers=[scorer])
+        return asks_language_model(chosen.explainers, chosen.scorers, has_own_reader=has_own_reader)
+
+    asked = [asks(scorer, has_own_reader=True) for scorer in ("detection", "generation", "surprisal")]
+    assert asked == [False, True, False]
+    assert asks("surprisal", has_own_reader=False)
 
 
 def test_a_window_whose_server_was_away_leaves_the_score_open_and_the_next_run_completes_it(

@@ -18,7 +18,7 @@ from sae_auto_interp.cache.reader import read_manifest
 from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import InputError, ServerError
 from sae_auto_interp.models.identity import weights_sha256
-from sae_auto_interp.pipeline.nearest_features import NearestFeatures
+from sae_auto_interp.pipeline.controls.nearest_control import NearestFeatures
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import FeatureId, Request
@@ -32,6 +32,7 @@ from tests.pipeline.small_runs import (
     run,
     write_small_cache,
 )
+from tests.support.explaining import is_to_explain
 
 CHOSEN = (1, 2, 4, 5, 7, 8)
 WITHOUT_DIRECTION = 5
@@ -114,7 +115,7 @@ def whole(directory: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> 
     """What one request after another gives."""
     results = tmp_path_factory.mktemp("alone") / "results.sqlite"
     requests, said = run_of(directory, results, limit=1)
-    return Whole(contents(results), len(requests), sum(request.schema is None for request in requests), said)
+    return Whole(contents(results), len(requests), sum(is_to_explain(request) for request in requests), said)
 
 
 def texts_of(stored: Mapping[str, Any]) -> dict[str, str]:
@@ -182,7 +183,7 @@ def test_an_interruption_changes_nothing(share: float, directory: RunDirectory, 
     run_of(directory, results)
     assert contents(results) == whole.stored
     again, _ = run_of(directory, results)
-    assert not [request for request in again if request.schema is not None]
+    assert not [request for request in again if not is_to_explain(request)]
 
 
 def test_a_control_whose_explanation_heals_is_scored_then(
@@ -191,7 +192,7 @@ def test_a_control_whose_explanation_heals_is_scored_then(
     results = tmp_path / "results.sqlite"
 
     def away(request: Request) -> Any:
-        is_hit = request.schema is None and hash(request.messages) % 3 == 0
+        is_hit = is_to_explain(request) and hash(request.messages) % 3 == 0
         return ServerError("out for lunch") if is_hit else answers(request)
 
     run_of(directory, results, away)

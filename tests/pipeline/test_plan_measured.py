@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sae_auto_interp.pipeline import plan_measured
-from sae_auto_interp.pipeline.plan_measured import STATUS, peak_mib
+from sae_auto_interp.pipeline.planning import sizes
+from sae_auto_interp.pipeline.planning.sizes import STATUS, peak_mib
 
 HELD_MIB = 1500
 LARGE_PARENT = f"""
@@ -15,7 +15,7 @@ import subprocess, sys
 held = bytearray(b"x") * ({HELD_MIB} << 20)
 subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
 """
-CHILD = "from sae_auto_interp.pipeline.plan_measured import peak_mib; print(peak_mib())"
+CHILD = "from sae_auto_interp.pipeline.planning.sizes import peak_mib; print(peak_mib())"
 
 
 @pytest.mark.skipif(not STATUS.is_file(), reason="only Linux tells it apart from the parent's")
@@ -25,7 +25,7 @@ def test_a_large_process_that_starts_it_is_not_counted() -> None:
 
 
 def test_a_system_that_does_not_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(plan_measured, "STATUS", tmp_path / "status")
+    monkeypatch.setattr(sizes, "STATUS", tmp_path / "status")
     assert (peak_mib() or 0) > 10
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert peak_mib() is None

@@ -3,8 +3,9 @@
 import pytest
 
 from sae_auto_interp.config import RunConfig
-from sae_auto_interp.pipeline.planning import sizes
+from sae_auto_interp.pipeline.planning import sizes as planning_sizes
 from sae_auto_interp.pipeline.planning.sizes import Sizes, planned_sizes
+from sae_auto_interp.pipeline.resolved import resolve_inputs
 
 EMBEDDED = {"model": "embedded:language_model", "autoencoders": ["embedded:sparse_coders/openai"]}
 WEIGHTS_MIB = 60
@@ -15,7 +16,7 @@ def sizes(device: str, batch_size: int | None, n_tokens: int = 10_000) -> Sizes:
     data = {"n_tokens": n_tokens, "ctx_len": 64}
     given = EMBEDDED | {"device": device, "cache": {"batch_size": batch_size}, "data": data}
     config = RunConfig.model_validate(given)
-    return planned_sizes(config, None, n_scores=0, stored_bytes=0.0, n_requests=0, measured=None)
+    return planned_sizes(resolve_inputs(config), None, 0, 0.0, 0, measured=None)
 
 
 def test_without_a_gpu_none_of_its_memory_is_planned() -> None:
@@ -34,9 +35,9 @@ def test_on_a_gpu_memory_is_that_of_the_weights_a_block_and_a_batch() -> None:
 
 
 def test_merging_with_many_threads_takes_more_than_the_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_sizes, "N_THREADS", 1)
+    monkeypatch.setattr(planning_sizes, "N_THREADS", 1)
     few = sizes("cpu", None, n_tokens=10_000_000).ram
-    monkeypatch.setattr(plan_sizes, "N_THREADS", 4)
+    monkeypatch.setattr(planning_sizes, "N_THREADS", 4)
     many, of_little = (sizes("cpu", None, n_tokens=n).ram for n in (10_000_000, 10_000))
     assert few is not None
     assert many is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sae_auto_interp.pipeline.plan_tokens import estimated_tokens, message_tokens
+from sae_auto_interp.pipeline.planning.requests import estimated_tokens, message_tokens
 
 PROSE = (
     "The lighthouse keeper wrote in his journal every evening, and although the storms of that winter were worse than "

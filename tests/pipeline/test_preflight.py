@@ -11,6 +11,7 @@ from torch import nn
 from sae_auto_interp.autoencoders.sparse_coder import SparseCoder
 from sae_auto_interp.errors import WeightsError
 from sae_auto_interp.models.sites.site import Placement, Site
+from sae_auto_interp.preflight import measure
 from sae_auto_interp.types.fit import Finding, Preflight
 from tests.pipeline import embedded
 from tests.pipeline.embedded import check, check_one, claiming, coder
@@ -203,7 +204,7 @@ def test_what_was_never_trained_to_reconstruct_is_not_judged_by_it() -> None:
 def test_equal_runs_give_equal_figures_and_passes_of_any_size_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     first, again = (check_one("transformer.h.1", coder("openai")) for _ in range(2))
     assert first == again
-    monkeypatch.setattr(fit, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(measure, "TOKENS_AT_ONCE", 64)
     other = check_one("transformer.h.1", coder("openai"))
     assert first.figures is not None
     assert other.figures is not None

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sae_auto_interp.preflight.causes import BaseModel, unexplained
-from sae_auto_interp.preflight.findings import findings_of
+from sae_auto_interp.preflight.findings import BaseModel, findings_of, unexplained
 from sae_auto_interp.types.fit import Alternative, AlternativeKind, FitClaims, FitFigures
 
 HERE = BaseModel(None, "my/model")
@@ -110,3 +109,26 @@ def test_what_is_allowed_stays_to_be_seen() -> None:
     unusable = replace(GOOD, n_unusable_tokens=3)
     assert said(unusable) == [("numbers", "refused")]
     assert said(unusable, allowed=("numbers",)) == [("numbers", "allowed")]
+
+
+@pytest.mark.parametrize(
+    ("own", "cosine", "elsewhere", "codes"),
+    [
+        (0.004, 0.998, 0.0011, []), (0.002, 0.999, 0.0001, []), (0.02, 0.99, 0.001, []),
+        (0.021, 0.99, 0.001, ["site"]), (0.36, 0.9, 0.08, ["site"]), (0.8, 0.5, 0.96, []), (0.8, 0.5, 0.08, ["site"]),
+        (0.01, 0.5, 0.001, ["site"]),  # a few enormous vectors make the FVU small, and the others point elsewhere
+    ],
+)  # fmt: skip
+def test_below_a_floor_a_ratio_says_nothing(own: float, cosine: float, elsewhere: float, codes: list[str]) -> None:
+    """A coder that was trained on two places fits at both."""
+    figures = replace(GOOD, fvu=own, cosine=cosine)
+    found = findings_of(figures, SILENT, 0.9, figures, (other(fvu=elsewhere, cosine=0.9994),), HERE, ())
+    assert [finding.code for finding in found if finding.severity == "refused"] == codes
+
+
+def test_a_small_misfit_still_names_the_cause_of_a_wrong_l0() -> None:
+    figures = replace(GOOD, fvu=0.004, cosine=0.998, l0=90.0)
+    found = findings_of(
+        figures, replace(SILENT, l0=10.0), 0.9, figures, (other(fvu=0.001, cosine=0.9994, l0=10.0),), HERE, ()
+    )
+    assert [finding.code for finding in found] == ["l0", "site"]

@@ -10,7 +10,8 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.errors import PreflightError
 from sae_auto_interp.pipeline.cache_stage import run_cache_stage
 from sae_auto_interp.pipeline.preflight_stage import stored_summary
-from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.resolved import resolve_inputs
+from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
 from tests.pipeline.test_token_rows import Notes
 
 
@@ -29,13 +30,13 @@ def misplaced(**preflight: Any) -> RunConfig:
 
 def test_a_refused_check_is_kept_in_words_and_goes_when_the_check_is_switched_off(tmp_path: Path) -> None:
     directory, notes = RunDirectory(tmp_path / "run"), Notes()
-    directory.claim(misplaced())
+    directory.claim(evidence_settings(misplaced()))
     with pytest.raises(PreflightError):
-        run_cache_stage(misplaced(), directory, notes)
+        run_cache_stage(resolve_inputs(misplaced()), directory, notes)
     assert "transformer.h.1: refused [site]" in (stored_summary(directory) or "")
     assert not [line for line in notes.lines if "refused" in line], "the error says it"
     unchecked = misplaced(enabled=False)
-    directory.claim(unchecked)
-    run_cache_stage(unchecked, directory, notes)
+    directory.claim(evidence_settings(unchecked))
+    run_cache_stage(resolve_inputs(unchecked), directory, notes)
     assert stored_summary(directory) is None
     assert json.loads(directory.manifest.read_text())["preflight"] == {"checked": False}

@@ -19,12 +19,14 @@ from sae_auto_interp.config.presets import FOLDER, preset_names
 from sae_auto_interp.pipeline.clients.open_clients import RunClients
 from sae_auto_interp.pipeline.progress.displays import LineProgress
 from sae_auto_interp.pipeline.record_stage import open_loader
-from sae_auto_interp.pipeline.run import explain_and_score
+from sae_auto_interp.pipeline.resolved import resolve
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.stages import explain_and_score
 from sae_auto_interp.protocols import PromptReader
 from sae_auto_interp.report import summarise
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import FeatureRecord, Request, Score
+from tests.support.explaining import is_to_explain
 from tests.support.prompt_readers import PlacedReader
 
 LEAST: dict[str, Any] = {
@@ -69,7 +71,7 @@ def kind_of(request: Request) -> str:
     instructions = request.messages[0].content
     if "numbered texts" in instructions:
         return "saebench"
-    if request.schema is None:
+    if is_to_explain(request):
         return "explain"
     return "fuzzing" if "marked" in instructions else "detection"
 
@@ -83,8 +85,10 @@ def run(config: RunConfig, demo: RunDirectory, results: Path) -> ScriptedClient:
     limited = LimitedClient(client, max_concurrency=8)
     with ResultStore.open(results) as store, LineProgress(io.StringIO()) as progress:
         store.set_info("explainers", ", ".join(explainer.name for explainer in config.explainers))
-        loader, readers = open_loader(config, demo), {PromptReader: PlacedReader(levels)}
-        asyncio.run(explain_and_score(config, loader, store, RunClients(limited, limited), progress, readers=readers))
+        loader, readers = open_loader(resolve(config).records, demo), {PromptReader: PlacedReader(levels)}
+        asyncio.run(
+            explain_and_score(resolve(config), loader, store, RunClients(limited, limited), progress, readers=readers)
+        )
     return client
 
 

@@ -6,7 +6,7 @@ import re
 
 from rich.console import Console
 
-from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.clients.request_counts import RequestCounts
 from sae_auto_interp.pipeline.progress.displays import BarProgress, EventProgress, LineProgress, make_progress
 from sae_auto_interp.types import Usage
 
@@ -43,7 +43,7 @@ def test_stages_overlap_and_what_will_not_come_is_dropped() -> None:
 def test_requests_are_shown_once() -> None:
     stream = io.StringIO()
     with LineProgress(stream, interval_seconds=0) as progress:
-        progress.watch(Traffic(n_open=3, n_answered=1200, usage=Usage(4_560_000, 12_300, 1200)))
+        progress.watch(RequestCounts(n_open=3, n_answered=1200, usage=Usage(4_560_000, 12_300, 1200)))
         progress.start("explain", 2, 0, "explanations")
         progress.start("score", 4, 0, "scores")
         progress.advance_stage("explain")
@@ -57,7 +57,7 @@ def test_requests_are_shown_once() -> None:
 def test_events_for_machines() -> None:
     stream = io.StringIO()
     with EventProgress(stream, interval_seconds=0) as progress:
-        progress.watch(Traffic(n_answered=7, usage=Usage(70, 7, 7)))
+        progress.watch(RequestCounts(n_answered=7, usage=Usage(70, 7, 7)))
         progress.note("loading")
         progress.start("score", 4, 1, "scores")
         progress.advance_stage("score", ["timeout"])

@@ -8,7 +8,7 @@ import pytest
 from sae_auto_interp.clients import Local, OpenAIClient, TransformersClient
 from sae_auto_interp.config import ClientConfig, load_config
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
-from sae_auto_interp.pipeline.providers import build_provider, provider_names
+from sae_auto_interp.pipeline.clients.open_clients import build_provider, provider_names
 
 URL = "http://127.0.0.1:1/v1"
 
@@ -19,7 +19,7 @@ def built(**client: Any) -> Any:
 
 def test_every_provider_is_a_kind_and_no_wrapper_is() -> None:
     names = provider_names()
-    assert {"openai", "anthropic", "transformers", "local", "openrouter", "outlines"} <= set(names)
+    assert {"openai", "anthropic", "transformers", "local", "openrouter"} <= set(names)
     assert not {"retry", "limit", "scripted"} & set(names)
 
 

@@ -3,20 +3,22 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from sae_auto_interp.autoencoders.attach import attach, attached_coder
 from sae_auto_interp.autoencoders.logit_attribution import token_logits, writes_to_residual_stream
 from sae_auto_interp.config import load_config, parse_config
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features import FeatureConfig, FeatureDataset, FeatureLoader
-from sae_auto_interp.pipeline.components import check_components
-from sae_auto_interp.pipeline.record_maker import Outcome, RecordMaker
-from sae_auto_interp.pipeline.record_stage import feature_config
-from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
+from sae_auto_interp.features.similar import WindowIndex, index_source, window_index
+from sae_auto_interp.pipeline.record_stage import Outcome, RecordMaker
+from sae_auto_interp.pipeline.resolved import resolve, resolve_inputs
+from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings, with_digests
 from sae_auto_interp.pipeline.subject.logits import SubjectLogits
 from sae_auto_interp.pipeline.triage import triage_of
 from sae_auto_interp.results import codec
@@ -59,7 +61,7 @@ def encoded(outcome: Outcome) -> bytes:
 
 def maker_of(demo: RunDirectory, workers: int = 0, **settings: Any) -> RecordMaker:
     loader = loader_of(demo, **settings)
-    logits = SubjectLogits(load_config(demo.config), demo, loader.vocabulary, 6)
+    logits = SubjectLogits(resolve_inputs(load_config(demo.config)).subject, demo, loader.vocabulary, 6)
     return RecordMaker(loader, demo, workers=workers, embedder=BagOfHashes(), triage=True, logits=logits)
 
 
@@ -185,11 +187,11 @@ def test_settings_that_cannot_work_are_refused(demo: RunDirectory) -> None:
         return parse_config({"model": "m", "autoencoders": ["a"], "features": features})
 
     with pytest.raises(ConfigError, match=r"set features\.embedder"):
-        feature_config(run_file(n_non_activating_test={"similar": 5}))
+        resolve(run_file(n_non_activating_test={"similar": 5}))
     with pytest.raises(ConfigError, match="neighbor"):
-        feature_config(run_file(n_non_activating_test={"neighbor": 5}))
+        resolve(run_file(n_non_activating_test={"neighbor": 5}))
     with pytest.raises(ConfigError, match="triage"):
-        feature_config(run_file(skip="dense", triage=False))
+        resolve(run_file(skip="dense", triage=False))
     with pytest.raises(ConfigError, match=r"set features\.embedder"):
         RecordMaker(loader_of(demo))
     with pytest.raises(ConfigError, match="not given neighbours"):
@@ -197,11 +199,54 @@ def test_settings_that_cannot_work_are_refused(demo: RunDirectory) -> None:
     logits = {"explainers": ["max_activation_logits"], "client": {"base_url": "http://localhost:1/v1"}}
     whole = {"model": "m", "autoencoders": ["a"], "scorers": ["detection"], **logits}
     with pytest.raises(ConfigError, match=r"set features\.n_logits"):
-        check_components(parse_config(whole))
-    check_components(parse_config(whole | {"features": {"n_logits": 10}}))
-    assert evidence_settings(run_file(n_logits=3)) != evidence_settings(run_file())
+        resolve(parse_config(whole))
+    resolve(parse_config(whole | {"features": {"n_logits": 10}}))
+    assert with_digests(evidence_settings(run_file(n_logits=3))) != with_digests(evidence_settings(run_file()))
 
 
 def test_what_is_new_and_not_asked_for_does_not_change_what_a_run_is() -> None:
-    settings = evidence_settings(parse_config({"model": "m", "autoencoders": ["a"]}))["settings"]["features"]
+    settings = with_digests(evidence_settings(parse_config({"model": "m", "autoencoders": ["a"]})))["settings"][
+        "features"
+    ]
     assert set(settings) == {"n_features", "indices"}
+
+
+@pytest.mark.parametrize("change", ["overwritten", "older", "foreign", "cut"])
+def test_a_triage_file_that_is_not_this_caches_is_made_again(change: str, demo: RunDirectory, tmp_path: Path) -> None:
+    """A column of ones made 773 rare features none, without a word."""
+    loader = loader_of(demo)
+    module = next(iter(loader.dataset.readers))
+    expected = triage_of(loader, module, tmp_path)
+    path = tmp_path / "triage" / f"{module}.safetensors"
+    written, arrays = path.read_bytes(), load_file(path)
+    if change == "overwritten":
+        arrays["n_windows"] = np.ones_like(arrays["n_windows"])
+    elif change == "older":
+        del arrays["sha256"]
+    if change in ("overwritten", "older"):
+        save_file(arrays, path)
+    elif change == "cut":
+        path.write_bytes(written[:-8])
+    else:
+        triage_of(loader_of(demo, window=16), module, tmp_path)
+    found = triage_of(loader, module, tmp_path)
+    assert found.counts() == expected.counts()
+    assert found.profiles == expected.profiles
+    assert path.read_bytes() == written
+
+
+def test_an_index_of_windows_counts_for_its_text_and_its_embedder(demo: RunDirectory, tmp_path: Path) -> None:
+    loader = loader_of(demo)
+    source = index_source(loader, loader.grid, BagOfHashes())
+    index = asyncio.run(window_index(loader, loader.grid, BagOfHashes()))
+    index.save(tmp_path / "all.safetensors", source)
+    again = WindowIndex.load(tmp_path / "all.safetensors", source)
+    assert again is not None
+    assert np.array_equal(again.vectors, index.vectors)
+    assert np.array_equal(again.windows, index.windows)
+    others = {
+        index_source(loader_of(demo, similar_pool=200), loader.grid, BagOfHashes()),
+        index_source(loader, loader.grid, BagOfHashes(name="another")),
+    }
+    assert len(others - {source}) == 2
+    assert [WindowIndex.load(tmp_path / "all.safetensors", other) for other in others] == [None, None]

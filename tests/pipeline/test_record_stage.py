@@ -9,7 +9,8 @@ import pytest
 
 from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.pipeline.record_stage import RecordStage, open_loader
-from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings
+from sae_auto_interp.pipeline.resolved import resolve
+from sae_auto_interp.pipeline.run_directory import RunDirectory, evidence_settings, with_digests
 from sae_auto_interp.results import ResultStore
 from tests.support.progress import Counter
 from tests.support.records import make_rows, write_cache
@@ -49,7 +50,7 @@ def run(config: RunConfig, directory: RunDirectory, results: Path) -> tuple[Any,
     """What the stage stored, and what it told about its progress."""
     progress = Counter()
     with ResultStore.open(results) as store:
-        stage = RecordStage(config, open_loader(config, directory), store, progress)
+        stage = RecordStage(resolve(config).records, open_loader(resolve(config).records, directory), store, progress)
         progress.start("records", sum(stage.n_expected.values()), stage.n_done, "features")
         asyncio.run(_exhaust(stage))
         failures = [(unit, failure.kind) for unit, failure in store.failures()]
@@ -80,5 +81,7 @@ def test_features_asked_for_twice_are_built_once(directory: RunDirectory, tmp_pa
 
 
 def test_the_number_of_processes_is_not_part_of_what_a_run_is() -> None:
-    assert evidence_settings(configuration(workers=3)) == evidence_settings(configuration())
-    assert evidence_settings(configuration(windows="centred")) != evidence_settings(configuration())
+    assert with_digests(evidence_settings(configuration(workers=3))) == with_digests(evidence_settings(configuration()))
+    assert with_digests(evidence_settings(configuration(windows="centred"))) != with_digests(
+        evidence_settings(configuration())
+    )

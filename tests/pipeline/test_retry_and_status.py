@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from sae_auto_interp.errors import RunDirectoryError
-from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.clients.request_counts import RequestCounts
 from sae_auto_interp.pipeline.progress.displays import LineProgress, requests_as_json
 from sae_auto_interp.pipeline.progress.log_file import logged_to
-from sae_auto_interp.pipeline.progress.state import traffic_in_short
+from sae_auto_interp.pipeline.progress.state import request_counts_in_short
 from sae_auto_interp.pipeline.progress.status import kept_status, read_status, status_lines
-from sae_auto_interp.pipeline.retry_failed import reopen_failed
+from sae_auto_interp.pipeline.run import reopen_failed
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.results import ResultStore
 from sae_auto_interp.types import Request
 from sae_auto_interp.types.spending import Account, Spent
 from tests.pipeline.small_runs import answers, configuration, contents, loader_of, run, write_small_cache
+from tests.support.explaining import is_to_explain
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 def always_readable(request: Request) -> str:
     """As if the model had been mended."""
     text = answers(request)
-    if request.schema is None:
+    if is_to_explain(request):
         return text if text.startswith("[") else "[EXPLANATION]: words of some kind"
     return text if text.startswith("[") else str([0] * request.messages[-1].content.count("\n\nExcerpt "))
 
@@ -62,10 +63,12 @@ def test_the_status_of_a_run(directory: RunDirectory) -> None:
     status = read_status(directory.root)
     assert not status.is_running
     assert status.counts["records"] == 10
-    assert {stage for stage, _ in status.failures} == {"records", "explain"}
+    assert {each.stage for each in status.failures} == {"records", "explain", "score"}
     lines = status_lines(status)
     assert lines[:2] == ["not running", lines[1]]
-    assert any(line.startswith("failed: ") and line.endswith("explain unparsable") for line in lines)
+    (unreadable,) = (each for each in status.failures if each.stage == "explain")
+    assert f"failed: {unreadable.n} × explain refusal: {unreadable.message}" in lines
+    assert status.as_json()["failures"][0].keys() == {"stage", "kind", "n", "message"}
     with ResultStore.open(directory.results):
         assert read_status(directory.root).is_running
         with pytest.raises(RunDirectoryError, match="being written by another process"):
@@ -95,9 +98,9 @@ def test_what_was_paid_for_is_shown_while_the_run_is_on_and_after(tmp_path: Path
     status = read_status(directory.root)
     assert "paid for: 6 answers (1,000 + 40 tokens, $0.5000); cached 2, lost 0" in status_lines(status)
     assert status.as_json()["spent"]["usd"] == 0.5
-    traffic = Traffic(n_answered=8, spent=lambda: status.spent)
-    assert traffic_in_short(traffic).endswith(", $0.50 spent")
-    assert requests_as_json(traffic)["spent"] == {"paid": 6, "cached": 2, "lost": 0, "usd": 0.5}
+    request_counts = RequestCounts(n_answered=8, spent=lambda: status.spent)
+    assert request_counts_in_short(request_counts).endswith(", $0.50 spent")
+    assert requests_as_json(request_counts)["spent"] == {"paid": 6, "cached": 2, "lost": 0, "uncounted": 0, "usd": 0.5}
 
 
 def test_what_is_no_run_directory_has_no_status(tmp_path: Path) -> None:
@@ -119,6 +122,6 @@ def test_the_log_is_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             log.exception("broken")
     log.info("afterwards")
     lines = [json.loads(line) for line in (tmp_path / "later" / "log.jsonl").read_text().splitlines()]
-    assert [line["message"] for line in lines] == ["attempt 2 failed \ud800", "broken"]
+    assert [line["message"] for line in lines] == ["attempt 2 failed \ufffd", "broken"]
     assert lines[0]["level"] == "info"
     assert "ValueError: inside" in lines[1]["exception"]

@@ -11,8 +11,7 @@ from sae_auto_interp.config import RunConfig, load_config, parse_config
 from sae_auto_interp.config.presets import load_preset, preset_names
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.pipeline.commands.config_file import REQUIRED, commented_run_file, component_settings
-from sae_auto_interp.pipeline.components import check_components
-from sae_auto_interp.pipeline.record_stage import feature_config
+from sae_auto_interp.pipeline.resolved import resolve, resolve_records
 from sae_auto_interp.registry import component_names
 from tests.e2e.runs import sae_auto_interp
 
@@ -22,7 +21,9 @@ CLIENT: dict[str, Any] = {"client": {"base_url": "http://127.0.0.1:1/v1"}}
 
 def meaning(config: RunConfig) -> dict[str, Any]:
     """A configuration with what its records' settings default to."""
-    return config.model_dump() | {"features": [config.features.n_features, feature_config(config)]}
+    return config.model_dump() | {
+        "features": [config.features.n_features, resolve_records(config.features, config.seed)]
+    }
 
 
 @pytest.mark.parametrize("content", [{}, CLIENT, {"features": {"n_test": 70}}, {"autoencoders": ["a", {"path": "b"}]}])
@@ -55,8 +56,7 @@ def test_all_components_are_listed() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_is_a_run_that_can_be_made(name: str) -> None:
     config = parse_config(LEAST | CLIENT | {"preset": name})
-    check_components(config)
-    feature_config(config)
+    resolve(config)
     assert meaning(parse_config(LEAST | load_preset(name))) == meaning(parse_config(LEAST | {"preset": name}))
 
 
@@ -69,7 +69,10 @@ def test_presets_are_those_that_are_promised() -> None:
 def test_what_a_run_file_says_goes_before_its_preset() -> None:
     given = {"preset": "delphi", "features": {"n_test": 20}, "scorers": ["fuzzing"]}
     config = parse_config(LEAST | given)
-    assert (feature_config(config).n_test, feature_config(config).min_examples) == (20, 200)
+    assert (
+        resolve_records(config.features, config.seed).config.n_test,
+        resolve_records(config.features, config.seed).config.min_examples,
+    ) == (20, 200)
     assert [scorer.name for scorer in config.scorers] == ["fuzzing"]
 
 

@@ -12,7 +12,8 @@ from sae_auto_interp.config import ComponentConfig, parse_config
 from sae_auto_interp.config.settings import checked_settings
 from sae_auto_interp.errors import CacheError, ConfigError, RunDirectoryError, UnknownNameError
 from sae_auto_interp.features import FeatureConfig
-from sae_auto_interp.pipeline.components import build_component, check_components
+from sae_auto_interp.pipeline.components import resolve_component
+from sae_auto_interp.pipeline.resolved import resolve
 from sae_auto_interp.pipeline.units import RETRYABLE_KINDS, claim_component, may_heal, store_open_failure
 from sae_auto_interp.pipeline.workers import ahead, for_each, isolated, together
 from sae_auto_interp.results import ResultStore
@@ -55,16 +56,16 @@ def test_settings_are_converted_and_checked() -> None:
 
 def test_collaborators_are_no_settings() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown setting of judges\.llm 'client'"):
-        build_component("judges", ComponentConfig.model_validate({"name": "llm", "client": "x"}), {})
+        resolve_component("judges", ComponentConfig.model_validate({"name": "llm", "client": "x"})).build({})
 
 
 def test_a_language_model_that_is_missing_is_noticed_before_any_work() -> None:
     base: dict[str, Any] = {"model": "m", "autoencoders": ["a"]}
     with pytest.raises(ConfigError, match=r"explainers\.simple needs a language model"):
-        check_components(parse_config(base | {"explainers": ["simple"]}))
+        resolve(parse_config(base | {"explainers": ["simple"]}))
     with pytest.raises(ConfigError, match=r"judges\.llm needs a language model"):
-        check_components(parse_config(base | {"explainers": [{"name": "lexical", "judge": "llm"}]}))
-    check_components(parse_config(base | {"explainers": ["simple"], "client": {"base_url": "http://127.0.0.1:1"}}))
+        resolve(parse_config(base | {"explainers": [{"name": "lexical", "judge": "llm"}]}))
+    resolve(parse_config(base | {"explainers": ["simple"], "client": {"base_url": "http://127.0.0.1:1"}}))
 
 
 async def numbers(n: int) -> AsyncGenerator[int, None]:

@@ -14,8 +14,7 @@ from sae_auto_interp.data.layout import RowFiller, RowLayout
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.features import CacheOptions, FeatureCache, FeatureDataset
 from sae_auto_interp.features.caching.code_stream import CodeStream
-from sae_auto_interp.pipeline.subject.reader import ROWS_PER_PASS, SubjectTexts
-from sae_auto_interp.pipeline.subject_reader import SubjectReader
+from sae_auto_interp.pipeline.subject.reader import ROWS_PER_PASS, SubjectReader, SubjectTexts
 from sae_auto_interp.types import FeatureId, TextActivations, TokenRows
 from tests.pipeline.embedded import stored_coder, wrapped_model
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_auto_interp.cache.tokens import load_tokens
+from sae_auto_interp.cache.tokens import load_tokens, rows_sha256
 from sae_auto_interp.config import RunConfig, parse_config
-from sae_auto_interp.errors import ConfigError, InputError
+from sae_auto_interp.errors import CacheError, ConfigError, InputError
+from sae_auto_interp.pipeline.resolved import resolve_inputs
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.token_rows import bos_policy, rebuilt_rows, rows_sha256, token_rows
+from sae_auto_interp.pipeline.token_rows import bos_policy, rebuilt_rows, token_rows
 from sae_auto_interp.types import TokenRows
 from tests.support.records import byte_level_tokenizer, chat_tokenizer
 
@@ -65,7 +66,7 @@ def config_of(seed: int = 0, **data: Any) -> RunConfig:
 def make(config: RunConfig, root: Path, tokenizer: Any, bos: bool = False) -> tuple[TokenRows, RunDirectory, list[str]]:
     directory, notes = RunDirectory(root), Notes()
     root.mkdir()
-    return token_rows(config, directory, tokenizer, {"h.0": bos}, notes), directory, notes.lines
+    return token_rows(resolve_inputs(config).text, directory, tokenizer, {"h.0": bos}, notes), directory, notes.lines
 
 
 SOURCES: list[dict[str, Any]] = [
@@ -114,15 +115,45 @@ def test_the_bos_policy_is_said_and_stored(folder: Path, tokenizer: Any) -> None
 
 def test_autoencoders_that_disagree_are_named() -> None:
     with pytest.raises(ConfigError, match=r"h\.0: with, h\.1: without"):
-        bos_policy(config_of(), {"h.0": True, "h.1": False})
-    assert bos_policy(config_of(prepend_bos=True), {"h.0": True, "h.1": False}).prepend_bos
+        bos_policy(resolve_inputs(config_of()).text, {"h.0": True, "h.1": False})
+    assert bos_policy(resolve_inputs(config_of(prepend_bos=True)).text, {"h.0": True, "h.1": False}).prepend_bos
+
+
+@pytest.mark.parametrize(
+    ("policies", "assumed", "expected"),
+    [
+        ({"h.0": True, "h.1": False, "h.2": False}, {"h.0"}, (False, "autoencoders")),
+        ({"h.0": True, "h.1": False}, {"h.1"}, (True, "autoencoders")),
+        ({"h.0": True, "h.1": False}, {"h.0", "h.1"}, (True, "assumption")),
+        ({"h.0": False}, {"h.0"}, (False, "assumption")),
+        ({}, {"h.0"}, (False, "autoencoders")),
+    ],
+)
+def test_an_assumption_disagrees_with_nothing(
+    policies: dict[str, bool], assumed: set[str], expected: tuple[bool, str]
+) -> None:
+    policy = bos_policy(resolve_inputs(config_of()).text, policies, assumed)
+    assert (policy.prepend_bos, policy.origin) == expected
+
+
+def test_what_is_recorded_still_disagrees_beside_an_assumption() -> None:
+    with pytest.raises(ConfigError, match=r"\(h\.0: with, h\.1: without\)"):
+        bos_policy(resolve_inputs(config_of()).text, {"h.0": True, "h.1": False, "h.2": True}, {"h.2"})
+
+
+def test_an_assumption_is_said_to_be_one(folder: Path, tokenizer: Any) -> None:
+    policy = bos_policy(resolve_inputs(config_of(source=str(folder / "a.jsonl"))).text, {"h.0": False}, {"h.0"})
+    assert policy.describe(tokenizer) == (
+        "rows have no BOS in front, which is assumed: the autoencoders' files do not record it "
+        "(data.prepend_bos decides)"
+    )
 
 
 def test_rows_are_made_once(folder: Path, tokenizer: Any) -> None:
     config = config_of(source=str(folder / "a.jsonl"))
     rows, directory, _ = make(config, folder / "run", tokenizer)
     (folder / "a.jsonl").unlink()
-    again = token_rows(config, directory, tokenizer, {"h.0": False}, Notes())
+    again = token_rows(resolve_inputs(config).text, directory, tokenizer, {"h.0": False}, Notes())
     assert rows_sha256(again) == rows_sha256(rows)
 
 
@@ -171,3 +202,19 @@ def test_a_dataset_of_the_hub_is_stored_with_its_commit(
     assert json.loads(directory.data.read_text())["source"]["source"] == f"hf:owner/name@{commit}"
     assert rows_sha256(rebuilt_rows(directory.data, tokenizer)) == rows_sha256(rows)
     assert loaded == [("owner/name", commit)] * 2
+
+
+def test_rows_that_are_not_those_of_the_manifest_are_refused(folder: Path, tokenizer: Any) -> None:
+    """Which document a token is of decides what is for training and what for tests."""
+    rows, directory, _ = make(config_of(source=f"{folder}/a.jsonl"), folder / "run", tokenizer)
+    assert np.array_equal(directory.load_tokens().documents, rows.documents)
+    documents = np.where(rows.documents == 1, 0, rows.documents).astype(np.int32)
+    directory.save_tokens(TokenRows(rows.tokens, documents, rows.document_names))
+    with pytest.raises(CacheError, match=r"tokens\.safetensors .*is not what .*data\.json says"):
+        directory.load_tokens()
+    directory.save_tokens(rows)
+    directory.data.write_text("[" * 100_000)
+    with pytest.raises(CacheError, match=r"data\.json is damaged"):
+        directory.load_tokens()
+    directory.data.unlink()
+    assert np.array_equal(directory.load_tokens().tokens, rows.tokens), "an older run has no data.json"

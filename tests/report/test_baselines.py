@@ -8,7 +8,7 @@ import pytest
 
 from sae_auto_interp.report import run_table, summarise, write_report
 from sae_auto_interp.report.display import two_lines
-from sae_auto_interp.report.feature_tests import above_chance, above_shuffled
+from sae_auto_interp.report.summary.baselines import above_chance, above_shuffled
 from sae_auto_interp.report.summary.values import RunSummary, VariantSummary
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
 from sae_auto_interp.types import Explanation, FeatureId, Score, Trial

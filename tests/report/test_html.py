@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sae_auto_interp.errors import CacheError
+from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.report import write_report
 from sae_auto_interp.report.pages.examples import MAX_TEST, sections, spread
 from sae_auto_interp.results import RESULTS_FILE, ResultStore
@@ -253,3 +253,19 @@ def test_runs_of_many_features_have_a_page_for_each(rich: Path) -> None:
             single.values("content")
         )
         assert not {name for _, name, _ in single.attributes} & {"src", "srcset", "action", "data", "poster"}
+
+
+def test_the_page_can_be_written_elsewhere(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    before = sorted(tmp_path.joinpath("run").iterdir())
+    path = write_report(tmp_path / "run", n_resamples=50, out=tmp_path / "a" / "b")
+    assert path == tmp_path / "a" / "b" / "report.html"
+    assert (tmp_path / "a" / "b" / "scores.tsv").is_file()
+    assert sorted(tmp_path.joinpath("run").iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "report").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot be written to .*; give another folder with --out"):
+        write_report(tmp_path / "run", n_resamples=50)

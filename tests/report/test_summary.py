@@ -213,3 +213,17 @@ def test_figures_in_text_are_of_detection_only(summary: RunSummary) -> None:
     assert {score.variant.scorer for score in scores} == {"detection", "fuzzing"}
     for score in scores:
         assert (score.precision_in_text is not None) == (score.variant.scorer == "detection")
+
+
+def test_what_was_shortened_to_fit_a_context_is_told_of(tmp_path: Path) -> None:
+    feature = FeatureId("m", 3)
+    with ResultStore.open(tmp_path / "results.sqlite") as store:
+        store.add_explanation(Explanation(feature, "cats", "simple", "p", n_shown=7), "simple/m:3")
+        score = Score(feature, "detection", "simple/m:3", "classification", trials_of(5, 1))
+        store.add_score(replace(score, n_split=2), "llm:small")
+    told = summarise(tmp_path, n_resamples=20).info["prompts_shortened_to_fit"]
+    assert told == "1 with fewer examples (explaining); 2 shown in smaller groups (judging)"
+
+
+def test_a_run_in_which_all_fitted_says_nothing_of_it(summary: RunSummary) -> None:
+    assert "prompts_shortened_to_fit" not in summary.info

@@ -252,7 +252,7 @@ def test_an_entry_that_is_no_value_is_named(path: Path) -> None:
     connection.execute("""UPDATE explanations SET content = CAST('{"feature": "x:1"}' AS BLOB)""")
     connection.commit()
     connection.close()
-    with ResultStore.open(path, read_only=True) as store, pytest.raises(CacheError, match="cannot be read"):
+    with ResultStore.open(path, read_only=True) as store, pytest.raises(CacheError, match="is not what was written"):
         store.explanations()
 
 

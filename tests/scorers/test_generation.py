@@ -153,7 +153,7 @@ def test_a_server_that_is_away_fails_its_own_texts_only() -> None:
     "reply", ['["a", "b"]', 'Here: {"texts": ["a", "b"]}', '```json\n{"texts": ["a",\n"b"]}\n```', '{"x": ["a", "b"]}']
 )
 def test_prose_around_the_list_is_forgiven(reply: str) -> None:
-    assert parse_texts(reply) == ["a", "b"]
+    assert parse_texts(Response(reply, Usage(), "stop", "m"), 2) == ["a", "b"]
 
 
 def test_concurrency_changes_nothing() -> None:

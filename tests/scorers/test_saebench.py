@@ -46,7 +46,7 @@ def test_a_perfect_judge_scores_1() -> None:
     assert (judge.tasks, [len(batch) for batch in judge.batches]) == ({"saebench"}, [14])
 
 
-@pytest.mark.parametrize("text", ["{0}, {1}, {2}, {3}", "{3}, {2} and {1}, {0}", "{0}, {0}, 99, {1}, {2}, 15, {3}"])
+@pytest.mark.parametrize("text", ["{0}, {1}, {2}, {3}", "{3}, {2} and {1}, {0}", "{0}, {0}, {1}, {2}, {3}"])
 def test_the_numbers_of_the_firing_windows_score_1_however_they_are_listed(text: str) -> None:
     right = [i for i, trial in enumerate(score_of(oracle(fires)).trials, 1) if trial.target]
     assert accuracy(answered(text.format(*right))).value == 1.0

@@ -120,13 +120,13 @@ def reply(*entries: tuple[Any, Any]) -> str:
         (reply((" a", 0), (" cat", 7), (" b", 0)), "wrong_length"),
         (reply((" a", 0), (" dog", 7)), "other_tokens"),
         (reply((" a", 0), (3, 7)), "other_tokens"),
-        (reply((" a", 0), (" cat", "7")), "not_numbers"),
+        (reply((" a", 0), (" cat", "high")), "not_numbers"),
         (reply((" a", 0), (" cat", True)), "not_numbers"),
         (reply((" a", 0), (" cat", None)), "not_numbers"),
         (reply((" a", 0), (" cat", 11)), "out_of_range"),
         (reply((" a", -1), (" cat", 7)), "out_of_range"),
-        (reply((" a", 0), (" cat", float("nan"))), "out_of_range"),
-        (reply((" a", 0), (" cat", float("inf"))), "out_of_range"),
+        (reply((" a", 0), (" cat", float("nan"))), "not_numbers"),
+        (reply((" a", 0), (" cat", float("inf"))), "not_numbers"),
         ("I cannot say.", "unparsable"),
         ("", "unparsable"),
         ('{"tokens": [{"token": " a", "level": 0}, {"tok', "unparsable"),
@@ -136,7 +136,7 @@ def reply(*entries: tuple[Any, Any]) -> str:
     ],
 )
 def test_a_reply_that_is_not_a_level_for_each_token_is_a_typed_failure(text: str, kind: str) -> None:
-    found = parse_levels(text, [" a", " cat"], 10)
+    found = parse_levels(Response(text, Usage(), "stop", "m"), [" a", " cat"], 10)
     assert isinstance(found, Failure)
     assert (found.stage, found.kind, found.raw) == ("score", kind, text)
     score = score_of(SimulationScorer(client=ScriptedClient([text])), one_window())
@@ -154,7 +154,7 @@ def test_a_reply_that_is_not_a_level_for_each_token_is_a_typed_failure(text: str
     ],
 )
 def test_prose_around_the_list_and_spaces_within_are_forgiven(text: str) -> None:
-    assert parse_levels(text, [" a", " cat"], 10) == (0.0, 7.5)
+    assert parse_levels(Response(text, Usage(), "stop", "m"), [" a", " cat"], 10) == (0.0, 7.5)
 
 
 def one_window() -> FeatureRecord:

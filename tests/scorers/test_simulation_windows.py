@@ -13,7 +13,7 @@ from sae_auto_interp.clients import ScriptedClient
 from sae_auto_interp.errors import ClientError, RefusedRequestError, ServerError
 from sae_auto_interp.metrics import simulation_metrics
 from sae_auto_interp.scorers import SimulationScorer
-from sae_auto_interp.scorers._calibration import linear, percentile
+from sae_auto_interp.scorers._simulating import linear, percentile
 from sae_auto_interp.types import FeatureRecord, Request
 from tests.support.evidence import explanation_of, make_example
 from tests.support.simulators import KINDS, RECORD, biased, correlation, listing, made, score_of, true_level

@@ -56,6 +56,8 @@ class ChaosLlm:
     outage_after: int | None = None
     """Requests before the server goes away; None: it stays."""
     outage_seconds: float = 2.0
+    outage_attempts: int = 12
+    """The outage also lasts until this many attempts met it: a slow machine makes few in two seconds."""
     attempts: Counter[bytes] = field(default_factory=Counter[bytes])
     delivered: Counter[bytes] = field(default_factory=Counter[bytes])
     """Whole completions by request."""
@@ -85,7 +87,9 @@ class ChaosLlm:
             return False
         if self._away_until is None and self.attempts.total() > self.outage_after:
             self._away_until = time.monotonic() + self.outage_seconds
-        return self._away_until is not None and time.monotonic() < self._away_until
+        if self._away_until is None:
+            return False
+        return time.monotonic() < self._away_until or self.met["outage"] < self.outage_attempts
 
     def _reply(self, received: Received, number: int) -> Reply:
         is_empty = self.faults and self._chance(received.raw_body, 0) < EMPTY_SHARE

@@ -126,8 +126,11 @@ def oracle(fires: Fires) -> PlainJudge:
 def assert_golden(request: Request, file: Path) -> None:
     """The request reads, to the letter, as it does in the file."""
     settings = {"sampling": [request.sampling.temperature, request.sampling.max_tokens, request.sampling.seed]}
-    settings |= {"schema": None if request.schema is None else json.loads(request.schema)}
+    schema = None if request.schema is None else json.loads(request.schema)
+    words = schema.pop("description", None) if schema is not None else None
+    settings |= {"schema": schema}
     parts = [f"======== {message.role}\n{message.content}" for message in request.messages]
+    parts += [] if words is None else [f"======== words of the schema\n{words}"]
     text = "\n".join([*parts, f"======== settings\n{json.dumps(settings, sort_keys=True)}"]) + "\n"
     expected = file.read_text(encoding="utf-8") if file.is_file() else ""
     assert text == expected, f"{file.name} should hold:\n{text}"

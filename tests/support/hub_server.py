@@ -49,8 +49,10 @@ def hub_server(root: Path, cache: Path) -> Generator[Hub]:
 
 
 def point_at(patch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None:
-    """What HF_ENDPOINT and HF_HUB_CACHE do at start."""
+    """What HF_ENDPOINT and HF_HUB_CACHE do at start; retries do not wait."""
     from huggingface_hub import constants, hf_api
+
+    patch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setattr(constants, "ENDPOINT", endpoint)

@@ -12,7 +12,7 @@ import numpy as np
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.types import (
     NO_DOCUMENT,
     CacheManifest,
@@ -120,7 +120,7 @@ def write_cache(
 ) -> Path:
     """A finished cache of hand-made entries, {module path: entries}, written by the library's own spool and merge."""
     work = root / ".work"
-    spool = Spool(
+    spool = WriteBuffer(
         work, dict.fromkeys(entries, width), n_positions=rows.tokens.size, dtype=dtype, max_bytes=0, fingerprint="made"
     )
     for first in range(0, rows.n_rows, rows_per_run):

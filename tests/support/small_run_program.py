@@ -7,8 +7,9 @@ from pathlib import Path
 from sae_auto_interp.clients import LimitedClient, OpenAIClient, RetryingClient
 from sae_auto_interp.pipeline.clients.open_clients import RunClients
 from sae_auto_interp.pipeline.progress.displays import make_progress
-from sae_auto_interp.pipeline.run import explain_and_score
+from sae_auto_interp.pipeline.resolved import resolve
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.stages import explain_and_score
 from sae_auto_interp.results import ResultStore
 from tests.pipeline.small_runs import configuration, loader_of
 from tests.support.scripted_llm import MODEL
@@ -21,7 +22,7 @@ async def main(directory: Path, results: Path, base_url: str, limit: int) -> Non
     try:
         with ResultStore.open(results) as store, make_progress() as progress:
             loader = loader_of(RunDirectory(directory), config)
-            await explain_and_score(config, loader, store, RunClients(client, client), progress)
+            await explain_and_score(resolve(config), loader, store, RunClients(client, client), progress)
     finally:
         await client.close()
 

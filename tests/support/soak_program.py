@@ -20,8 +20,8 @@ from sae_auto_interp.config import RunConfig, parse_config
 from sae_auto_interp.features import FeatureDataset, FeatureLoader
 from sae_auto_interp.pipeline.clients.open_clients import RunClients
 from sae_auto_interp.pipeline.progress.displays import LineProgress
-from sae_auto_interp.pipeline.record_stage import feature_config
-from sae_auto_interp.pipeline.run import explain_and_score
+from sae_auto_interp.pipeline.resolved import resolve
+from sae_auto_interp.pipeline.stages import explain_and_score
 from sae_auto_interp.results import ResultStore
 
 SAMPLE_EVERY_SECONDS = 0.05
@@ -54,7 +54,7 @@ def resident_mib() -> float:
 async def explain(config: RunConfig, folder: Path, samples: list[tuple[int, float]]) -> float:
     """Seconds from the open store and cache to the end."""
     assert config.client is not None
-    dataset = FeatureDataset(folder / NATIVE_STORE, feature_config(config))
+    dataset = FeatureDataset(folder / NATIVE_STORE, resolve(config).records.config)
     loader = FeatureLoader(np.load(folder / TOKENS, mmap_mode="r"), dataset)
     asked = OpenAIClient(base_url=config.client.base_url or "", model="benchmark")
     client = RetryingClient(LimitedClient(asked, max_concurrency=config.client.max_concurrency))
@@ -62,14 +62,14 @@ async def explain(config: RunConfig, folder: Path, samples: list[tuple[int, floa
 
         async def watch() -> None:
             while True:
-                if progress.traffic is not None:
-                    samples.append((progress.traffic.n_answered, resident_mib()))
+                if progress.request_counts is not None:
+                    samples.append((progress.request_counts.n_answered, resident_mib()))
                 await asyncio.sleep(SAMPLE_EVERY_SECONDS)
 
         watcher = asyncio.create_task(watch())
         began = time.perf_counter()
         try:
-            await explain_and_score(config, loader, store, RunClients(client, client), progress)
+            await explain_and_score(resolve(config), loader, store, RunClients(client, client), progress)
         finally:
             watcher.cancel()
             await client.close()

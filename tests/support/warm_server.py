@@ -1,16 +1,21 @@
 """`sae-auto-interp` and Python scripts, run by forks of one process that has imported what takes seconds to import.
 
     python warm_server.py SOCKET              the server; ends when its standard input does
-    python -IS warm_client.py SOCKET [...]    one call: `sae-auto-interp ...` or `script.py ...`
 
-A call has the caller's arguments, folder, environment and streams, and gives its exit status. One call at a time.
+A call has the caller's arguments, folder, environment and streams. It is answered with its process id as soon as it has
+begun, and with its exit status (minus the signal that ended it) when it is over. Calls may run at the same time.
 """
 
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
+import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,11 +25,14 @@ from sae_auto_interp.config import resolve_path
 from sae_auto_interp.models.subject import load_subject_model
 
 COMMAND = "sae-auto-interp"
+NUMBER = struct.Struct("<i")
+ALSO_IMPORTED = ("httpx2", "jinja2.ext", "rich.progress", "rich.table")
+"""What a run imports besides our modules, and what these import."""
 
 
 def main(path: str) -> None:
-    load_subject_model(resolve_path("embedded:language_model"), device="cpu")  # imports all that a run does
-    if not _is_fork_for_a_call(path):
+    import_all()
+    if not is_call(path):
         return
     if sys.argv[0] == COMMAND:
         sae_auto_interp.cli.main()
@@ -33,24 +41,46 @@ def main(path: str) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def _is_fork_for_a_call(path: str) -> bool:
-    """Serve calls; true in each child, which has become the call, and false in the server at its end."""
+def import_all() -> None:
+    for module in pkgutil.walk_packages(sae_auto_interp.__path__, "sae_auto_interp."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ALSO_IMPORTED:
+        importlib.import_module(name)
+    load_subject_model(resolve_path("embedded:language_model"), device="cpu")  # nnsight, transformers' classes
+    gc.freeze()  # a collection in a fork would copy every page
+
+
+def is_call(path: str) -> bool:
+    """Serve calls; true in each process that has become one, and false in the server at its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the minders
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
         while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
             call, _ = listening.accept()
             with call:
-                child = os.fork()
-                if child == 0:
-                    _become(call)
+                if os.fork() == 0:
+                    listening.close()
+                    mind(call)
                     return True
-                _, status = os.waitpid(child, 0)
-                call.sendall(bytes([os.waitstatus_to_exitcode(status) % 256]))
     return False
 
 
-def _become(call: socket.socket) -> None:
+def mind(call: socket.socket) -> None:
+    """Start the process of a call, which alone returns; wait for it, and say how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        become(call)
+        return
+    call.sendall(NUMBER.pack(pid))
+    _, status = os.waitpid(pid, 0)
+    call.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    os._exit(0)
+
+
+def become(call: socket.socket) -> None:
     """Take over the caller's streams, folder, environment and arguments."""
     _, streams, _, _ = socket.recv_fds(call, 1, 3)
     for own, given in enumerate(streams):
@@ -58,9 +88,11 @@ def _become(call: socket.socket) -> None:
         os.close(given)
     with call.makefile("rb") as sent:
         wanted: dict[str, Any] = json.loads(sent.readline())
+    call.close()
     os.chdir(wanted["folder"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    sys.path[:0] = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     sys.argv = wanted["arguments"]
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from scipy import stats
 
 from sae_auto_interp.metrics import Confusion
-from sae_auto_interp.metrics.ranking import mann_whitney
+from sae_auto_interp.metrics.judged_trials import mann_whitney
 from sae_auto_interp.types import Array, Score
 
 LEVEL = 0.99

@@ -2,11 +2,20 @@
 
 After `attach`, a user's own `model.trace` can read `submodule.ae.output`, the dense code (and after it
 `submodule.output`: NNsight hands out values in the order in which they arise).
+
+What coders are called: by the module that they are attached to, and a further one there by its own name besides.
+
+The first coder of a module has the module's path. A further one has `path@name`: of where it was read from the last
+parts that tell it apart from the others there, with a hyphen between (`width_65k-average_l0_72`); coders that are the
+same but for how they are read are numbered. The name depends on what is attached in which order,
+and on nothing else; it is safe as a name of a directory.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
 
 import torch
 from nnsight import NNsight
@@ -14,6 +23,7 @@ from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.coder import Coder
+from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.sites.module_paths import submodule
@@ -21,30 +31,98 @@ from sae_auto_interp.models.sites.site import Placement, Site, transformed
 from sae_auto_interp.models.sites.site_names import resolve_site
 from sae_auto_interp.models.sites.text_stack import text_stacks
 from sae_auto_interp.models.traced_value import traced_value
+from sae_auto_interp.module_names import BESIDE
+
+LONGEST_NAME = 60
 
 
-def attach(model: Any, coders: Mapping[Any, Coder]) -> dict[str, Any]:
+_T = TypeVar("_T")
+
+
+def name_beside(home: str, settings: CoderSettings, taken: Mapping[str, CoderSettings]) -> str:
+    """The name of a coder at the module `home`, beside those that are `taken`."""
+    there = at_module(home, taken)
+    if not there:
+        return home
+    own = _parts(settings)
+    others = [_parts(other) for other in there.values()]
+    n = next((n for n in range(1, len(own) + 1) if all(own[-n:] != other[-n:] for other in others)), 1)
+    telling = [own[-i] for i in range(n, 0, -1) if any(other[-i : len(other) - i + 1] != [own[-i]] for other in others)]
+    base = f"{home}{BESIDE}{'-'.join(telling or own[-1:])[-LONGEST_NAME:].lstrip('-.')}"
+    names = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+def at_module(home: str, taken: Mapping[str, _T]) -> dict[str, _T]:
+    """Those of some coders by name that are attached to the module `home`."""
+    return {name: each for name, each in taken.items() if name.partition(BESIDE)[0] == home}
+
+
+def _parts(settings: Any) -> list[str]:
+    """The parts of where a coder was read from, without a commit and with nothing that a path could mean."""
+    source = settings.hub_source.rpartition("@")[0] or settings.source or settings.family
+    parts = PurePosixPath(source.replace("\\", "/").replace(":", "/")).parts
+    safe = [re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("._") for part in parts]
+    return [part for part in safe if part] or [settings.family]
+
+
+def attach(
+    model: Any, coders: Mapping[Any, Coder] | Sequence[tuple[Any, Coder]], *, beside: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Put each coder at its module as `.ae` and return {full module path: submodule}. An earlier one is replaced.
 
     `model` is a torch model, or one that NNsight wraps. `coders` is by `Placement`, by `Site`, or by any
-    name that `resolve_site` knows (of a bare module path the coder's settings say on which side). Raises
-    `WeightsError` when a coder reads another number of dimensions than its sites have, and `InputError` when two
-    coders are for one module or the model's weights are not loaded yet. Nothing is attached then.
+    name that `resolve_site` knows (of a bare module path the coder's settings say on which side). `beside` is what
+    earlier calls returned, which stays attached: a further coder at a module of theirs, or of pairs that name a module
+    twice, is returned under a name of its own, `module path@name` (`coder_names`), as a handle whose `.ae` it is.
+    Raises `WeightsError` when a coder reads another number of dimensions than its sites have, and `InputError` when two
+    names of a mapping are one module or the model's weights are not loaded yet. Nothing is attached then.
     """
     wrapped = model if isinstance(getattr(model, "_module", None), nn.Module) else NNsight(torch_model(model))
-    placed = [(_placement(wrapped, where, coder), coder) for where, coder in coders.items()]
-    _check_alone(placed, list(coders))
+    pairs = list(coders.items()) if isinstance(coders, Mapping) else coders
+    placed = [(_placement(wrapped, where, coder), coder) for where, coder in pairs]
+    if isinstance(coders, Mapping):
+        _check_alone(placed, list(coders))
     for placement, coder in placed:
         _check_dimensions(torch_model(wrapped), placement, coder)
     devices = [_device(torch_model(wrapped), placement.home) for placement, _ in placed]
+    taken = {name: attached_coder(handle) for name, handle in (beside or {}).items()}
     attached: dict[str, Any] = {}
     for (placement, coder), device in zip(placed, devices, strict=True):
-        handle = submodule(wrapped, placement.home)
-        coder.placement = placement
-        handle.ae = coder.to(device)
-        _edit(wrapped, handle)
-        attached[placement.home] = handle
+        name = name_beside(placement.home, coder.settings, {each: other.settings for each, other in taken.items()})
+        taken[name] = coder
+        coder.placement, coder.attached_as = placement, name
+        attached[name] = _put(wrapped, name, coder.to(device), len(at_module(placement.home, taken)))
     return attached
+
+
+def _put(model: Any, name: str, coder: Coder, number: int) -> Any:
+    """The handle of a coder, the `number`th at its module."""
+    assert coder.placement is not None
+    handle = submodule(model, coder.placement.home)
+    slot = "ae" if number == 1 else f"ae_{number}"
+    setattr(handle, slot, coder)
+    _edit(model, handle, slot)
+    return handle if number == 1 else HandleBeside(handle, slot, name)
+
+
+class HandleBeside:
+    """The handle of a module for a further coder there: `.ae` is this coder, all else is the module's."""
+
+    def __init__(self, handle: Any, slot: str, name: str) -> None:
+        object.__setattr__(self, "_handle", handle)
+        object.__setattr__(self, "_slot", slot)
+        object.__setattr__(self, "path", name)
+
+    @property
+    def ae(self) -> Any:
+        return getattr(self._handle, self._slot)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._handle, name, value)
 
 
 def attached_coder(handle: Any) -> Coder:
@@ -77,38 +155,40 @@ def _placement(model: Any, where: Any, coder: Any) -> Placement:
     return where
 
 
-def _edit(model: Any, handle: Any) -> None:
+def _edit(model: Any, handle: Any, slot: str) -> None:
     """Run the coder in every trace, and at every step of a generation; stored once, however many coders come.
 
     Which coder, and what it reads, is looked up then: it may have been replaced by another.
     """
-    if any(edit is getattr(handle, "_ae_edit", None) for edit in model._edits):
+    known = f"_{slot}_edit"
+    if any(edit is getattr(handle, known, None) for edit in model._edits):
         return
     with model.edit(inplace=True) as edit:
-        _encode_at_every_pass(model, handle, edit)
-    handle._ae_edit = model._edits[-1]
+        _encode_at_every_pass(model, handle, slot, edit)
+    setattr(handle, known, model._edits[-1])
 
 
-def _encode_at_every_pass(model: Any, handle: Any, edit: Any) -> None:
+def _encode_at_every_pass(model: Any, handle: Any, slot: str, edit: Any) -> None:
     """NNsight ends a loop without a bound by an error in the pass that does not come."""
     n_passes = 0
     try:
         for _ in edit.iter[:]:
-            handle.ae(_read(model, placement_of(handle)), hook=True)
+            coder = getattr(handle, slot)
+            coder(_read(model, coder._module), hook=True)
             n_passes += 1
     except OutOfOrderError:
         if n_passes == 0:
             raise
 
 
-def _read(model: Any, placement: Placement) -> Tensor:
-    """What the coder there reads, in a trace."""
-    sites = placement.sites
+def _read(model: Any, coder: Coder) -> Tensor:
+    """What a coder reads, in a trace."""
+    assert coder.placement is not None
+    sites = coder.placement.sites
     read = [transformed(site, traced_value(submodule(model, site.module_path), site)) for site in sites]
     if len(read) == 1:
         return read[0]
-    device = attached_coder(submodule(model, placement.home)).device
-    return torch.cat([part.to(device) for part in read], dim=-1)
+    return torch.cat([part.to(coder.device) for part in read], dim=-1)
 
 
 def _check_alone(placed: list[tuple[Placement, Coder]], named: list[Any]) -> None:
@@ -116,7 +196,7 @@ def _check_alone(placed: list[tuple[Placement, Coder]], named: list[Any]) -> Non
         same = [str(name) for name, (other, _) in zip(named, placed, strict=True) if other.home == placement.home]
         if len(same) > 1:
             raise InputError(
-                f"{' and '.join(same)} are one module, {placement.home}; a module has room for one autoencoder"
+                f"{' and '.join(same)} are one module, {placement.home}; attach one after the other, with beside="
             )
 
 

@@ -59,8 +59,8 @@ class CallableCoder(Coder):
     ) -> None:
         super().__init__()
         self.settings = CoderSettings(
-            activation="relu", subtract_b_dec=False, prepend_bos=prepend_bos, family="callable",
-            source=name_of(function), reconstructs=decode is not None,
+            activation="relu", subtract_b_dec=False, prepend_bos=prepend_bos, bos_is_recorded=True,
+            family="callable", source=name_of(function), reconstructs=decode is not None,
         )  # fmt: skip
         self._function, self._decode, self._told_apart_by = function, decode, version
         self._d_in, self._width = d_in, width

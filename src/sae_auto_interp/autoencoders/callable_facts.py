@@ -14,8 +14,7 @@ import hashlib
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AnySet
+from collections.abc import Callable, Iterator, Mapping, Set as AnySet
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -33,7 +32,7 @@ from sae_auto_interp.types import Array
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, PurePath, Enum, range, slice, np.generic, np.dtype)
 _PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.Size)
 Facts = list[Any]
-"""Of strings and further lists."""
+"""Nested lists of strings."""
 
 
 def name_of(function: Any) -> str:

@@ -29,6 +29,10 @@ class Coder(nn.Module, ABC):
     """Attached to a subject model it is none of the model's own weights."""
     placement: Placement | None = None
     """Set by `attach`."""
+    attached_as: str | None = None
+    """The name that `attach` gave it: its module's path, or that and a name of its own (`coder_names`)."""
+    own_placement: Placement | None = None
+    """Where its files say that it belongs, where it was sent elsewhere."""
 
     @property
     @abstractmethod
@@ -112,7 +116,7 @@ class Coder(nn.Module, ABC):
     def encoding_facts(self) -> dict[str, Any]:
         """What decides the codes beside the weights, and not what the weights are called; for fingerprints."""
         settings = asdict(self.settings)
-        for name in ("family", "source", "claims", "reconstructs"):
+        for name in ("bos_is_recorded", "family", "source", "claims", "reconstructs"):
             del settings[name]
         sites = [] if self.placement is None else [str(site) for site in self.placement.sites]
         return settings | {"sites": sites}

@@ -39,7 +39,7 @@ def fetch(ref: HubRef, chosen: Sequence[str] | None) -> Path:
 
 
 def wanted_files(ref: HubRef, sizes: Mapping[str, int], chosen: Sequence[str] | None) -> list[str]:
-    """Of a repository's files, with their sizes in bytes, those to fetch."""
+    """Return which of a repository's files (with their sizes in bytes) to fetch."""
     below = [name for name in sizes if PurePosixPath(name).is_relative_to(ref.path)]
     weights = [name for name in below if name.endswith(WEIGHTS)]
     if not weights:
@@ -115,7 +115,11 @@ def _listed_sizes(ref: HubRef) -> dict[str, int]:
 
     with hub_errors(ref):
         entries = list(HfApi().list_repo_tree(ref.repo, recursive=True, revision=ref.revision))
-    return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
+    sizes = {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
+    for name in sizes:
+        if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or "\0" in name:
+            raise InputError(f"{ref}: the hub lists a file {name!r}, which would lie outside of the repository")
+    return sizes
 
 
 def _cached_sizes(ref: HubRef) -> dict[str, int]:

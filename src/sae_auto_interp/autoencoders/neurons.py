@@ -23,7 +23,7 @@ from sae_auto_interp.autoencoders.encoding.other_encoders import CodeEncoder, en
 from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.models.site_widths import site_width
+from sae_auto_interp.models.activations import site_width
 from sae_auto_interp.models.sites.site import Site
 from sae_auto_interp.models.sites.site_names import resolve_site
 

@@ -23,8 +23,7 @@ from sae_auto_interp.autoencoders.encoding.other_encoders import (
     GroupMaxEncoder,
     MappedEncoder,
 )
-from sae_auto_interp.autoencoders.normalisation import denormalise, normalise, rescale
-from sae_auto_interp.autoencoders.settings import HAS_K, CoderSettings
+from sae_auto_interp.autoencoders.settings import HAS_K, CoderSettings, denormalise, normalise, rescale
 from sae_auto_interp.errors import WeightsError
 
 LARGEST_WEIGHT = 1e15
@@ -58,7 +57,15 @@ class CoderWeights:
     w_skip: Float[Tensor, "..."] | None = None
     """[d_out, d_in], of transcoders: the raw input's own way to the output."""
 
+    def __post_init__(self) -> None:
+        """Biases and thresholds of shape [1, n] or [n, 1] are [n]."""
+        for name in VECTORS:
+            value: Tensor | None = getattr(self, name)
+            if value is not None and value.ndim == 2 and 1 in value.shape:
+                object.__setattr__(self, name, value.flatten())
 
+
+VECTORS = ("b_enc", "b_dec", "threshold", "gain", "offset", "scale")
 WEIGHT_NAMES = tuple(field.name for field in fields(CoderWeights))
 
 
@@ -203,20 +210,23 @@ def check_shapes(weights: CoderWeights, where: str) -> None:
     if weights.w_enc.ndim != 2 or 0 in weights.w_enc.shape:
         raise WeightsError(f"{where}: w_enc has shape {tuple(weights.w_enc.shape)}, but must be a matrix with entries")
     width = weights.w_enc.shape[0]
+    is_decoder = weights.w_dec.ndim == 2 and weights.w_dec.shape[0] == width
+    d_out = weights.w_dec.shape[1] if is_decoder else weights.b_dec.numel()
     expected = {
-        "b_dec": (weights.b_dec.numel(),),
+        "b_dec": (d_out,),
         "b_enc": (width,),
-        "w_dec": (width, weights.b_dec.numel()),
+        "w_dec": (width, d_out),
         "threshold": (width,),
         "gain": (width,),
         "offset": (width,),
         "scale": (width,),
-        "w_skip": (weights.b_dec.numel(), weights.w_enc.shape[1]),
+        "w_skip": (d_out, weights.w_enc.shape[1]),
     }
     for name, shape in expected.items():
         value: Tensor | None = getattr(weights, name)
         if value is not None and tuple(value.shape) != shape:
+            may_be_transposed = name not in VECTORS or value.numel() in weights.w_enc.shape
             raise WeightsError(
                 f"{where}: {name} has shape {tuple(value.shape)}, but beside w_enc {tuple(weights.w_enc.shape)} "
-                f"it must be {shape}; is a matrix transposed?"
+                f"it must be {shape}{'; is a matrix transposed?' if may_be_transposed else ''}"
             )

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from sae_auto_interp.cache.array_writer import ArrayWriter
-from sae_auto_interp.cache.arrays import ArrayFile
+from sae_auto_interp.cache.arrays import ArrayFile, ArrayWriter
 from sae_auto_interp.cache.files import DurableFile, sha256_of
 from sae_auto_interp.cache.fingerprints import NO_ROWS, cache_fingerprint, joined_hash, rows_hash
 from sae_auto_interp.cache.layout import MANIFEST, SHARD_PATTERN, TOKENS, VOCABULARY, location_dtype, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
 from sae_auto_interp.cache.reader import CacheReader, read_manifest
+from sae_auto_interp.cache.tokens import load_tokens
 from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.types import NO_DOCUMENT, Array, CacheManifest, NormMask
 
@@ -51,7 +51,7 @@ class _Source:
 
     @property
     def manifest(self) -> CacheManifest:
-        """Of any of its modules: all were cached over the same rows."""
+        """The manifest of any of its modules: all were cached over the same rows."""
         return next(iter(self.readers.values())).manifest
 
 
@@ -212,6 +212,8 @@ def _join_tokens(sources: Sequence[_Source], path: Path) -> None:
 
     Raises `CacheError` when the rows of a source are not those of its cache.
     """
+    for source in sources:
+        load_tokens(source.root / TOKENS)  # which document each token is of is checked there, and nowhere else
     files = [ArrayFile(source.root / TOKENS) for source in sources]
     names = [file.read("document_names").tobytes() for file in files]
     joined = b"\0".join(names)

@@ -1,12 +1,16 @@
-"""Names, ranges and types of the files of a cache."""
+"""Names, ranges and types of the files of a cache.
+
+The positions of one module that were masked for their norm: one file beside its shards, `locations` [n] in order.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
-from sae_auto_interp.cache.array_writer import ArrayWriter
-from sae_auto_interp.cache.files import sync_directory, write_text, writing
+from sae_auto_interp.cache.arrays import ArrayFile, ArrayWriter
+from sae_auto_interp.cache.files import sha256_of, sync_directory, write_text, writing
 from sae_auto_interp.cache.value_types import CODE_OF
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import Array
@@ -24,12 +28,29 @@ __all__ = [
     "write_text",
 ]
 
+
 FORMAT_VERSION = 2
+
+
 MANIFEST = "manifest.json"
+
+
 STATISTICS = "statistics.safetensors"
+
+
 MASKED = "masked.safetensors"
+
+
 TOKENS = "tokens.safetensors"
+
+
+DATA = "data.json"
+"""Beside the tokens of a run: what they were made from, and their digest."""
+
+
 VOCABULARY = "vocabulary.safetensors"
+
+
 SHARD_PATTERN = "[0-9]*_[0-9]*.safetensors"
 
 
@@ -84,3 +105,20 @@ def clear_cache(directory: Path) -> None:
         for pattern in (SHARD_PATTERN, STATISTICS, MASKED):
             for path in [*directory.glob(pattern), *directory.glob(f".{pattern}.partial")]:
                 path.unlink()
+
+
+def write_masked(directory: Path, locations: Int64[Array, " n"], n_positions: int) -> str:
+    """Write the file; returns its checksum."""
+    assert (np.diff(locations) > 0).all(), "masked positions come in order, each once"
+    write_arrays(directory / MASKED, {"locations": locations.astype(location_dtype(n_positions))})
+    return sha256_of(directory / MASKED)
+
+
+def read_masked(directory: Path, n: int, n_positions: int) -> Int64[Array, " n"]:
+    """The flat token indices; raises `CacheError` for a damaged or foreign file."""
+    file = ArrayFile(directory / MASKED)
+    file.require({"locations": (CODE_OF[location_dtype(n_positions)], (n,))})
+    locations = file.read("locations").astype(np.int64)
+    if n and (locations[-1] >= n_positions or (np.diff(locations) <= 0).any()):
+        raise file.unreadable("its locations are out of order or beyond the rows")
+    return locations

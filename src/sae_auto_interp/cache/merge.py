@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from sae_auto_interp.cache.array_writer import ArrayWriter
+from sae_auto_interp.cache.arrays import ArrayWriter
 from sae_auto_interp.cache.files import sha256_of, write_text, writing
-from sae_auto_interp.cache.layout import MANIFEST, STATISTICS, clear_cache, location_dtype, shard_name
-from sae_auto_interp.cache.masked import write_masked
+from sae_auto_interp.cache.layout import MANIFEST, STATISTICS, clear_cache, location_dtype, shard_name, write_masked
 from sae_auto_interp.cache.source import EntrySource
 from sae_auto_interp.cache.statistics import CHUNK_ENTRIES, Statistics
 from sae_auto_interp.cache.threads import N_THREADS

@@ -13,9 +13,9 @@ from jaxtyping import Int64
 
 from sae_auto_interp.cache.fingerprints import rows_hash
 from sae_auto_interp.cache.layout import MANIFEST, SHARD_PATTERN, TOKENS
+from sae_auto_interp.cache.older.files import older_shards
 from sae_auto_interp.cache.older.loaded_shards import LoadedShards, RowCount
-from sae_auto_interp.cache.older_files import older_shards
-from sae_auto_interp.cache.older_reader import OlderCacheReader
+from sae_auto_interp.cache.older.reader import OlderCacheReader
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.cache.tokens import load_tokens
 from sae_auto_interp.errors import CacheError, InputError

@@ -1,4 +1,10 @@
-"""Open a finished cache of one module and read single features out of it."""
+"""Open a finished cache of one module and read single features out of it.
+
+Names that come out of files and become paths: a module's directory and its shards are called as we would call them.
+
+A cache may come from anybody, and its checksums with it. What a manifest calls its module is where a run later writes
+(triage, neighbours, converted shards), so that a name with `..` in it would write somewhere else.
+"""
 
 import json
 import logging
@@ -12,13 +18,32 @@ from jaxtyping import Float64, Int64
 
 from sae_auto_interp.cache.arrays import ArrayFile
 from sae_auto_interp.cache.files import sha256_of
-from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, MASKED, STATISTICS
-from sae_auto_interp.cache.masked import read_masked
+from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, MASKED, STATISTICS, read_masked, shard_name
 from sae_auto_interp.cache.source import EntrySource, Piece
 from sae_auto_interp.cache.statistics import PER_FEATURE, POSITION_TOTALS, Statistics, read_statistics
 from sae_auto_interp.cache.value_types import CODE_OF, activation_code, as_float32
 from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.types import Array, CacheManifest, FeatureEntries, FeatureId, ShardInfo
+
+LONGEST_NAME_BYTES = 255
+
+
+def check_module_path(name: object, directory: Path) -> None:
+    """Raise `CacheError` unless the module path that a manifest in `directory` gives is the directory's name."""
+    if not isinstance(name, str) or not is_file_name(name):
+        raise CacheError(f"{directory}: its manifest is of module {name!r}, which cannot be the name of a directory")
+    if name not in (directory.absolute().name, directory.resolve().name):
+        raise CacheError(f"{directory}: its manifest is of module {name!r}; rename the directory to that, or delete it")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name stays where it is joined to: one part of a path on any system, without control characters."""
+    return (
+        0 < len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME_BYTES
+        and name not in (".", "..")
+        and not any(character in "/\\" or not (character.isprintable() or character == " ") for character in name)
+    )
+
 
 logger = logging.getLogger(__name__)
 
@@ -167,21 +192,28 @@ def read_manifest(directory: Path) -> CacheManifest:
         text = path.read_text(encoding="utf-8")
         _refuse_newer(json.loads(text)["format_version"], path)
         manifest = CacheManifest.from_json(text)
+        check_module_path(manifest.module_path, directory)
         _check_plan(manifest)
-    except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, InputError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         message = f"{path} is damaged or not a cache manifest ({error}); delete {directory} and cache again"
         raise CacheError(message) from error
     return manifest
 
 
 def _check_plan(manifest: CacheManifest) -> None:
-    """Raises ValueError (or `InputError`) unless the shards cover the width and the types are known."""
+    """Raises ValueError (or `InputError`) unless the shards cover the width, under their names, and types are known."""
+    sizes = {"n_rows": manifest.n_rows, "ctx_len": manifest.ctx_len, "width": manifest.width}
+    for name, size in sizes.items():
+        if type(size) is not int or not 0 < size < 1 << 48:
+            raise ValueError(f"{name} is {size!r}")
     activation_code(manifest.activation_dtype)
     CODE_OF[np.dtype(manifest.location_dtype)]
     next_first = 0
     for shard in manifest.shards:
         if shard.first != next_first or shard.last < shard.first:
             raise ValueError(f"{shard.file} does not begin at feature {next_first}")
+        if shard.file != shard_name(shard.first, shard.last):
+            raise ValueError(f"{shard.file!r} is not the name of features {shard.first} to {shard.last}")
         next_first = shard.last + 1
     if next_first != manifest.width:
         raise ValueError(f"its shards hold {next_first} of {manifest.width} features")

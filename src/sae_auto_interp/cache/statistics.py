@@ -23,7 +23,8 @@ PER_FEATURE = (*COUNTS, "max", "sum", "sum_of_squares")
 
 
 class Statistics:
-    """Of `width` features over rows of `ctx_len` positions. Values are those stored, not those before rounding.
+    """Statistics of `width` features over rows of `ctx_len` positions. Values are those stored, not those before
+    rounding.
 
     `n_activations`; `n_active_rows`, the rows in which the feature fires; `max` (0 for a feature that never fires);
     `sum`; `sum_of_squares`, each [width]; and `position_totals` [ctx_len], the activations at each position of the

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-from sae_auto_interp.cache.array_writer import ArrayWriter
-from sae_auto_interp.cache.arrays import ArrayFile
+from sae_auto_interp.cache.arrays import ArrayFile, ArrayWriter
 from sae_auto_interp.cache.files import crc32_of, writing
 from sae_auto_interp.cache.journal import Journal, Promise
 from sae_auto_interp.cache.layout import location_dtype
@@ -31,7 +30,7 @@ LEAST_LOSS_FRACTION = 0.01
 """A kill costs at most this much work (the larger of the two), however large the pool is."""
 
 
-class Spool:
+class WriteBuffer:
     """Where a streaming writer puts activations. Opening an existing directory resumes it.
 
     `widths` gives {module path: width}; `dtype` is float16, bfloat16 or float32; the pool has `max_bytes`, and 0 makes

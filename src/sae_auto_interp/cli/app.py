@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sae_auto_interp import __version__
+from sae_auto_interp.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,25 +75,33 @@ def _options(
 
 def console() -> "Console":
     """Standard output, with room for tables where it is no terminal."""
-    from rich.console import Console
+    from sae_auto_interp.pipeline.progress.displays import VisibleConsole
 
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=FILE_WIDTH)
+    console = VisibleConsole()
+    return console if console.is_terminal or "COLUMNS" in os.environ else VisibleConsole(width=FILE_WIDTH)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines, each as one line whatever is in it."""
+    typer.echo("\n".join(map(visible, lines)))
 
 
 def print_plan(
     config: "RunConfig", out: Path | None, assumed: "Assumptions | None" = None, *, measure: bool, as_json: bool
 ) -> None:
     """Say what a run of this configuration will take; with `measure`, the model and its autoencoders are loaded."""
-    from sae_auto_interp.pipeline.plan_measured import measured
-    from sae_auto_interp.pipeline.plan_text import plan_lines
-    from sae_auto_interp.pipeline.planning.plan import Assumptions, make_plan
+    from sae_auto_interp.pipeline.planning.plan import Assumptions, make_plan, plan_lines
+    from sae_auto_interp.pipeline.planning.sizes import measured
     from sae_auto_interp.pipeline.progress.displays import make_progress
+    from sae_auto_interp.pipeline.resolved import resolve_inputs
 
     seen = None
     if measure:
         with make_progress() as progress:
-            seen = measured(config, progress)
+            seen = measured(resolve_inputs(config), progress)
     assumed = assumed or Assumptions()
     found = asyncio.run(make_plan(config, out, assumed, seen))
-    typer.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(plan_lines(found, config, assumed)))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+    else:
+        say(plan_lines(found, assumed))

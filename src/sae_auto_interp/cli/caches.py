@@ -29,11 +29,14 @@ def convert(
     """Turn a cache of the original library or of delphi into our layout, or any cache into theirs."""
     from sae_auto_interp.cache.older.convert import convert_cache
     from sae_auto_interp.cache.tokens import load_tokens
+    from sae_auto_interp.config import load_config
 
     rows = None if tokens is None else load_tokens(tokens)
+    run_file = source / "config.yaml"
     modules = convert_cache(
-        source, destination, to, tokens=rows, ctx_len=ctx_len, n_splits=n_splits, activation_dtype=activation_dtype
-    )
+        source, destination, to, tokens=rows, ctx_len=ctx_len, n_splits=n_splits, activation_dtype=activation_dtype,
+        batch_size=load_config(run_file).cache.batch_size if run_file.is_file() else None,
+    )  # fmt: skip
     typer.echo(f"{len(modules)} modules are in {destination}: {', '.join(modules)}")
 
 
@@ -74,7 +77,8 @@ def neighbours(
         str | None, typer.Option("--features", help="module_path:index,...; all features by default.")
     ] = None,
     unit_tokens: Annotated[
-        int | None, typer.Option("--unit-tokens", min=1, help="Together: within so many tokens of the row's grid [1].")
+        int | None,
+        typer.Option("--unit-tokens", min=1, help="Both fire in one block of this many tokens [1]."),
     ] = None,
     min_count: Annotated[
         int | None, typer.Option("--min-count", min=1, help="Units that a pair must share [jaccard 1, pmi 6].")
@@ -100,11 +104,15 @@ def triage(run_dir: RunDir) -> None:
     """Label the features that need no language model: dead, rare, dense, positional, single-token, previous-token."""
     from sae_auto_interp.config import load_config
     from sae_auto_interp.pipeline.record_stage import open_loader
+    from sae_auto_interp.pipeline.resolved import resolve_records
     from sae_auto_interp.pipeline.run_directory import RunDirectory
+    from sae_auto_interp.pipeline.run_links import refuse_links_outside
     from sae_auto_interp.pipeline.triage import triage_of
 
+    refuse_links_outside(run_dir)
     directory = RunDirectory(run_dir)
-    loader = open_loader(load_config(directory.config), directory)
+    config = load_config(directory.config)
+    loader = open_loader(resolve_records(config.features, config.seed), directory)
     for module in loader.dataset.readers:
         found = triage_of(loader, module, directory.root)
         counts = ", ".join(f"{label} {n}" for label, n in sorted(found.counts().items()))

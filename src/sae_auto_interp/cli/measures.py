@@ -30,10 +30,11 @@ def check(
     from sae_auto_interp.pipeline.commands.check import check_config, run_check
     from sae_auto_interp.pipeline.preflight_stage import raise_refused
     from sae_auto_interp.pipeline.progress.displays import make_progress
+    from sae_auto_interp.pipeline.resolved import resolve_inputs
 
     wanted = check_config(config, model, autoencoders, text, n_tokens, allow)
     with make_progress() as progress:
-        found = run_check(wanted, progress)
+        found = run_check(resolve_inputs(wanted), progress)
     if as_json:
         typer.echo(json.dumps([each.as_json() for each in found], indent=2))
     else:
@@ -63,9 +64,9 @@ def calibrate(
     The features' exact meaning is known, so every wrong verdict is the model's. About 200 requests; stores nothing.
     """
     from sae_auto_interp.config import load_config
-    from sae_auto_interp.errors import InputError
+    from sae_auto_interp.errors import InputError, NothingCameError
     from sae_auto_interp.pipeline.clients.named_endpoint import named_client
-    from sae_auto_interp.pipeline.commands.calibrate import CalibrationOptions, run_calibration
+    from sae_auto_interp.pipeline.commands.calibrate import CalibrationOptions, run_calibration, without_verdicts
     from sae_auto_interp.pipeline.progress.displays import make_progress
     from sae_auto_interp.report.tables.calibration import judge_json, judge_reports, judge_table
 
@@ -82,6 +83,9 @@ def calibrate(
         typer.echo(judge_json(reports, name))
     else:
         console().print(judge_table(reports, name))
+    nothing = without_verdicts(conditions)
+    if nothing:
+        raise NothingCameError(nothing, "nothing is stored")
 
 
 @app.command()
@@ -100,11 +104,12 @@ def loss_recovered(
     from sae_auto_interp.config import load_config
     from sae_auto_interp.pipeline.commands.loss_recovered import run_loss_recovered
     from sae_auto_interp.pipeline.progress.displays import make_progress
+    from sae_auto_interp.pipeline.resolved import resolve_inputs
     from sae_auto_interp.report.tables.losses import losses_json, losses_table
 
-    settings = load_config(config)
+    inputs = resolve_inputs(load_config(config))
     with make_progress() as progress:
-        estimates = run_loss_recovered(settings, progress, n_tokens)
+        estimates = run_loss_recovered(inputs, progress, n_tokens)
     if as_json:
         typer.echo(losses_json(estimates))
     else:

@@ -47,10 +47,10 @@ def plan(
     ] = None,
     characters_per_token: Annotated[
         float | None,
-        typer.Option("--characters-per-token", min=0.5, help="Of a tokenizer that you know."),
+        typer.Option("--characters-per-token", min=0.5, help="Characters per token; replaces the estimate."),
     ] = None,
     seconds_per_answer: Annotated[
-        float | None, typer.Option("--seconds-per-answer", min=0.001, help="Of the language model [1].")
+        float | None, typer.Option("--seconds-per-answer", min=0.001, help="Seconds per answer of the model [1].")
     ] = None,
     prompt_price: Annotated[
         float | None, typer.Option("--prompt-price", min=0, help="USD per million prompt tokens [the run file's].")

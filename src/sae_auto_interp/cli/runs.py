@@ -21,10 +21,12 @@ from sae_auto_interp.cli.app import (
     app,
     console,
     print_plan,
+    say,
 )
 
 if TYPE_CHECKING:
     from sae_auto_interp.config import RunConfig
+    from sae_auto_interp.pipeline.progress.ending import Ending
 
 
 @app.command()
@@ -103,7 +105,10 @@ def explain(
 ) -> None:
     """Explain the features of a run directory. With --base-url a language model explains too."""
     config = _stored(run_dir, base_url, model, max_concurrency)
-    _run(config, run_dir, "explain", retry_failed=retry_failed, as_json=as_json)
+    ending = _run(config, run_dir, "explain", retry_failed=retry_failed, as_json=as_json)
+    if not as_json:
+        _print_failures(ending)
+    _raise_if_nothing_came(ending)
     if not as_json:
         typer.echo(f"next: sae-auto-interp score {run_dir}")
 
@@ -119,9 +124,10 @@ def score(
 ) -> None:
     """Score the explanations of a run directory, and their shuffled controls (explains first what is not explained)."""
     config = _stored(run_dir, base_url, model, max_concurrency)
-    _run(config, run_dir, "score", retry_failed=retry_failed, as_json=as_json)
+    ending = _run(config, run_dir, "score", retry_failed=retry_failed, as_json=as_json)
     if not as_json:
         _print_summary(run_dir)
+    _raise_if_nothing_came(ending)
 
 
 @app.command()
@@ -133,13 +139,21 @@ def status(
     from sae_auto_interp.pipeline.progress.status import read_status, status_lines
 
     found = read_status(run_dir)
-    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(status_lines(found)))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        say(status_lines(found))
 
 
 @app.command()
-def report(run_dir: RunDir) -> None:
+def report(
+    run_dir: RunDir,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the page and its files; RUN_DIR/report by default.")
+    ] = None,
+) -> None:
     """Print the table of a run directory; write its HTML page, and its numbers for programs. Calls no model."""
-    _report(run_dir)
+    _report(run_dir, out=out)
 
 
 def _with_check(path: Path, allow: list[str] | None, skip_check: bool) -> "RunConfig":
@@ -154,17 +168,22 @@ def _stored(run_dir: Path, base_url: str | None, model: str | None, max_concurre
     from sae_auto_interp.config import load_config
     from sae_auto_interp.errors import RunDirectoryError
     from sae_auto_interp.pipeline.clients.named_endpoint import with_named_client
+    from sae_auto_interp.pipeline.run_directory import RunDirectory
 
     if not (run_dir / "config.yaml").is_file():
         raise RunDirectoryError(
             f"{run_dir} is not a run directory (no config.yaml); make one with `run`, `cache` or `demo`"
         )
-    return with_named_client(load_config(run_dir / "config.yaml"), base_url, model, max_concurrency)
+    config = load_config(run_dir / "config.yaml")
+    if RunDirectory(run_dir).has_changed_config():
+        typer.echo(f"{run_dir / 'config.yaml'} has changed since the last run wrote it; going by it as it is", err=True)
+    return with_named_client(config, base_url, model, max_concurrency)
 
 
 def _run_all(config: "RunConfig", out: Path, *, retry_failed: bool, as_json: bool) -> None:
-    _run(config, out, "score", retry_failed=retry_failed, as_json=as_json)
+    ending = _run(config, out, "score", retry_failed=retry_failed, as_json=as_json)
     _report(out, quiet=as_json)
+    _raise_if_nothing_came(ending)
 
 
 def _run(
@@ -174,14 +193,35 @@ def _run(
     *,
     retry_failed: bool = False,
     as_json: bool = False,
-) -> None:
+) -> "Ending":
     from sae_auto_interp.pipeline.progress.displays import make_progress
     from sae_auto_interp.pipeline.progress.log_file import logged_to
     from sae_auto_interp.pipeline.run import run_pipeline
     from sae_auto_interp.pipeline.run_directory import RunDirectory
+    from sae_auto_interp.pipeline.run_links import refuse_links_outside
 
+    refuse_links_outside(out)
     with logged_to(RunDirectory(out).log), make_progress(events=as_json) as progress:
-        asyncio.run(run_pipeline(config, out, progress, until, retry_failed=retry_failed))
+        ending = asyncio.run(run_pipeline(config, out, progress, until, retry_failed=retry_failed))
+        if as_json:  # elsewhere they stand under the table
+            for each in ending.failures:
+                progress.note(f"failed: {each.line}")
+    return ending
+
+
+def _raise_if_nothing_came(ending: "Ending") -> None:
+    """After all that was made has been shown: the exit status is not that of a run that gave what was asked for."""
+    from sae_auto_interp.errors import NothingCameError
+
+    if ending.nothing:
+        raise NothingCameError(ending.nothing)
+
+
+def _print_failures(ending: "Ending") -> None:
+    from sae_auto_interp.report.display import visible
+
+    for each in ending.failures:
+        typer.echo(visible(f"failed: {each.line}"))
 
 
 def _print_summary(run_dir: Path) -> None:
@@ -190,12 +230,16 @@ def _print_summary(run_dir: Path) -> None:
     console().print(run_table(summarise(run_dir)))
 
 
-def _report(run_dir: Path, *, quiet: bool = False) -> None:
+def _report(run_dir: Path, *, quiet: bool = False, out: Path | None = None) -> None:
+    from sae_auto_interp.pipeline.run_links import refuse_links_outside
     from sae_auto_interp.report import run_table, summarise, write_report
+
+    if out is None:
+        refuse_links_outside(run_dir)
 
     summary = summarise(run_dir)
     if not quiet:
         console().print(run_table(summary))
-    path = write_report(run_dir, summary=summary)
+    path = write_report(run_dir, summary=summary, out=out)
     if not quiet:
         typer.echo(f"report: {path}")

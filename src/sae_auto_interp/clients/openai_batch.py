@@ -5,8 +5,8 @@ of it and asked for its state until it is done. Which file holds which requests,
 the run directory, so a run that is killed finds its batches again and nothing is paid twice: a file whose batch was
 not noted any more is looked up in the server's list.
 
-A parameter that the server refuses in so many words is left out from then on, as by `OpenAIClient`: the requests that
-were refused go into another batch without it. A request keeps the name that it has with all parameters, so that it is
+What the server refuses is left out from then on, as by `OpenAIClient`: the requests that were refused go into another
+batch without it. A request keeps the name that it has with all parameters, so that it is
 found again whatever was learnt meanwhile.
 
 A batch can only be as large as what is asked at once: set `max_concurrency` to thousands.
@@ -15,17 +15,20 @@ A batch can only be as large as what is asked at once: set `max_concurrency` to 
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from sae_auto_interp.clients.http.api_key import ApiKey
-from sae_auto_interp.clients.http.batch_files import BatchFile, body_or_error, refused_in, request_id
+from sae_auto_interp.clients.http.batch_files import BatchFile, body_or_refusal, request_id
 from sae_auto_interp.clients.http.batch_jobs import BatchJobs
 from sae_auto_interp.clients.http.chat_completions import decode_reply, encode_request
 from sae_auto_interp.clients.http.endpoint import HttpEndpoint
+from sae_auto_interp.clients.http.errors_inside import Refusal
 from sae_auto_interp.clients.http.json_values import JsonObject
-from sae_auto_interp.clients.http.refused_parameters import without_refused
+from sae_auto_interp.clients.http.learning import Attempt, Refusals
+from sae_auto_interp.clients.http.refused_parameters import parts_of, shown_name, without_refused
+from sae_auto_interp.clients.wrappers.patience import model_at
 from sae_auto_interp.errors import ClientError, InputError, ServerError, UnknownNameError
 from sae_auto_interp.types import Request, Response
 
@@ -40,13 +43,13 @@ class _State:
     batches: dict[str, str] = field(default_factory=lambda: {})
     """Batch that each request is in."""
     bodies: dict[str, JsonObject] = field(default_factory=lambda: {})
-    """Of those that were asked in this run, with all parameters."""
+    """The requests of this run, with all parameters, by id."""
     waiting: dict[str, None] = field(default_factory=lambda: {})
     """Those that are in none yet, in order."""
     sent: dict[str, JsonObject] = field(default_factory=lambda: {})
     """Bodies as they were sent in this run."""
-    refused: set[str] = field(default_factory=lambda: set())
-    """Parameters that the server does not take, as it said itself."""
+    attempts: dict[str, Attempt] = field(default_factory=lambda: {})
+    """What each of them is left without."""
     futures: dict[str, asyncio.Future[JsonObject]] = field(default_factory=lambda: {})
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=lambda: {})
     """What is being done, by batch; "" gathers the next one."""
@@ -85,10 +88,9 @@ class OpenAIBatchClient:
         Raises UnknownNameError for a model that is not there, RunDirectoryError for a damaged memory, and the errors
         of HTTP requests.
         """
-        response = await self._http.send("GET", f"models/{self.model}")
+        response = await model_at(self._http, f"models/{self.model}", self)
         if response.status_code == 404:
             raise UnknownNameError(f"model at {self.base_url}", self.model, [])
-        self._http.object_in(response)
         if memory is not None:
             await self._remember(BatchFile(memory / f"batches-{request_id({'at': self.base_url})[:16]}.jsonl"))
         return "by batches; has: json_schema, top_logprobs, max_tokens; absent: prompt_logprobs"
@@ -126,12 +128,17 @@ class OpenAIBatchClient:
         return BatchJobs(self._http, self.poll_seconds)
 
     @cached_property
+    def _refusals(self) -> Refusals:
+        """What the server does not take, as it said or showed itself."""
+        return Refusals(self._learn)
+
+    @cached_property
     def _state(self) -> _State:
         return _State()
 
     async def _remember(self, memory: BatchFile) -> None:
         self._state.memory = memory
-        self._state.refused.update(memory.refused())
+        self._refusals.known.update(memory.refused())
         for each in memory.load():
             batch = each.batch or await self._jobs.find(each.file)
             if batch is not None:  # else it was never made, and its requests are asked anew
@@ -145,6 +152,7 @@ class OpenAIBatchClient:
             return found
         future = state.futures[name] = asyncio.get_running_loop().create_future()
         state.bodies[name] = body
+        state.attempts[name] = self._refusals.attempt(parts_of(body))
         if name in state.batches:
             self._start(state.batches[name], self._follow(state.batches[name]))
         else:
@@ -175,7 +183,7 @@ class OpenAIBatchClient:
             names = list(state.waiting)[: self.max_requests]
             for name in names:
                 del state.waiting[name]
-            await self._submit({name: without_refused(state.bodies[name], state.refused) for name in names})
+            await self._submit({n: without_refused(state.bodies[n], state.attempts[n].left_out()) for n in names})
 
     async def _submit(self, bodies: Mapping[str, JsonObject]) -> None:
         state = self._state
@@ -199,41 +207,54 @@ class OpenAIBatchClient:
         state = self._state
         names = [name for name, its_batch in state.batches.items() if its_batch == batch]
         try:
-            lines = await self._jobs.collect(batch)
+            lines = await self._jobs.collect(batch, len(names))
         except ClientError as error:
             for name in names:
                 del state.batches[name]
                 self._settle(name, error)
             return
         for name in names:
-            if name in lines and self._is_asked_without(name, lines[name]):
-                continue
-            missing = ServerError(f"batch {batch} ended before the request was answered")
-            answer = body_or_error(lines[name], self._http.key.quote) if name in lines else missing
+            answer: JsonObject | ClientError = ServerError(f"batch {batch} ended before the request was answered")
+            if name in lines:
+                found = body_or_refusal(lines[name], self._http.key.quote, state.sent.get(name, {}))
+                if isinstance(found, Refusal) and self._is_asked_without(name, found):
+                    continue
+                answer = self._answer(name, found)
             if isinstance(answer, ClientError):
                 del state.batches[name]
             self._settle(name, answer)
 
-    def _is_asked_without(self, name: str, line: JsonObject) -> bool:
-        """Whether a request was refused for one of its parameters: it is then asked again without it."""
+    def _answer(self, name: str, found: JsonObject | Refusal) -> JsonObject | ClientError:
+        attempt = self._state.attempts.get(name)
+        if not isinstance(found, Refusal):
+            if attempt is not None:
+                attempt.answered()
+            return found
+        return found.error if attempt is None or attempt.error is None else attempt.error
+
+    def _is_asked_without(self, name: str, refusal: Refusal) -> bool:
+        """Whether a request that was refused is asked again without something."""
         state = self._state
         if name not in state.bodies:
             return False
-        parameter = refused_in(line, state.sent.get(name, state.bodies[name]))
-        if parameter is None:
+        if name not in state.sent:  # by an earlier process: what that left out is not known
+            state.sent[name] = state.bodies[name]
+            refusal = replace(refusal, sent=state.bodies[name])
+        if not state.attempts[name].goes_on(refusal):
             return False
-        if parameter not in state.refused:
-            _log.warning("%s does not take %s, which is left out from now on", self.model, parameter)
-            state.refused.add(parameter)
-            if state.memory is not None:
-                state.memory.note_refused(parameter)
         del state.batches[name]
         self._wait_for_company(name)
         return True
 
+    def _learn(self, part: str, refusal: Refusal) -> None:
+        _log.warning("%s does not take %s, which is left out from now on", self.model, shown_name(part))
+        if self._state.memory is not None:
+            self._state.memory.note_refused(part)
+
     def _settle(self, name: str, answer: JsonObject | ClientError | OSError) -> None:
         self._state.bodies.pop(name, None)
         self._state.sent.pop(name, None)
+        self._state.attempts.pop(name, None)
         future = self._state.futures.pop(name, None)  # who waits has it; a run has a million answers
         if future is None or future.done():  # nobody has asked for it in this run
             return

@@ -15,11 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from sae_auto_interp.clients._tokenizing import conversation_ids, first_unrated, text_ids
 from sae_auto_interp.clients.http.thinking import thinking_length, without_first
+from sae_auto_interp.clients.http.usage import malformed
 from sae_auto_interp.clients.in_process.batching import Batcher
-from sae_auto_interp.clients.in_process.causal_lm import CausalLanguageModel, Generation, Row
-from sae_auto_interp.errors import InputError, MalformedReplyError, ServerError
+from sae_auto_interp.clients.in_process.causal_lm import (
+    CausalLanguageModel,
+    Generation,
+    Row,
+    conversation_ids,
+    first_unrated,
+    text_ids,
+)
+from sae_auto_interp.errors import InputError, ServerError
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
 
@@ -72,15 +79,16 @@ class TransformersClient:
     async def generate(self, request: Request) -> Response:
         """Answer one request.
 
-        Raises RefusedRequestError for a prompt that does not fit, MalformedReplyError for an empty answer, and
-        ServerError, which is worth retrying, when the device is out of memory.
+        Raises PromptTooLongError for a prompt that does not fit with its answer, RefusedRequestError for one that
+        cannot be put, MalformedReplyError for an empty answer, and ServerError, which is worth retrying, when the
+        device is out of memory.
         """
         prompt = await asyncio.get_running_loop().run_in_executor(self._thread, self._generation, request)
         row = await self._generations.ask(prompt)
         return self._response(prompt, row)
 
     async def read(self, request: PromptRequest) -> PromptLogprobs:
-        """Rate the tokens of a text. Raises RefusedRequestError for one that does not fit, or ServerError."""
+        """Rate the tokens of a text. Raises PromptTooLongError for one that does not fit, or ServerError."""
         reading = await asyncio.get_running_loop().run_in_executor(self._thread, self._reading, request)
         tokens = await self._readings.ask(reading)
         return PromptLogprobs(first_unrated(reading.pieces, tokens), Usage(len(reading.ids), 0, 1), self.model)
@@ -123,8 +131,9 @@ class TransformersClient:
 
     def _generation(self, request: Request) -> Generation:
         ids = conversation_ids(self._loaded.tokenizer, request.messages)
-        self._loaded.require_room(len(ids))
         sampling = request.sampling
+        self._loaded.require_room(len(ids), sampling.max_tokens)
+        self._loaded.require_known(ids)
         rng = derived_rng(sampling.seed or 0, request.canonical_json())
         return Generation(ids, sampling.max_tokens, sampling.temperature, request.top_logprobs, rng)
 
@@ -134,7 +143,8 @@ class TransformersClient:
 
     def _reading(self, request: PromptRequest) -> _Reading:
         ids, pieces = text_ids(self._loaded.tokenizer, request.text)
-        self._loaded.require_room(len(ids) - 1)
+        self._loaded.require_room(len(ids))
+        self._loaded.require_known(ids)
         return _Reading(ids, pieces, request.top_logprobs)
 
     def _read(self, batch: Sequence[_Reading], answer: Callable[[int, list[TokenLogprob] | Exception], None]) -> None:
@@ -146,9 +156,9 @@ class TransformersClient:
     def _response(self, prompt: Generation, row: Row) -> Response:
         text, tokens = self._loaded.text_of(row)
         n_thinking = thinking_length(text)
-        if not text[n_thinking:]:
-            raise MalformedReplyError(f"the answer is empty, or all thinking: {text[:200]!r}; raise max_tokens")
         usage = Usage(len(prompt.ids), len(row.ids) + (row.finish_reason == "stop"), n_requests=1)
+        if not text[n_thinking:]:
+            raise malformed(f"the answer is empty, or all thinking: {text[:200]!r}; raise max_tokens", usage)
         answer = without_first(tokens, n_thinking)
         return Response(text[n_thinking:], usage, row.finish_reason or "unknown", self.model, answer)
 

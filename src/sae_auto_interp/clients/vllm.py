@@ -7,16 +7,28 @@ work over HTTP.
 
 import itertools
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from sae_auto_interp.clients._tokenizing import conversation_ids, first_unrated, text_ids
+from sae_auto_interp.clients.http.context_length import too_long
+from sae_auto_interp.clients.http.errors_inside import Refusal
+from sae_auto_interp.clients.http.json_values import as_object
+from sae_auto_interp.clients.http.learning import Refusals
+from sae_auto_interp.clients.http.refused_parameters import schema_kind, shown_name
+from sae_auto_interp.clients.http.schema_words import worded
 from sae_auto_interp.clients.http.thinking import thinking_length, without_first
-from sae_auto_interp.errors import MalformedReplyError, MissingExtraError, RefusedRequestError, ServerError
+from sae_auto_interp.clients.http.usage import malformed
+from sae_auto_interp.clients.in_process.causal_lm import conversation_ids, first_unrated, text_ids
+from sae_auto_interp.clients.in_process.turn_ends import turn_ends
+from sae_auto_interp.errors import InputError, MalformedReplyError, MissingExtraError, RefusedRequestError, ServerError
+from sae_auto_interp.model_loading.pretrained import load_tokenizer
 from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Response, TokenLogprob, Usage
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +41,11 @@ class VllmClient:
     """Further arguments of vLLM's `AsyncEngineArgs`: tensor_parallel_size, max_model_len, ..."""
     _numbers: Iterator[int] = field(default_factory=itertools.count, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for an engine that would run code from where the model comes from."""
+        if self.engine.get("trust_remote_code"):
+            raise InputError("client.engine.trust_remote_code: code that comes with a model is never run; leave it out")
+
     async def prepare(self, memory: object = None) -> str:
         """Load the model; returns what it can do. Raises MissingExtraError without vLLM."""
         _ = self._engine
@@ -40,17 +57,32 @@ class VllmClient:
         Raises RefusedRequestError for what the engine refuses, MalformedReplyError for an empty answer, and
         ServerError when the engine failed.
         """
-        ids = conversation_ids(self._tokenizer, request.messages)
+        parts = [] if request.schema is None else [schema_kind(as_object(_parsed(request.schema)))]
+
+        async def send(left_out: frozenset[str]) -> Any:
+            return await self._outcome(request if left_out.isdisjoint(parts) else replace(request, schema=None))
+
+        output = await self._refusals.ask(parts, send)
+        return self._response(output, output.outputs[0])
+
+    async def _outcome(self, request: Request) -> Any:
+        """The finished output, or the `Refusal`."""
+        ids = conversation_ids(self._tokenizer, worded(request))
         sampling: dict[str, Any] = {
             "temperature": request.sampling.temperature, "max_tokens": request.sampling.max_tokens,
             "seed": request.sampling.seed, "logprobs": request.top_logprobs or None,
         }  # fmt: skip
+        own_ends = turn_ends(self._tokenizer) - {self._tokenizer.eos_token_id}  # at which vLLM stops of itself
+        if own_ends:
+            sampling["stop_token_ids"] = sorted(own_ends)
         if request.schema is not None:
             sampling["structured_outputs"] = _vllm("sampling_params").StructuredOutputsParams(
                 json=_parsed(request.schema)
             )
-        output = await self._run(ids, sampling)
-        return self._response(output, output.outputs[0])
+        try:
+            return await self._run(ids, sampling)
+        except RefusedRequestError as error:
+            return Refusal(400, str(error), error, {})
 
     async def read(self, request: PromptRequest) -> PromptLogprobs:
         """Rate the tokens of a text. Raises what `generate` raises."""
@@ -69,16 +101,20 @@ class VllmClient:
             engine.shutdown()
 
     @cached_property
+    def _refusals(self) -> Refusals:
+        """Kinds of schemas that the engine's decoding does not know."""
+        return Refusals(
+            lambda part, refusal: _log.warning("%s: no %s: %s", self.model, shown_name(part), refusal.error)
+        )
+
+    @cached_property
     def _engine(self) -> Any:
         arguments = _vllm("engine.arg_utils").AsyncEngineArgs(model=self.model, **self.engine)
         return _vllm("v1.engine.async_llm").AsyncLLM.from_engine_args(arguments)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        import transformers
-
-        families: Any = transformers  # its types say less than they promise
-        return families.AutoTokenizer.from_pretrained(self.model)
+        return load_tokenizer(f"client.model {self.model!r}", self.model)
 
     async def _run(self, ids: Sequence[int], sampling: Mapping[str, Any]) -> Any:
         """The finished output of one request with parameters of its own."""
@@ -90,7 +126,8 @@ class VllmClient:
             async for output in engine.generate(prompt, wanted, f"sae-auto-interp-{next(self._numbers)}"):
                 last = output
         except ValueError as error:  # too long a prompt, or a parameter out of its range
-            raise RefusedRequestError(f"vLLM refuses the request: {error}") from error
+            message = f"vLLM refuses the request: {error}"
+            raise too_long(message, str(error).encode()) or RefusedRequestError(message) from error
         except RuntimeError as error:
             raise ServerError(f"vLLM's engine failed: {' '.join(str(error).split())[:300]}") from error
         if last is None or not last.outputs:
@@ -100,14 +137,14 @@ class VllmClient:
     def _response(self, output: Any, completion: Any) -> Response:
         text: str = completion.text
         n_thinking = thinking_length(text)
+        usage = Usage(len(output.prompt_token_ids), len(completion.token_ids), n_requests=1)
         if not text[n_thinking:]:
-            raise MalformedReplyError(f"the answer is empty, or all thinking: {text[:200]!r}; raise max_tokens")
+            raise malformed(f"the answer is empty, or all thinking: {text[:200]!r}; raise max_tokens", usage)
         listed: Sequence[Any] | None = completion.logprobs
         tokens = None
         if listed is not None:
             pairs = zip(completion.token_ids, listed, strict=True)
             tokens = tuple(_token_logprob(entries[t].decoded_token or "", t, entries) for t, entries in pairs)
-        usage = Usage(len(output.prompt_token_ids), len(completion.token_ids), n_requests=1)
         reason = completion.finish_reason or "unknown"
         return Response(text[n_thinking:], usage, reason, self.model, without_first(tokens, n_thinking))
 

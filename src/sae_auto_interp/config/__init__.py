@@ -29,11 +29,12 @@ from pydantic import (
     model_validator,
 )
 
-from sae_auto_interp.config.autoencoders import AutoencoderConfig, CoderConfig, MadeCoderConfig
+from sae_auto_interp.config.autoencoders import AutoencoderConfig, CoderConfig, MadeCoderConfig, ReadingConfig
 from sae_auto_interp.config.clients import BudgetConfig, ClientConfig, PriceConfig, ResponsesConfig, Section
 from sae_auto_interp.config.presets import with_preset
 from sae_auto_interp.config.problems import first_problem
 from sae_auto_interp.errors import ConfigError, InputError, UnknownNameError
+from sae_auto_interp.files import read_yaml
 from sae_auto_interp.types import TriageLabel
 from sae_auto_interp.types.fit import OVERRIDABLE
 
@@ -82,12 +83,13 @@ class DataConfig(Section):
     """Where the text comes from and how it is cut into rows; docs/data.md explains each."""
 
     source: str = STANDARD_LIBRARY
-    """`standard_library` (of the running Python); a .txt, .md, .jsonl or .parquet file, or a directory of them; a .npy
+    """`standard_library` (of the running Python); a .txt, .md, .jsonl or .parquet file, or a directory of
+    them; a .npy
     file of token ids; a Hugging Face dataset, `hf:owner/name@revision`, or a directory that `save_to_disk` wrote."""
     subset: str | None = None
     """Configuration of a Hugging Face dataset, its `name` in `load_dataset`."""
     split: str | None = None
-    """Of a Hugging Face dataset; None: train."""
+    """Split of a Hugging Face dataset; None: train."""
     data_files: tuple[str, ...] = ()
     """Files of a Hugging Face dataset, or those that `hf:json`, `hf:csv`, ... is to read; patterns may be used."""
     text_field: str = "text"
@@ -100,12 +102,15 @@ class DataConfig(Section):
     """Tokens per row."""
     max_chars_per_document: int | None = Field(default=None, ge=1)
     """Longer documents are cut, so that more of them fit `n_tokens`."""
+    split_documents: int | None = Field(default=None, ge=100)
+    """Cut documents longer than this many characters into parts of about that length, at blank lines; each part then
+    counts as a document. For one long text in one file; None: documents stay whole."""
     skip_documents: int = Field(default=0, ge=0)
     """Documents to leave out at the beginning."""
     max_documents: int | None = Field(default=None, ge=1)
     """Documents at most, counted after the skipped ones; None: as many as `n_tokens` needs."""
     shuffle_buffer: int = Field(default=0, ge=0)
-    """Shuffle the documents by the run's seed, with so many of them in memory; 0 keeps the order of the source."""
+    """Shuffle the documents by the run's seed, with this many of them in memory; 0 keeps the order of the source."""
     packing: bool = False
     """Fill rows with successive documents; attention then sees across them, as it did in training."""
     separator: str = Field(default="auto", pattern="^(auto|eos|bos|none)$")
@@ -135,7 +140,7 @@ class CacheConfig(Section):
     backend: str = Field(default="hooks", pattern="^(hooks|nnsight)$")
     """How the model's activations are read: torch hooks, or an NNsight trace. Both give the same bits."""
     max_norm_multiple: float | None = Field(default=None, gt=1)
-    """Leave out positions where a module's activation is longer than so many median norms, e.g. 10; None: none."""
+    """Leave out positions where a module's activation is longer than this many median norms, e.g. 10; None: none."""
     median_norms: dict[str, float] | None = None
     """{module path: median norm} of another cache's manifest, so that both can be merged; None: from the first rows."""
 
@@ -202,7 +207,7 @@ class RunConfig(Section):
     device: str | dict[str, str | int] = "auto"
     """A torch device, "auto" (a GPU if there is one), "balanced" over several, or {module path: device}."""
     dtype: str = "auto"
-    """Of the subject model: float32, bfloat16, float16, or "auto", as its files say. Coders encode in float32."""
+    """Dtype of the subject model: float32, bfloat16, float16, or "auto", as its files say. Autoencoders use float32."""
     autoencoders: tuple[CoderConfig, ...] = Field(min_length=1)
     """Directories or hub addresses of weights, or coders that are made: see docs/loading.md."""
     data: DataConfig = DataConfig()
@@ -235,7 +240,7 @@ class RunConfig(Section):
     responses: ResponsesConfig = ResponsesConfig()
     """The cache of answers."""
     seed: int = Field(default=0, ge=0)
-    """Of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
+    """Seed of everything random; equal seeds give equal results at any concurrency, and after any interruption."""
 
     @field_validator("autoencoders", "explainers", "scorers", mode="before")
     @classmethod
@@ -270,9 +275,9 @@ def load_config(path: Path) -> RunConfig:
     if not path.is_file():
         raise InputError(f"run file: there is no file {path}")
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+        content: Any = read_yaml(path, "run file")
+    except InputError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold settings by name, e.g. `model: ...`")
     return _with_absolute_paths(parse_config(cast("dict[str, Any]", content), str(path)))
@@ -311,7 +316,7 @@ def resolve_path(ref: str) -> str:
     """A reference with `embedded:` replaced by the package's assets folder; anything else as it is."""
     if not ref.startswith(EMBEDDED):
         return ref
-    assets = Path(__file__).parent / "assets"
+    assets = Path(__file__).parent.parent / "assets"
     target = assets / ref.removeprefix(EMBEDDED)
     if not target.exists():
         raise UnknownNameError("embedded asset", ref, [f"{EMBEDDED}{p.name}" for p in assets.iterdir() if p.is_dir()])
@@ -369,4 +374,5 @@ def _section_at(location: tuple[int | str, ...]) -> list[str]:
     model = sections.get(str(location[0]), RunConfig) if location else RunConfig
     model = PriceConfig if "price" in location else model
     model = MadeCoderConfig if "made" in location else model
+    model = ReadingConfig if "reading" in location else model
     return list(model.model_fields)

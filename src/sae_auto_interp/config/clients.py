@@ -14,9 +14,9 @@ from sae_auto_interp.types.spending import Price
 
 
 class Section(BaseModel):
-    """A part of the run file; a key that it does not have is refused."""
+    """A part of the run file; a key that it does not have is refused, and so is a number that is none or has no end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PriceConfig(Section):
@@ -57,6 +57,8 @@ class ClientConfig(Section):
     """How often one request is asked at most."""
     give_up_seconds: float = Field(default=1800.0, gt=0)
     """How long the run waits for a server that is away before it stops."""
+    max_same_refusals: int = Field(default=20, ge=1)
+    """The run stops after this many refusals in a row in the same words (4xx), with nothing answered in between."""
     price: PriceConfig | None = None
     """None counts tokens and no money."""
     namespace: str = ""
@@ -69,7 +71,7 @@ class BudgetConfig(Section):
     max_usd: float | None = Field(default=None, ge=0)
     """US dollars; needs the price of every endpoint."""
     max_tokens: int | None = Field(default=None, ge=0)
-    """Of prompts and answers together."""
+    """Tokens of prompts and answers together."""
 
 
 class ResponsesConfig(Section):

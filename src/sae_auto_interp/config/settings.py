@@ -26,7 +26,7 @@ def checked_settings(
         if name not in fields:
             raise UnknownNameError(f"setting of {where}", name, fields)
     chosen: dict[str, Any] = {name: fields[name] for name in settings}
-    model = create_model("Settings", __config__=ConfigDict(arbitrary_types_allowed=True), **chosen)
+    model = create_model("Settings", __config__=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False), **chosen)
     try:
         return {name: getattr(model.model_validate(dict(settings)), name) for name in settings}
     except ValidationError as error:

@@ -127,7 +127,7 @@ def _checked(ids: Array, filler: RowFiller, where: str) -> Int32[Array, " n"]:
 
 
 def _each_row_a_document(rows: TokenRows, path: Path) -> TokenRows:
-    """Of a stream in which nothing says where a document ends."""
+    """Count each row as a document, for a stream that does not say where documents end."""
     numbers = np.arange(rows.n_rows, dtype=np.int32)[:, None]
     documents = np.where(rows.documents == NO_DOCUMENT, np.int32(NO_DOCUMENT), numbers)
     return TokenRows(rows.tokens, documents, tuple(f"{path.name} row {i}" for i in range(rows.n_rows)))

@@ -3,18 +3,57 @@
 Right padding leaves the positions of a GPT-2 as they are. Padding, BOS and special tokens belong to no document, so
 they can never count as a feature's firing; the model does read them (all but the padding): deleting BOS changes every
 activation of models that were trained with it.
+
+Special ids are `all_special_ids`, and every added token that is marked special: the turn markers of chat models are
+often only that.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from sae_auto_interp.data.tokenizer_facts import marker_id, padding_id, special_ids
 from sae_auto_interp.errors import ConfigError, InputError
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
+
+Marker = Literal["bos", "eos"]
+
+
+def special_ids(tokenizer: Any) -> Int64[Array, " n"]:
+    """Ids that stand for no text, sorted."""
+    added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = [index for index, token in added.items() if token.special]
+    return np.unique(np.array([*tokenizer.all_special_ids, *marked], dtype=np.int64))
+
+
+def marker_id(tokenizer: Any, marker: Marker, why: str) -> int:
+    """The BOS or EOS id; raises `InputError`, saying `why` it is needed, when the tokenizer has none."""
+    found = getattr(tokenizer, f"{marker}_token_id")
+    if found is None:
+        raise InputError(f"{why}, but the tokenizer has none")
+    return int(found)
+
+
+def padding_id(tokenizer: Any) -> int:
+    """What short rows are filled with; the model is told not to look at it."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Digest of everything that decides ids: the tokenizer's own description, its special ids and chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    markers = [tokenizer.bos_token_id, tokenizer.eos_token_id, padding_id(tokenizer), *special_ids(tokenizer).tolist()]
+    template = getattr(tokenizer, "chat_template", None)
+    return hashlib.sha256(json.dumps([content, markers, template], sort_keys=True).encode()).hexdigest()
+
 
 SEPARATORS = ("auto", "eos", "bos", "none")
 
@@ -69,14 +108,17 @@ class RowFiller:
     def __init__(self, layout: RowLayout, tokenizer: Any) -> None:
         self.layout = layout
         self.tokenizer = tokenizer
-        why = "the autoencoder was trained with a BOS token in front"
+        why = "rows are to begin with BOS (set data.prepend_bos: false for rows without)"
         self._start = [marker_id(tokenizer, "bos", why)] if layout.prepend_bos else []
         self._padding = padding_id(tokenizer)
         self._special = special_ids(tokenizer)
 
     def ids_of(self, text: str) -> Int32[Array, " n"]:
         """Token ids of a text. A BOS that it brings itself goes, where each row gets one: two would be a novelty."""
-        ids = np.array(self.tokenizer.encode(text, add_special_tokens=False, verbose=False), dtype=np.int32)
+        try:
+            ids = np.array(self.tokenizer.encode(text, add_special_tokens=False, verbose=False), dtype=np.int32)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"the model's tokenizer cannot be used; its files are damaged ({error})") from error
         return ids[1:] if self._start and len(ids) and ids[0] == self._start[0] else ids
 
     def is_special(self, ids: Int32[Array, " n"]) -> Bool[Array, " n"]:

@@ -1,9 +1,13 @@
 """A record (a line of JSON, a row of a table) -> its text: a field of it, or a conversation through a chat template.
 
 The conversation's text is what the tokenizer's own template writes, special tokens included; they come out of
-tokenizing it as the model knows them.
+tokenizing it as the model knows them. A template is given texts alone: the parts of a message are joined, and what is
+no text (an image, a number) is refused, for a template would write it as Python does.
+
+A record that has nothing in the field (null) is passed over and counted.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +15,14 @@ from typing import Any, TypeAlias, cast
 
 from sae_auto_interp.errors import InputError
 
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of the parts of a message that are text, as APIs of language models name them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
     name: str
-    """Of the document that it becomes."""
+    """Name of the document that the record becomes."""
     where: str
     """For messages: which line of which file."""
     value: Any
@@ -23,15 +30,43 @@ class Record:
     """What fields the source has, where `value` has only some of them."""
 
 
+@dataclass(slots=True)
+class PassedOver:
+    """What of a source is no text and no mistake either."""
+
+    n_records: int = 0
+    """Records with nothing in their field."""
+    suffixes: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+    """{suffix: files of a directory that are of this type, which is not read}."""
+
+    @property
+    def line(self) -> str:
+        """For the user; empty where there is nothing."""
+        n = self.n_records
+        parts = [f"{n:,} {'record' if n == 1 else 'records'} without a text (null)"] if n else []
+        if self.suffixes:
+            n = sum(self.suffixes.values())
+            kinds = ", ".join(sorted(self.suffixes))
+            parts.append(f"{n:,} {'file' if n == 1 else 'files'} of types that are not read ({kinds})")
+        return f"passed over: {', '.join(parts)}" if parts else ""
+
+
 @dataclass(frozen=True, slots=True)
 class TextField:
     """The text is in `field`."""
 
     field: str = "text"
+    passed_over: PassedOver = dataclasses.field(default_factory=PassedOver, compare=False)
 
-    def __call__(self, record: Record) -> str:
-        """Half a surrogate pair, which no tokenizer takes, becomes U+FFFD. Raises `InputError` for what is no text."""
+    def __call__(self, record: Record) -> str | None:
+        """Half a surrogate pair, which no tokenizer takes, becomes U+FFFD; None where there is nothing in the field.
+
+        Raises `InputError` for what is no text.
+        """
         value = _field_of(record, self.field, "text_field")
+        if value is None:
+            self.passed_over.n_records += 1
+            return None
         if not isinstance(value, str):
             raise InputError(
                 f"{record.where}: field {self.field!r} holds {_kind(value)}, not a text: {_brief(value)}; "
@@ -46,6 +81,7 @@ class ChatField:
 
     field: str
     tokenizer: Any
+    passed_over: PassedOver = dataclasses.field(default_factory=PassedOver, compare=False)
 
     def __post_init__(self) -> None:
         if not getattr(self.tokenizer, "chat_template", None):
@@ -54,19 +90,27 @@ class ChatField:
                 "use data.text_field, or the model's chat version"
             )
 
-    def __call__(self, record: Record) -> str:
-        """Raises `InputError` for what is no conversation, or none that the template takes."""
+    def __call__(self, record: Record) -> str | None:
+        """None where there is nothing in the field. Raises `InputError` for what the template does not take."""
         from jinja2 import TemplateError
 
         messages = _field_of(record, self.field, "messages_field")
+        if messages is None:
+            self.passed_over.n_records += 1
+            return None
         if not _are_messages(messages):
             raise InputError(
                 f"{record.where}: field {self.field!r} holds no list of messages with role and content: "
                 f"{_brief(messages)}; {_fields(record)} (data.messages_field)"
             )
+        writes_calls = "tool_calls" in str(self.tokenizer.chat_template)
+        plain = [
+            _with_text(message, f"{record.where}, message {number}", writes_calls=writes_calls)
+            for number, message in enumerate(messages, start=1)
+        ]
         try:
-            text: Any = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        except (TemplateError, TypeError, ValueError) as error:
+            text: Any = self.tokenizer.apply_chat_template(plain, tokenize=False)
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise InputError(f"{record.where}: the tokenizer's chat template refuses the messages: {error}") from error
         return _well_formed(str(text))
 
@@ -88,6 +132,41 @@ def _are_messages(value: Any) -> bool:
         return False
     messages = cast("Sequence[Any]", value)
     return all(isinstance(message, Mapping) and "role" in message and "content" in message for message in messages)
+
+
+def _with_text(message: Mapping[str, Any], where: str, *, writes_calls: bool) -> dict[str, Any]:
+    """The message with a text as its content. Raises `InputError` for a content or a role that is no text.
+
+    A call of a tool is left to a template that writes them (`writes_calls`), and refused with any other.
+    """
+    if not isinstance(message["role"], str):
+        raise InputError(f"{where}: the role is {_kind(message['role'])}, not a text: {_brief(message['role'])}")
+    if not writes_calls and (message.get("tool_calls") or message.get("function_call")):
+        raise InputError(
+            f"{where}: calls a tool, which the tokenizer's chat template does not write; leave such conversations out"
+        )
+    return {**message, "content": _content(message["content"], where)}
+
+
+def _content(value: Any, where: str) -> str:
+    """The text of a message: its content, or that of its parts one after the other; empty for null."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) or not isinstance(value, Sequence):
+        raise InputError(f"{where}: the content is {_kind(value)}, not a text: {_brief(value)}")
+    return "".join(_part(part, where) for part in cast("Sequence[Any]", value))
+
+
+def _part(part: Any, where: str) -> str:
+    if isinstance(part, str):
+        return part
+    fields: Mapping[str, Any] = cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+    text = fields.get("text")
+    if fields.get("type", "text") in TEXT_PARTS and isinstance(text, str):
+        return text
+    raise InputError(f"{where}: a part of the content is no text: {_brief(part)}; leave such conversations out")
 
 
 def _fields(record: Record) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sae_auto_interp.data.layout import Row, RowFiller, RowLayout, collected
-from sae_auto_interp.data.tokenizer_facts import marker_id
+from sae_auto_interp.data.layout import Row, RowFiller, RowLayout, collected, marker_id
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.types import NO_DOCUMENT, Array, Document, TokenRows
 

@@ -7,6 +7,7 @@ this text, and the demo reads it again instead of downloading.
 """
 
 import importlib
+import os
 import sysconfig
 import zlib
 from collections.abc import Iterator
@@ -45,10 +46,12 @@ def _topics() -> list[tuple[str, str]]:
 def _sources() -> list[tuple[str, Path]]:
     root = Path(sysconfig.get_paths()["stdlib"])
     found: list[tuple[str, Path]] = []
-    for path in root.rglob("*.py"):
-        relative = path.relative_to(root)
-        if _SKIPPED_FOLDERS.isdisjoint(relative.parts) and not relative.parts[0].startswith(_SKIPPED_PREFIXES):
-            found.append((f"source:{relative.as_posix()}", path))
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]  # site-packages may be large
+        for path in (Path(folder, name) for name in files if name.endswith(".py")):
+            relative = path.relative_to(root)
+            if not relative.parts[0].startswith(_SKIPPED_PREFIXES):
+                found.append((f"source:{relative.as_posix()}", path))
     return sorted(found)
 
 

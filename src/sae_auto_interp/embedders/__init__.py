@@ -7,24 +7,6 @@
 Importing this package loads neither torch nor an HTTP library; the names above are loaded when first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import lazy_loader
 
-if TYPE_CHECKING:
-    from sae_auto_interp.embedders._remembering import RememberingEmbedder
-    from sae_auto_interp.embedders.openai import OpenAIEmbedder
-    from sae_auto_interp.embedders.sentence_transformers import SentenceTransformersEmbedder
-
-__all__ = ["OpenAIEmbedder", "RememberingEmbedder", "SentenceTransformersEmbedder"]
-
-_HOMES = {
-    "OpenAIEmbedder": "openai",
-    "RememberingEmbedder": "remembering",
-    "SentenceTransformersEmbedder": "sentence_transformers",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

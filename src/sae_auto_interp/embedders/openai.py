@@ -18,8 +18,10 @@ from jaxtyping import Float32
 from sae_auto_interp.clients.http.api_key import ApiKey
 from sae_auto_interp.clients.http.endpoint import HttpEndpoint
 from sae_auto_interp.clients.http.json_values import JsonObject, as_list, as_object
-from sae_auto_interp.errors import ClientError, ConfigError, MalformedReplyError, RateLimitedError
+from sae_auto_interp.clients.wrappers.waiting import GIVE_UP_SECONDS, refuse_long_wait
+from sae_auto_interp.errors import ClientError, ConfigError, MalformedReplyError, NotStoredError
 from sae_auto_interp.types import Array
+from sae_auto_interp.types.spending import may_spend
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 0.5
@@ -58,7 +60,9 @@ class OpenAIEmbedder:
         return f"openai:{self.model}"
 
     async def embed(self, texts: Sequence[str]) -> Float32[Array, "n d"]:
-        """Raises `ClientError` subclasses only."""
+        """Raises `ClientError` subclasses, and EndpointLostError where the server asks for too long a wait."""
+        if not may_spend():
+            raise NotStoredError(f"vectors of {self.model} are not stored")
         places = asyncio.Semaphore(self.max_concurrency)
 
         async def vectors_of(some: Sequence[str]) -> Array:
@@ -87,6 +91,7 @@ class OpenAIEmbedder:
             try:
                 return await self._ask(texts)
             except ClientError as error:
+                refuse_long_wait(self.name, error, GIVE_UP_SECONDS)
                 if not error.is_retryable:
                     raise
                 seconds = _wait_seconds(attempt, error)
@@ -119,5 +124,5 @@ def _vectors(reply: JsonObject, n: int) -> Array:
 def _wait_seconds(attempt: int, error: ClientError) -> float:
     """Uniform between 0 and a bound that doubles, on top of what the server asked for. It changes no result."""
     bound = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 60))
-    asked = error.retry_after_seconds if isinstance(error, RateLimitedError) else None
+    asked = error.retry_after_seconds
     return float(np.random.default_rng().uniform(0.0, bound)) + (asked or 0.0)

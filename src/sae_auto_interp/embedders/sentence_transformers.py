@@ -16,9 +16,13 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from sae_auto_interp.errors import ConfigError, InputError, MissingExtraError
-from sae_auto_interp.model_loading import LOADING
+from sae_auto_interp.errors import ConfigError, MissingExtraError
+from sae_auto_interp.model_loading.failures import loading_failures
+from sae_auto_interp.model_loading.pretrained import require_complete_files
 from sae_auto_interp.types import Array
+
+_POOLER = "pooler."
+"""A layer behind the first token that BERT's class has and sentence-transformers never reads; many files lack it."""
 
 
 @runtime_checkable
@@ -73,9 +77,8 @@ class SentenceTransformersEmbedder:
 
     @cached_property
     def _model(self) -> _Model:
-        try:
-            with LOADING:
-                load = import_module("sentence_transformers").SentenceTransformer
-                return cast(_Model, load(self.model, revision=self.revision, device=self.device))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.model!r} cannot be loaded as a sentence-transformers model: {error}") from error
+        with loading_failures(repr(self.model), self.model, "cannot be loaded as a sentence-transformers model"):
+            load = import_module("sentence_transformers").SentenceTransformer
+            model = load(self.model, revision=self.revision, device=self.device, trust_remote_code=False)
+            require_complete_files(f"the embedder {self.model!r}", model, self.revision, unread=(_POOLER,))
+        return cast(_Model, model)

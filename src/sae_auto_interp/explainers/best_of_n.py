@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sae_auto_interp.errors import RETRYABLE_KINDS
-from sae_auto_interp.explainers._asking import check_counts, check_fraction, no_strings, nothing_to_show
+from sae_auto_interp.explainers._asking import check_counts, check_fraction, no_strings, nothing_to_show, without_text
 from sae_auto_interp.explainers._development import DevelopmentResult, develop, no_development
-from sae_auto_interp.explainers._evidence import without_text
 from sae_auto_interp.explainers.simple import SimpleExplainer
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Request, Response, Usage
@@ -35,6 +34,9 @@ class BestOfNExplainer:
     n_shown: int = 5
     """Development examples per prompt of the judge."""
     max_tokens: int = 500
+    structured: bool = True
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; elsewhere, or if false, for
+    a line of text."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class BestOfNExplainer:
         client = _Seeded(self.client, self.seed + i)
         explainer = SimpleExplainer(
             client, threshold=self.threshold, n_examples=self.n_examples, temperature=self.temperature,
-            max_tokens=self.max_tokens,
+            max_tokens=self.max_tokens, structured=self.structured,
         )  # fmt: skip
         return await explainer.explain(record)
 

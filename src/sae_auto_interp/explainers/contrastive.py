@@ -5,21 +5,25 @@ come from the explainer's own pool, never from the one used for scoring; the har
 similar texts before random ones).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sae_auto_interp.explainers._asking import (
-    ANSWER_MARK,
+    JSON_ANSWER,
+    MARKED_LINE,
     Reading,
-    after_mark,
-    ask,
+    answer_schema,
     check_counts,
     check_fraction,
+    marked,
     no_strings,
     nothing_to_show,
+    strongest_first,
+    without_text,
 )
-from sae_auto_interp.explainers._evidence import marked, strongest_first, without_text
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.prompting.highlights import choose_delimiters
+from sae_auto_interp.prompting.marked_lines import marked_line
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Explanation, Failure, FeatureRecord, Message, Request, Sampling
@@ -40,6 +44,9 @@ class ContrastiveExplainer:
     """Fraction of a window's maximum above which a token is marked."""
     temperature: float = 0.0
     max_tokens: int = 500
+    structured: bool = True
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; elsewhere, or if false, for
+    a line of text."""
 
     def __post_init__(self) -> None:
         check_fraction(self.name, "threshold", self.threshold)
@@ -55,8 +62,14 @@ class ContrastiveExplainer:
             return nothing_to_show(record.feature, "non-activating examples for explaining")
         if without_text([*record.train, *record.non_activating.explain]):
             return no_strings(record.feature)
-        reading = Reading(self.name, [load_prompt("explainers", self.name)], after_mark, f"line '{ANSWER_MARK} ...'")
-        return await ask(self.client, record.feature, self.request(record), reading)
+        reading = Reading(self.name, [load_prompt("explainers", self.name)], marked_line, MARKED_LINE)
+        n = min(self.n_activating, len(record.train))
+        fewer = Fewer(n, lambda shown: self._with(shown, n).request(record), f"explainers.{self.name}.n_activating")
+        return await ask_fitting(self.client, record.feature, reading, fewer)
+
+    def _with(self, n: int, most: int) -> "ContrastiveExplainer":
+        """With `n` of at most `most` activating examples, and in the same proportion fewer of the others."""
+        return replace(self, n_activating=n, n_non_activating=max(1, self.n_non_activating * n // most))
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature; the same record gives the same request."""
@@ -68,4 +81,6 @@ class ContrastiveExplainer:
         quiet = [f"{i}. {example.text}" for i, example in enumerate(silent, 1)]
         user = "FIRES:\n\n" + "\n\n".join(fires) + "\n\nDOES NOT FIRE:\n\n" + "\n\n".join(quiet)
         system = load_prompt("explainers", self.name).fill(opening=opening, closing=closing)
-        return Request((Message("system", system), Message("user", user)), Sampling(self.temperature, self.max_tokens))
+        schema = answer_schema(JSON_ANSWER) if self.structured else None
+        messages = (Message("system", system), Message("user", user))
+        return Request(messages, Sampling(self.temperature, self.max_tokens), schema)

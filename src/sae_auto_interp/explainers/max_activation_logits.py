@@ -4,14 +4,14 @@ Beside the peak tokens and their texts it shows the tokens that follow the peaks
 raises most: features of late layers are often about what comes next ("say X").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sae_auto_interp.explainers._asking import ask, check_counts, no_strings, nothing_to_show
-from sae_auto_interp.explainers._evidence import peak, without_text
+from sae_auto_interp.explainers._asking import check_counts, no_strings, nothing_to_show, peak, without_text
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.explainers.max_activation import label_reading, label_request, peak_tokens, strongest, texts
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Request
+from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Request, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,9 @@ class MaxActivationLogitsExplainer:
     """Tokens with the highest logits that are shown."""
     temperature: float = 0.0
     max_tokens: int = 200
+    structured: bool = True
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; elsewhere, or if false, for
+    a line of text."""
 
     def __post_init__(self) -> None:
         check_counts(
@@ -43,7 +46,9 @@ class MaxActivationLogitsExplainer:
             return no_strings(record.feature)
         if record.logits is None:
             return Failure("explain", "no_logits", f"{record.feature}: the record holds no logits of its tokens")
-        return await ask(self.client, record.feature, self.request(record), label_reading(self.name))
+        n = min(self.n_examples, len(record.train))
+        fewer = Fewer(n, lambda n: replace(self, n_examples=n).request(record), f"explainers.{self.name}.n_examples")
+        return await ask_fitting(self.client, record.feature, label_reading(self.name), fewer)
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature with logits; the same record gives the same request."""
@@ -54,7 +59,13 @@ class MaxActivationLogitsExplainer:
             "TOKENS_AFTER_MAX_ACTIVATING_TOKEN": [after for e in examples if (after := _next_token(e))],
             "TOP_POSITIVE_LOGITS": [token for token, _ in top[: self.n_logits]],
         }
-        return label_request(self.name, lists, texts(examples, self.n_context), self.temperature, self.max_tokens)
+        return label_request(
+            self.name,
+            lists,
+            texts(examples, self.n_context),
+            Sampling(self.temperature, self.max_tokens),
+            self.structured,
+        )
 
 
 def _next_token(example: Example) -> str:

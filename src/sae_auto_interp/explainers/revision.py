@@ -12,19 +12,23 @@ from typing import ClassVar
 
 from sae_auto_interp.errors import RETRYABLE_KINDS
 from sae_auto_interp.explainers._asking import (
-    ANSWER_MARK,
+    JSON_ANSWER,
+    MARKED_LINE,
     Reading,
-    after_mark,
-    ask,
+    answer_schema,
     check_counts,
     check_fraction,
+    marked,
     no_strings,
     nothing_to_show,
+    strongest_first,
+    without_text,
 )
 from sae_auto_interp.explainers._development import DevelopmentResult, develop, no_development
-from sae_auto_interp.explainers._evidence import marked, strongest_first, without_text
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.explainers.simple import SimpleExplainer
 from sae_auto_interp.prompting.highlights import choose_delimiters
+from sae_auto_interp.prompting.marked_lines import marked_line
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client, Judge
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
@@ -51,6 +55,9 @@ class RevisionExplainer:
     """Development examples per prompt of the judge."""
     temperature: float = 0.0
     max_tokens: int = 500
+    structured: bool = True
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; elsewhere, or if false, for
+    a line of text."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,7 +85,7 @@ class RevisionExplainer:
     async def _first(self, record: FeatureRecord) -> Explanation | Failure:
         explainer = SimpleExplainer(
             self.client, threshold=self.threshold, n_examples=self.n_examples, temperature=self.temperature,
-            max_tokens=self.max_tokens,
+            max_tokens=self.max_tokens, structured=self.structured,
         )  # fmt: skip
         return await explainer.explain(record)
 
@@ -114,9 +121,16 @@ class RevisionExplainer:
         self, record: FeatureRecord, best: Explanation, missed: Sequence[Example], mistaken: Sequence[Example]
     ) -> Explanation | Failure:
         prompts = [load_prompt("explainers", self.name)]
-        reading = Reading(self.name, prompts, after_mark, f"line '{ANSWER_MARK} ...'")
-        request = self.request(record, best.text, missed, mistaken)
-        return await ask(self.client, record.feature, request, reading)
+        reading = Reading(self.name, prompts, marked_line, MARKED_LINE)
+        n = min(max(1, self.n_examples // 4), len(record.train))
+
+        def request(n_shown: int) -> Request:
+            n_errors = max(1, self.n_errors * n_shown // n)
+            shown = replace(self, n_examples=4 * n_shown)
+            return shown.request(record, best.text, missed[:n_errors], mistaken[:n_errors])
+
+        fewer = Fewer(n, request, f"explainers.{self.name}.n_examples and n_errors")
+        return await ask_fitting(self.client, record.feature, reading, fewer)
 
     def request(
         self, record: FeatureRecord, text: str, missed: Sequence[Example], mistaken: Sequence[Example]
@@ -132,7 +146,8 @@ class RevisionExplainer:
         ]
         system = load_prompt("explainers", self.name).fill(opening=opening, closing=closing)
         messages = (Message("system", system), Message("user", "\n\n".join(s for s in sections if s)))
-        return Request(messages, Sampling(self.temperature, self.max_tokens))
+        schema = answer_schema(JSON_ANSWER) if self.structured else None
+        return Request(messages, Sampling(self.temperature, self.max_tokens), schema)
 
     def _errors(self, record: FeatureRecord, result: DevelopmentResult) -> tuple[list[Example], list[Example]]:
         """Activating examples that were missed, from all quantiles, and silent ones that were taken for active."""

@@ -6,25 +6,52 @@ SAEBench marks with << and >> whatever the text holds; so does this explainer, f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.explainers._asking import (
     Reading,
-    ask,
+    answer_schema,
     check_counts,
     check_fraction,
     no_strings,
     nothing_to_show,
+    peak,
+    strongest_first,
+    without_text,
 )
-from sae_auto_interp.explainers._evidence import peak, strongest_first, without_text
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.prompting.highlights import marked_text
+from sae_auto_interp.prompting.marked_lines import Found, first_line, in_small_letters, plain
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
 
 MARK = "activates on"
+MOST_CHARACTERS = 100_000
+"""Characters of a reply that are read, from its beginning."""
+_CLAUSE_CHARACTERS = 120
+"""Before the mark, in which its subject stands."""
+_NOT_SAID = frozenset(
+    {
+        "what",
+        "which",
+        "whatever",
+        "whether",
+        "if",
+        "why",
+        "when",
+        "where",
+        "how",
+        "not",
+        "cannot",
+        "can't",
+        "don't",
+        "never",
+    }
+)
+"""In the same clause before the mark they make it a question, or say that there is no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +70,9 @@ class SaebenchExplainer:
     n_words: int = 30
     temperature: float = 0.0
     max_tokens: int = 60
+    structured: bool = False
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; a small model keeps to that
+    much better. Off, since SAEBench asks for text: with it figures are not comparable."""
 
     def __post_init__(self) -> None:
         check_fraction(self.name, "threshold", self.threshold)
@@ -58,7 +88,14 @@ class SaebenchExplainer:
         reading = Reading(
             self.name, [load_prompt("explainers", self.name)], after_activates_on, "'This neuron activates on ...'"
         )
-        return await ask(self.client, record.feature, self.request(record), reading)
+        n = min(self.n_top + self.n_others, len(record.train))
+        fewer = Fewer(n, lambda n: self._with(n).request(record), f"explainers.{self.name}.n_top and n_others")
+        return await ask_fitting(self.client, record.feature, reading, fewer)
+
+    def _with(self, n: int) -> "SaebenchExplainer":
+        """With fewer texts, of both kinds in about the same proportion."""
+        n_others = min(self.n_others, n * self.n_others // (self.n_top + self.n_others))
+        return replace(self, n_top=min(self.n_top, n - n_others), n_others=n_others)
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature; the same record gives the same request."""
@@ -68,7 +105,8 @@ class SaebenchExplainer:
         lines = [f"{i}. {self._marked(example, least)}" for i, example in enumerate(shown, 1)]
         system = load_prompt("explainers", self.name).fill(n=str(self.n_words))
         messages = (Message("system", system), Message("user", "The texts:\n\n" + "\n".join(lines)))
-        return Request(messages, Sampling(self.temperature, self.max_tokens))
+        schema = answer_schema("the short explanation") if self.structured else None
+        return Request(messages, Sampling(self.temperature, self.max_tokens), schema)
 
     def _marked(self, example: Example, least: float) -> str:
         first = max(0, peak(example) - self.n_context)
@@ -77,10 +115,23 @@ class SaebenchExplainer:
         return marked_text(_one_line(example.str_tokens[first:last]), fires, ("<<", ">>"))
 
 
-def after_activates_on(reply: str) -> str | None:
-    """What follows the last "activates on", without the full stop."""
-    _, found, text = reply.rpartition(MARK)
-    return (text.strip().rstrip(".").strip() or None) if found else None
+def after_activates_on(reply: str) -> Found | None:
+    """What follows the first "activates on" that is said and not asked ("it is not clear what it activates on").
+
+    It ends with its line, without the full stop.
+    """
+    small = in_small_letters(reply[:MOST_CHARACTERS])
+    at = small.find(MARK)
+    while at >= 0:
+        near = max(0, at - _CLAUSE_CHARACTERS)
+        begin = max(near, 1 + max(small.rfind(end, near, at) for end in ".!?\n:;"))
+        behind = at + len(MARK)
+        follows = reply[behind : behind + _CLAUSE_CHARACTERS].strip()
+        if _NOT_SAID.isdisjoint(small[begin:at].split()) and follows and follows[0] not in ",.;:!?)":
+            text = first_line(reply[behind:MOST_CHARACTERS]).rstrip(".").strip()
+            return Found(plain(text), begin) if text else None
+        at = small.find(MARK, behind)
+    return None
 
 
 def _one_line(tokens: Sequence[str]) -> list[str]:

@@ -8,25 +8,28 @@ worked example, and an answer on a line of its own. A reply without that line is
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 from sae_auto_interp.explainers._asking import (
-    ANSWER_MARK,
+    JSON_ANSWER,
+    MARKED_LINE,
     Reading,
-    after_mark,
-    ask,
+    answer_schema,
     check_counts,
     check_fraction,
     nothing_to_show,
+    strongest_first,
+    without_text,
 )
-from sae_auto_interp.explainers._evidence import strongest_first, without_text
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.prompting.highlights import (
     choose_delimiters,
     highlighted_tokens,
     marked_text,
     normalised_activations,
 )
+from sae_auto_interp.prompting.marked_lines import marked_line
 from sae_auto_interp.prompting.prompts import Prompt, load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
@@ -52,6 +55,9 @@ class SimpleExplainer:
     """Most training examples shown, spread evenly from strongest to weakest."""
     temperature: float = 0.0
     max_tokens: int = 500
+    structured: bool = True
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; elsewhere, or if false, for
+    a line of text."""
 
     def __post_init__(self) -> None:
         check_fraction(self.name, "threshold", self.threshold)
@@ -63,7 +69,9 @@ class SimpleExplainer:
             return nothing_to_show(record.feature)
         if self.tokenizer is None and without_text(record.train):
             return Failure("explain", "no_text", f"{record.feature}: the examples carry no strings; give a tokenizer")
-        return await ask(self.client, record.feature, self.request(record), _reading())
+        n = min(self.n_examples, len(record.train))
+        fewer = Fewer(n, lambda n: replace(self, n_examples=n).request(record), f"explainers.{self.name}.n_examples")
+        return await ask_fitting(self.client, record.feature, _reading(), fewer)
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature; the same record gives the same request. It needs training examples with text."""
@@ -80,7 +88,8 @@ class SimpleExplainer:
             Message("system", system), Message("user", user), Message("assistant", assistant),
             Message("user", "\n\n".join(shown)),
         )  # fmt: skip
-        return Request(messages, Sampling(self.temperature, self.max_tokens))
+        schema = answer_schema(JSON_ANSWER) if self.structured else None
+        return Request(messages, Sampling(self.temperature, self.max_tokens), schema)
 
     def _fitted(self, prompt: str) -> str:
         """The prompt without its lines about listed tokens, where none are listed."""
@@ -106,7 +115,7 @@ class SimpleExplainer:
 
 
 def _reading() -> Reading:
-    return Reading(SimpleExplainer.name, _prompts(), after_mark, f"line '{ANSWER_MARK} ...'")
+    return Reading(SimpleExplainer.name, _prompts(), marked_line, MARKED_LINE)
 
 
 def _prompts() -> list[Prompt]:

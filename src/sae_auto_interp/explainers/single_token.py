@@ -6,20 +6,24 @@ carries nothing then, and a list of tokens is shorter and clearer than forty exc
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sae_auto_interp.explainers._asking import (
-    ANSWER_MARK,
+    JSON_ANSWER,
+    MARKED_LINE,
     Reading,
-    after_mark,
-    ask,
+    answer_schema,
     check_counts,
     no_strings,
     nothing_to_show,
+    peak,
+    strongest_first,
+    without_text,
 )
-from sae_auto_interp.explainers._evidence import peak, strongest_first, without_text
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.prompting.highlights import choose_delimiters, marked_text
+from sae_auto_interp.prompting.marked_lines import marked_line
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
@@ -35,6 +39,9 @@ class SingleTokenExplainer:
     n_tokens: int = 20
     temperature: float = 0.0
     max_tokens: int = 300
+    structured: bool = True
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; elsewhere, or if false, for
+    a line of text."""
 
     def __post_init__(self) -> None:
         check_counts(self.name, n_tokens=self.n_tokens, max_tokens=self.max_tokens)
@@ -44,8 +51,10 @@ class SingleTokenExplainer:
             return nothing_to_show(record.feature)
         if without_text(record.train):
             return no_strings(record.feature)
-        reading = Reading(self.name, [load_prompt("explainers", self.name)], after_mark, f"line '{ANSWER_MARK} ...'")
-        return await ask(self.client, record.feature, self.request(record), reading)
+        reading = Reading(self.name, [load_prompt("explainers", self.name)], marked_line, MARKED_LINE)
+        n = min(self.n_tokens, len({example.str_tokens[peak(example)] for example in record.train}))
+        fewer = Fewer(n, lambda n: replace(self, n_tokens=n).request(record), f"explainers.{self.name}.n_tokens")
+        return await ask_fitting(self.client, record.feature, reading, fewer)
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature; the same record gives the same request."""
@@ -58,7 +67,8 @@ class SingleTokenExplainer:
         opening, closing = delimiters
         system = load_prompt("explainers", self.name).fill(opening=opening, closing=closing)
         messages = (Message("system", system), Message("user", "\n".join(listed)))
-        return Request(messages, Sampling(self.temperature, self.max_tokens))
+        schema = answer_schema(JSON_ANSWER) if self.structured else None
+        return Request(messages, Sampling(self.temperature, self.max_tokens), schema)
 
 
 def _shown(example: Example, delimiters: tuple[str, str]) -> str:

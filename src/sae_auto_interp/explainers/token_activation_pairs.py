@@ -6,15 +6,23 @@ once more alone. The reply continues the phrase "the main thing this neuron does
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.explainers._asking import Reading, ask, check_counts, no_strings, nothing_to_show
-from sae_auto_interp.explainers._evidence import without_text
+from sae_auto_interp.explainers._asking import (
+    Reading,
+    answer_schema,
+    check_counts,
+    no_strings,
+    nothing_to_show,
+    without_text,
+)
+from sae_auto_interp.explainers._fitting import Fewer, ask_fitting
 from sae_auto_interp.prompting.highlights import normalised_activations
+from sae_auto_interp.prompting.marked_lines import Found, first_line, in_small_letters, marked_line
 from sae_auto_interp.prompting.prompts import Prompt, load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.types import Example, Explanation, Failure, FeatureRecord, Message, Request, Sampling
@@ -36,6 +44,9 @@ class TokenActivationPairsExplainer:
     rounding: Rounding = "floor"
     temperature: float = 0.0
     max_tokens: int = 60
+    structured: bool = False
+    """Ask for JSON, by schema and in words, where the endpoint holds answers to a schema; a small model keeps to that
+    much better. Off, since the source asks for text: with it figures are not comparable."""
 
     def __post_init__(self) -> None:
         check_counts(self.name, n_examples=self.n_examples, max_tokens=self.max_tokens)
@@ -48,7 +59,9 @@ class TokenActivationPairsExplainer:
         if without_text(record.train):
             return no_strings(record.feature)
         reading = Reading(self.name, _prompts(), after_prefix, "text")
-        return await ask(self.client, record.feature, self.request(record), reading)
+        n = min(self.n_examples, len(record.train))
+        fewer = Fewer(n, lambda n: replace(self, n_examples=n).request(record), f"explainers.{self.name}.n_examples")
+        return await ask_fitting(self.client, record.feature, reading, fewer)
 
     def request(self, record: FeatureRecord) -> Request:
         """The request for one feature; the same record gives the same request."""
@@ -66,7 +79,8 @@ class TokenActivationPairsExplainer:
             Message("system", system), Message("user", user), Message("assistant", assistant),
             Message("user", "\n".join(asked)),
         )  # fmt: skip
-        return Request(messages, Sampling(self.temperature, self.max_tokens))
+        schema = answer_schema("the short phrase") if self.structured else None
+        return Request(messages, Sampling(self.temperature, self.max_tokens), schema)
 
     def _levels(self, example: Example, largest: float) -> list[int]:
         if self.rounding == "floor":
@@ -75,11 +89,20 @@ class TokenActivationPairsExplainer:
         return [int(value) for value in np.minimum(scaled, 10)]
 
 
-def after_prefix(reply: str) -> str | None:
-    """The reply as a phrase; a model that repeats the prefix is forgiven."""
-    text = reply.strip()
-    _, found, rest = text.partition(PREFIX)
-    return (rest.strip() if found else text) or None
+def after_prefix(reply: str) -> Found | None:
+    """The reply as a phrase, on one line; a model that repeats the prefix, or writes a label before it, is forgiven."""
+    at = in_small_letters(reply).find(PREFIX)
+    if at >= 0:
+        text = first_line(reply[at + len(PREFIX) :])
+    else:
+        labelled = marked_line(reply)
+        text = first_line(reply) if labelled is None else labelled.text
+    return None if not text or _is_of_the_table(text) else Found(text, 0)
+
+
+def _is_of_the_table(line: str) -> bool:
+    """Whether a model went on with the tokens and levels that it was shown."""
+    return line in ("<start>", "<end>") or (line.rpartition("\t")[2].isdecimal() and "\t" in line)
 
 
 def _pairs(example: Example, levels: Sequence[int], *, active_only: bool = False) -> list[str]:

@@ -28,15 +28,15 @@ from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, MANIFEST, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.features.batch_size import rows_per_batch
 from sae_auto_interp.features.caching.background import Background
-from sae_auto_interp.features.caching.code_stream import CodeStream, PendingBatch
+from sae_auto_interp.features.caching.code_stream import CodeStream, PendingBatch, rows_per_batch
 from sae_auto_interp.features.caching.outlier_norms import NormLimits, norm_limits
 from sae_auto_interp.features.config import CacheOptions
 from sae_auto_interp.features.token_input import budgeted, either_order, kept_features, token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
+from sae_auto_interp.model_loading.positions import beyond_positions, position_limit
 from sae_auto_interp.models.identity import (
     check_token_ids,
     model_name,
@@ -101,13 +101,18 @@ class FeatureCache:
         n_tokens, tokens = either_order(positional, n_tokens, tokens)
         rows = budgeted(token_rows(tokens), n_tokens)
         check_token_ids(self._torch_model, rows.tokens)
+        warning = beyond_positions(position_limit(self._torch_model), rows.ctx_len, "tokens per row")
+        if warning is not None:
+            logger.warning(warning)
+        tokenizer = getattr(self._model, "tokenizer", None)
+        vocabulary = None if tokenizer is None else Vocabulary.from_tokenizer(tokenizer)  # before anything is computed
         rows_digest = rows_hash(rows.tokens, rows.documents)
         work_dir = self._work_dir()
         limits = self._limits(rows, rows_digest, work_dir)
         configuration = self._configuration(limits)
         fingerprint = cache_fingerprint(configuration, rows_digest, rows.n_rows, rows.ctx_len)
         widths = {path: coder.width for path, coder in self.coders.items()}
-        spool = Spool(
+        spool = WriteBuffer(
             work_dir,
             widths if limits is None else widths | {_masked(path): 1 for path in limits.medians},
             n_positions=rows.tokens.size,
@@ -116,7 +121,7 @@ class FeatureCache:
             fingerprint=fingerprint,
         )
         self._stream(rows, spool, limits)
-        self._work = _Work(rows, spool, fingerprint, configuration, rows_digest, limits)
+        self._work = _Work(rows, spool, fingerprint, configuration, rows_digest, limits, vocabulary)
 
     def save_splits(self, n_splits: int = 4, save_dir: str | Path = "raw_features") -> dict[str, CacheManifest]:
         """Write `save_dir/{module path}/{first}_{last}.safetensors`, split over the width; returns the manifests.
@@ -129,10 +134,9 @@ class FeatureCache:
             raise InputError("FeatureCache: call run(...) before save_splits(...)")
         root = Path(save_dir)
         ranges = {path: shard_ranges(coder.width, n_splits) for path, coder in self.coders.items()}
-        tokenizer = getattr(self._model, "tokenizer", None)
-        if tokenizer is not None:
+        if self._work.vocabulary is not None:
             root.mkdir(parents=True, exist_ok=True)
-            Vocabulary.from_tokenizer(tokenizer).save(root)
+            self._work.vocabulary.save(root)
         for path in self.coders:  # a kill from here on must not leave an old module beside a new one
             (root / path / MANIFEST).unlink(missing_ok=True)
         manifests = {path: self._finish_module(path, ranges[path], self._work, root / path) for path in self.coders}
@@ -184,7 +188,7 @@ class FeatureCache:
         self._discard_temporary = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
 
-    def _stream(self, rows: TokenRows, spool: Spool, limits: NormLimits | None) -> None:
+    def _stream(self, rows: TokenRows, spool: WriteBuffer, limits: NormLimits | None) -> None:
         if self._progress is not None:
             self._progress.start("cache", rows.n_rows * rows.ctx_len, spool.rows_done * rows.ctx_len, "tokens")
         stream = CodeStream(self._model, self.coders, self._kept, self._options.backend, limits)
@@ -200,7 +204,7 @@ class FeatureCache:
         if self._progress is not None:
             self._progress.finish()
 
-    def _store(self, last: int, batch: PendingBatch, rows: TokenRows, spool: Spool) -> None:
+    def _store(self, last: int, batch: PendingBatch, rows: TokenRows, spool: WriteBuffer) -> None:
         """Put what a batch found into the spool; all rows up to `last` are then done."""
         for found in batch.entries():
             spool.append(found.module_path, found.features, found.locations, found.activations)
@@ -249,11 +253,12 @@ class _Work:
     """What a finished `run` leaves to `save_splits`."""
 
     rows: TokenRows
-    spool: Spool
+    spool: WriteBuffer
     fingerprint: str
     configuration: str
     rows_digest: str
     limits: NormLimits | None
+    vocabulary: Vocabulary | None
 
 
 def _masked(path: str) -> str:

@@ -35,7 +35,7 @@ class CacheOptions:
     backend: str = "hooks"
     """How activations are read: plain torch hooks, or an NNsight trace ("nnsight"). Both give the same bits."""
     max_norm_multiple: float | None = None
-    """Positions where a module's activation is longer than so many median norms are not read there; None reads all."""
+    """Leave out positions where a module's activation is longer than this many median norms; None reads all."""
     median_norms: Mapping[str, float] | None = None
     """{module path: median norm}, as another cache's manifest gives it; None takes it from the first rows."""
 
@@ -60,7 +60,8 @@ class FeatureConfig:
     window: int = 32
     """Tokens per example; windows never mix documents."""
     windows: Windows = "grid"
-    """Of activating examples: on a grid, the activation anywhere; or centred, the peak a quarter before the end."""
+    """Windows of activating examples: on a grid, the activation anywhere; or centred, the peak a quarter before the
+    end."""
     n_train: int = 40
     """Activating examples for the explainer."""
     n_test: int = 50
@@ -75,7 +76,7 @@ class FeatureConfig:
     n_dev: int = 0
     """Activating examples by which explainers that try several explanations choose; never in a reported score."""
     n_non_activating_train: NonActivatingCounts = 40
-    """Silent windows for the explainer: so many random ones, or {kind: number}."""
+    """Silent windows for the explainer: a number of random ones, or {kind: number}."""
     n_non_activating_test: NonActivatingCounts = 50
     """The same for scoring."""
     n_non_activating_dev: NonActivatingCounts = 0

@@ -6,7 +6,9 @@ windows by their maximum, and of near-duplicates (`texts`) both keep the window 
 boilerplate in train and test would be a leak.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -33,6 +35,9 @@ class ActiveWindows:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+
+Constructor: TypeAlias = Callable[[FeatureEntries, WindowGrid], ActiveWindows]
 
 
 def max_activation_pooling_sampler(entries: FeatureEntries, grid: WindowGrid) -> ActiveWindows:

@@ -19,6 +19,7 @@ from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.features.config import FeatureConfig
 from sae_auto_interp.features.token_input import token_rows
 from sae_auto_interp.features.vocabulary import Vocabulary
+from sae_auto_interp.module_names import resolve_module_name
 from sae_auto_interp.types import Array, FeatureEntries, FeatureId, TokenRows
 
 
@@ -85,9 +86,8 @@ class FeatureDataset:
 
     def _chosen(self, features: Mapping[str, Iterable[SupportsIndex]]) -> list[FeatureId]:
         chosen: list[FeatureId] = []
-        for module, indices in features.items():
-            if module not in self.readers:
-                raise UnknownNameError("module path", module, self.readers)
+        for name, indices in features.items():
+            module = resolve_module_name(name, self.readers)
             for index in map(index_of, indices):
                 self.readers[module].shard_of(index)  # raises for one beyond the width
                 chosen.append(FeatureId(module, index))

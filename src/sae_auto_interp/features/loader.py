@@ -4,11 +4,14 @@
     for record in loader: ...
 
 A record is made in two steps: its windows are selected (`selection`), then their text is read (`examples`).
+
+Selected windows -> a record with its text: tokens, strings and activations of all examples at once.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Any
 
 from jaxtyping import Int64
@@ -17,22 +20,58 @@ from sae_auto_interp.cache.opening import check_tokens
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.features.config import Windows
 from sae_auto_interp.features.constructors import (
-    ActiveWindows,
+    Constructor,
     max_activation_pooling_sampler,
     pool_centred_activation_windows,
 )
 from sae_auto_interp.features.dataset import FeatureDataset
-from sae_auto_interp.features.examples import record_of
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.features.hard_negatives import NearFeature
+from sae_auto_interp.features.negatives import NearFeature
 from sae_auto_interp.features.neighbours import Neighbours
 from sae_auto_interp.features.prefetch import selected_ahead
 from sae_auto_interp.features.selection import Selection, select_windows
 from sae_auto_interp.features.token_input import cached_rows, token_rows, without_positions
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.types import Array, Failure, FeatureEntries, FeatureId, FeatureRecord, TokenRows
+from sae_auto_interp.types import (
+    Array,
+    Example,
+    Failure,
+    FeatureId,
+    FeatureRecord,
+    NonActivating,
+    TokenRows,
+)
 
-Constructor = Callable[[FeatureEntries, WindowGrid], ActiveWindows]
+
+def record_of(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) -> FeatureRecord:
+    """The record of a feature, complete."""
+    every = tuple(_examples(selection, grid, vocabulary))
+    pools = (every[begin:end] for begin, end in pairwise(accumulate(selection.sizes, initial=0)))
+    train, test, dev, explain, silent, silent_dev = pools
+    non_activating = NonActivating(explain, silent, silent_dev)
+    return FeatureRecord(
+        selection.feature, selection.stats, train, test, non_activating, dev, shortages=selection.shortages
+    )
+
+
+def _examples(selection: Selection, grid: WindowGrid, vocabulary: Vocabulary) -> Iterator[Example]:
+    windows = selection.windows
+    tokens = grid.tokens_at(windows.starts)
+    rows = windows.starts // grid.rows.ctx_len
+    return map(
+        Example,
+        tokens,
+        vocabulary.windows(tokens),
+        selection.activations,
+        rows.tolist(),
+        (windows.starts - rows * grid.rows.ctx_len).tolist(),
+        windows.documents.tolist(),
+        windows.sources,
+        chain(windows.quantiles.tolist(), repeat(None)),
+        windows.neighbours,
+        windows.distances,
+    )
+
 
 CONSTRUCTORS: dict[Windows, Constructor] = {
     "grid": max_activation_pooling_sampler,

@@ -1,10 +1,18 @@
-"""Chosen windows of one purpose, before their text is read."""
+"""Chosen windows of one purpose, before their text is read.
 
+Which documents may be shown to the explainer, and which are for scoring.
+
+The unit is the document, per feature: two windows of one document share topic, author and words, so a test window
+from a document that the explainer saw would be half known. Documents in which the feature fires are dealt so that
+each side gets its share of active windows; the others are dealt at random.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.types import Array, ExampleSource, FeatureId
@@ -69,3 +77,37 @@ def joined(pools: Sequence[Pool]) -> Pool:
         neighbours=sum((pool.neighbours for pool in pools), ()),
         distances=sum((pool.distances for pool in pools), ()),
     )
+
+
+def training_documents(
+    active_documents: Int32[Array, " n_active_windows"],
+    n_documents: int,
+    train_fraction: float,
+    rng: np.random.Generator,
+) -> Bool[Array, " n_documents"]:
+    """True for the documents of the explainer's side; `active_documents` has one entry per active window.
+
+    The fullest documents are dealt first, each to the side that is behind its share; chance decides when neither is.
+    Which of the equally full ones go to a side is chance, so only their number matters, and they are dealt at once.
+    """
+    is_train = rng.random(n_documents) < train_fraction
+    documents, counts = np.unique(active_documents, return_counts=True)
+    order = rng.permutation(len(documents))
+    order = order[np.argsort(-counts[order], kind="stable")]
+    sizes, n_alike = np.unique(counts, return_counts=True)
+    n_dealt = n_train = begin = 0
+    for size, alike in zip(sizes[::-1].tolist(), n_alike[::-1].tolist(), strict=True):
+        missing = (n_dealt + (alike - 1) * size) * train_fraction - n_train  # when all but the last are dealt
+        n_to_train = min(max(_rounded_up(missing / size, train_fraction, rng), 0), alike)
+        is_train[documents[order[begin : begin + alike]]] = np.arange(alike) < n_to_train
+        begin += alike
+        n_dealt += alike * size
+        n_train += n_to_train * size
+    return is_train
+
+
+def _rounded_up(n: float, chance: float, rng: np.random.Generator) -> int:
+    """The next whole number; from a whole number, which means that neither side is behind, go on by `chance`."""
+    nearest = round(n)
+    is_whole = abs(n - nearest) < 1e-9
+    return nearest + int(rng.random() < chance) if is_whole else math.ceil(n)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,20 +19,36 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from pickle import PicklingError
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sae_auto_interp.errors import InputError, SaeAutoInterpError, WorkerError
 from sae_auto_interp.features.config import FeatureConfig
+from sae_auto_interp.features.constructors import Constructor
 from sae_auto_interp.features.dataset import FeatureDataset
+from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.selection import Selection
 from sae_auto_interp.types import Failure, FeatureId, TokenRows
 
-if TYPE_CHECKING:
-    from sae_auto_interp.features.loader import Constructor, FeatureLoader
-
 AHEAD_PER_WORKER = 4
+
+
+@runtime_checkable
+class Selecting(Protocol):
+    """What selects the windows of a feature (`FeatureLoader`); a process makes its own from its class."""
+
+    cfg: FeatureConfig
+    dataset: FeatureDataset
+    grid: WindowGrid
+    constructor: Constructor
+    distances: dict[FeatureId, list[tuple[FeatureId, float]]]
+
+    def __init__(
+        self, tokens: TokenRows, dataset: FeatureDataset, constructor: Constructor | None, *, neighbours: tuple[()]
+    ) -> None: ...
+
+    def select(self, feature: FeatureId) -> Selection | Failure: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +60,14 @@ class _Job:
     """A directory of the token rows, which is deleted when the work is done."""
     n_documents: int
     cfg: FeatureConfig
-    constructor: "Constructor"
+    make_loader: Callable[..., Selecting]
+    constructor: Constructor
     distances: dict[FeatureId, list[tuple[FeatureId, float]]]
-    """Of neighbours, where they are asked for."""
+    """Distances to neighbours, where they are asked for."""
 
 
 def selected_ahead(
-    loader: "FeatureLoader", features: Iterable[FeatureId], workers: int, ahead: int | None
+    loader: Selecting, features: Iterable[FeatureId], workers: int, ahead: int | None
 ) -> Generator[Selection | Failure, None, None]:
     """`loader.select` of each feature, in order, by `workers` processes, `ahead` of them asked for in advance."""
     if workers < 0:
@@ -64,7 +81,7 @@ def selected_ahead(
 
 
 def _selected_by_processes(
-    loader: "FeatureLoader", features: Iterable[FeatureId], workers: int, ahead: int
+    loader: Selecting, features: Iterable[FeatureId], workers: int, ahead: int
 ) -> Generator[Selection | Failure, None, None]:
     waiting: deque[tuple[FeatureId, Future[Selection | Failure | None]]] = deque()
     with TemporaryDirectory(prefix="sae-auto-interp-") as rows, _processes(loader, Path(rows), workers) as pool:
@@ -78,11 +95,11 @@ def _selected_by_processes(
 
 
 @contextmanager
-def _processes(loader: "FeatureLoader", rows: Path, workers: int) -> Generator[ProcessPoolExecutor, None, None]:
+def _processes(loader: Selecting, rows: Path, workers: int) -> Generator[ProcessPoolExecutor, None, None]:
     _save_rows(loader.grid.rows, rows)
     n_documents = len(loader.grid.rows.document_names)
     cache = loader.dataset.raw_dir.resolve()
-    job = _Job(cache, rows, n_documents, loader.cfg, loader.constructor, loader.distances)
+    job = _Job(cache, rows, n_documents, loader.cfg, type(loader), loader.constructor, loader.distances)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(job,))
     try:
@@ -97,14 +114,14 @@ def _processes(loader: "FeatureLoader", rows: Path, workers: int) -> Generator[P
 
 
 def _outcome(
-    loader: "FeatureLoader", feature: FeatureId, future: "Future[Selection | Failure | None]"
+    loader: Selecting, feature: FeatureId, future: "Future[Selection | Failure | None]"
 ) -> Selection | Failure:
     """What a process found; where it met one of our errors, the same work here meets it too and raises it as it is."""
     found = future.result()
     return loader.select(feature) if found is None else found
 
 
-def _require_picklable(constructor: "Constructor") -> None:
+def _require_picklable(constructor: Constructor) -> None:
     """Before any process waits for it."""
     try:
         ForkingPickler.dumps(constructor)
@@ -152,7 +169,7 @@ class _Worker:
     """The state of such a process."""
 
     job: _Job
-    loader: "FeatureLoader | None" = None
+    loader: Selecting | None = None
 
 
 def _start(job: _Job) -> None:
@@ -172,14 +189,12 @@ def _end_with_parent(rows: Path) -> None:
 
 def _select(feature: FeatureId) -> Selection | Failure | None:
     """The selection of one feature, or None in place of an error of ours (which may not survive the way back)."""
-    from sae_auto_interp.features.loader import FeatureLoader
-
     try:
         if _Worker.loader is None:
             job = _Worker.job
             rows = _load_rows(job.rows, job.n_documents)
             dataset = FeatureDataset(job.cache, job.cfg, features={}, ctx_len=rows.ctx_len)
-            _Worker.loader = FeatureLoader(rows, dataset, job.constructor, neighbours=())
+            _Worker.loader = job.make_loader(rows, dataset, job.constructor, neighbours=())
             _Worker.loader.distances = job.distances
         return _Worker.loader.select(feature)
     except SaeAutoInterpError:

@@ -14,11 +14,9 @@ from jaxtyping import Bool, Float32, Int32, Int64
 from sae_auto_interp.features.config import FeatureConfig, NonActivatingKind, Sampling
 from sae_auto_interp.features.constructors import ActiveWindows, activations_of
 from sae_auto_interp.features.grid import WindowGrid
-from sae_auto_interp.features.hard_negatives import NearFeature, neighbour_windows, token_windows
-from sae_auto_interp.features.negatives import Side, SilentDraw
-from sae_auto_interp.features.pools import Pool, joined
+from sae_auto_interp.features.negatives import NearFeature, Side, SilentDraw, neighbour_windows, token_windows
+from sae_auto_interp.features.pools import Pool, joined, training_documents
 from sae_auto_interp.features.samplers import quantile_edges, sample_windows
-from sae_auto_interp.features.splits import training_documents
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Array, ExampleSource, Failure, FeatureEntries, FeatureId, FeatureStats, Shortage
 
@@ -26,7 +24,7 @@ POOLS = (
     "train", "test", "development",
     "non-activating for explaining", "non-activating for scoring", "non-activating for development",
 )  # fmt: skip
-"""Of examples: the activating ones first."""
+"""Order of the examples: the activating ones first."""
 N_ACTIVATING_POOLS = 3
 HERE: tuple[NonActivatingKind, ...] = ("random", "neighbour", "token")
 """Kinds of silent windows that are chosen here; those alike in meaning need texts and a model (`similar`)."""
@@ -195,7 +193,7 @@ def _problem(
 
 
 def _shortages(pools: Sequence[Pool], cfg: FeatureConfig, kinds: Collection[NonActivatingKind]) -> tuple[Shortage, ...]:
-    """Of what there was less than asked for, of activating windows and silent ones of these kinds."""
+    """Return which activating and silent windows were fewer than requested."""
     wanted: list[tuple[ExampleSource, int]] = [("activating", n) for n in (cfg.n_train, cfg.n_test, cfg.n_dev)]
     by_pool = [[each] for each in wanted]
     for counts in cfg.silent_counts:

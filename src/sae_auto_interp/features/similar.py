@@ -5,6 +5,7 @@ random, are queries as windows are wanted; they take turns, each with the neares
 not taken (delphi, whose queries do not take turns, takes nearly all windows from the first).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from sae_auto_interp.cache.arrays import ArrayFile
-from sae_auto_interp.cache.layout import write_arrays
-from sae_auto_interp.errors import CacheError
+from sae_auto_interp.cache.derived import read_derived, write_derived
 from sae_auto_interp.features.grid import WindowGrid
 from sae_auto_interp.features.negatives import Side, SilentDraw
 from sae_auto_interp.features.pools import Pool, joined
@@ -44,20 +43,28 @@ class WindowIndex:
 
     windows: Int64[Array, " n"]
     vectors: Float32[Array, "n d"]
-    """Of length one."""
+    """Vectors of length one."""
 
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(path, {"windows": self.windows, "vectors": self.vectors})
+    def save(self, path: Path, source: str) -> None:
+        """Write a file with a checksum; `source` says what the index was made from."""
+        write_derived(path, {"windows": self.windows, "vectors": self.vectors}, source)
 
     @classmethod
-    def load(cls, path: Path) -> "WindowIndex":
-        """Raises `CacheError` for a damaged file."""
-        file = ArrayFile(path)
-        windows, vectors = file.read("windows"), file.mapped("vectors")
-        if vectors.ndim != 2 or len(vectors) != len(windows):
-            raise CacheError(f"{path} is damaged: its arrays do not fit each other; delete it and run again")
-        return cls(windows, vectors)
+    def load(cls, path: Path, source: str) -> "WindowIndex | None":
+        """None where there is none, or it is damaged, or made from something else."""
+        arrays = read_derived(path, source)
+        return None if arrays is None else cls(arrays["windows"], arrays["vectors"])
+
+
+def index_source(loader: "FeatureLoader", grid: WindowGrid, embedder: Embedder) -> str:
+    """What decides an index: the text, the windows, the draw, and who embeds."""
+    cfg, digest = loader.cfg, hashlib.sha256()
+    for array in (grid.rows.tokens, grid.rows.documents):
+        digest.update(np.ascontiguousarray(array).data)
+    for piece in loader.vocabulary.pieces:
+        digest.update(piece + b"\0")
+    settings = (cfg.window, cfg.near_duplicate_tokens, cfg.similar_pool, cfg.seed)
+    return f"similar {digest.hexdigest()} {settings} {embedder.name}"
 
 
 async def window_index(loader: "FeatureLoader", grid: WindowGrid, embedder: Embedder) -> WindowIndex:
@@ -99,7 +106,7 @@ async def with_similar(
 def _nearest(
     draw: SilentDraw, index: WindowIndex, queries: Float32[Array, "m d"], grid: WindowGrid, side: Side, n: int
 ) -> Pool:
-    """Of each query in turn the nearest window that fits."""
+    """Return, for each query in turn, the nearest window that fits."""
     is_fitting = np.isin(index.windows, draw.fitting(index.windows, side))
     windows = index.windows[is_fitting]
     cosines: Float32[Array, "m k"] = queries @ index.vectors[is_fitting].T

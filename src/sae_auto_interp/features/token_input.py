@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from sae_auto_interp.errors import InputError, UnknownNameError
+from sae_auto_interp.errors import InputError
+from sae_auto_interp.module_names import resolve_module_name
 from sae_auto_interp.types import NO_DOCUMENT, Array, CacheManifest, TokenRows
 
 
@@ -77,9 +78,8 @@ def either_order(positional: Sequence[Any], n_tokens: Any, tokens: Any) -> tuple
 def kept_features(widths: Mapping[str, int], filters: Mapping[str, Any]) -> dict[str, Int64[Array, " kept"]]:
     """Sorted indices of the features to keep, of each module that `filters` names."""
     kept: dict[str, Array] = {}
-    for path, features in filters.items():
-        if path not in widths:
-            raise UnknownNameError("module path in filters", path, widths)
+    for name, features in filters.items():
+        path = resolve_module_name(name, widths, "filters")
         indices = np.unique(_as_array(features))
         if indices.size and indices.dtype.kind not in "iu":
             raise InputError(f"filters: {path} has {indices.dtype} values; give the indices of features")

@@ -3,29 +3,6 @@
 A judge sees tokens and marks, never an activation and never which examples are which.
 """
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from sae_auto_interp.judges.embedding import EmbeddingJudge
-    from sae_auto_interp.judges.function import FunctionJudge
-    from sae_auto_interp.judges.hidden import HiddenJudge
-    from sae_auto_interp.judges.lexical import LexicalJudge
-    from sae_auto_interp.judges.llm import LlmJudge
-
-__all__ = ["EmbeddingJudge", "FunctionJudge", "HiddenJudge", "LexicalJudge", "LlmJudge"]
-
-_HOMES = {
-    "EmbeddingJudge": "embedding",
-    "FunctionJudge": "function",
-    "HiddenJudge": "hidden",
-    "LexicalJudge": "lexical",
-    "LlmJudge": "llm",
-}
-
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

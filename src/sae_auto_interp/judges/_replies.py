@@ -1,23 +1,24 @@
-"""What a language model's reply says: verdicts in a list, numbers of excerpts, or one number.
+"""How the answers of a judge's tasks are asked for and read: verdicts in a list, numbers of excerpts, or one number.
 
 A reply that holds no answer of the form asked for is read as None, which becomes a Failure; it is never guessed at.
+
+How sure a model was of each 0 or 1 that it wrote: from the log-probabilities of the tokens at those places.
+
+p = P(1) / (P(0) + P(1)) over the alternatives that the server lists at a verdict's token; delphi does so too.
+Spaces, brackets and commas that a tokenizer glues to a digit are taken off first; a label that is not listed beside the
+other counts as 0. There is no probability where the server lists neither label or gives no log-probabilities, where the
+numbers at that place are no log-probabilities, or where the reply is not among the tokens that the server rated.
 """
 
 import json
-import re
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
 
-LocatedVerdicts: TypeAlias = Sequence[tuple[bool, int | None]]
-"""Verdicts, each with the offset of its first character in the reply, where it has one character or word there."""
-
-_LIST = re.compile(r"\[[^\[\]]*\]")
-_WORD = re.compile(r"(?:^|(?<=[\[,]))\s*[\"']?\s*([^,\[\]\"']*?)\s*[\"']?\s*(?=,|\]|$)")
-_WORDS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
-_NUMBERS = re.compile(r"\d+(?:\s*(?:,|and|&|;)+\s*\d+)*")
-_NUMBER = re.compile(r"(?<![\w.])\d+(?![\w]|\.\d)")
+from sae_auto_interp.judges._numbers import read_choice, read_numbers
+from sae_auto_interp.judges._verdict_lists import Verdicts, read_verdicts
+from sae_auto_interp.types import Response, TokenLogprob, as_logprob, tokens_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,58 +27,18 @@ class Reading:
 
     schema: Callable[[int], str] | None
     """JSON schema of an answer about n examples; None where the task wants plain text."""
-    read: Callable[[str, int], LocatedVerdicts | None]
+    read: Callable[[Response, int], Verdicts | None]
+    """The verdicts on n examples, exactly n; None where the reply does not hold them."""
     missing: str
     """What a reply without an answer lacks."""
     has_places: bool = True
     """Whether each verdict stands at a place of its own, whose probability can be known."""
 
 
-def parse_verdicts(reply: str, n: int) -> list[bool] | None:
-    """The last list of exactly `n` verdicts in a reply; None when there is none.
-
-    Reads `{"verdicts": [1, 0]}`, `Sure: [1, 0]`, `[True, False]` and lists broken over lines.
-    """
-    located = located_verdicts(reply, n)
-    return None if located is None else [matches for matches, _ in located]
-
-
-def located_verdicts(reply: str, n: int) -> LocatedVerdicts | None:
-    """`parse_verdicts` with the place of each verdict."""
-    for listed in reversed(list(_LIST.finditer(reply))):
-        words = list(_WORD.finditer(reply, listed.start() + 1, listed.end() - 1))
-        if len(words) == n and all(word[1].lower() in _WORDS for word in words):
-            return [(_WORDS[word[1].lower()], word.start(1)) for word in words]
-    return None
-
-
-def numbered_verdicts(reply: str, n: int) -> LocatedVerdicts | None:
-    """Yes for the excerpts whose numbers are listed, no for the others: `2, 5 and 7`, or `None`.
-
-    The last line that holds numbers, or "none", counts. Numbers that no excerpt has, and repeated ones, are ignored.
-    """
-    for line in reversed(reply.splitlines()):
-        listed = list(_NUMBERS.finditer(line))
-        if listed:
-            chosen = {int(number) for found in listed for number in re.findall(r"\d+", found[0])}
-            return [(i in chosen, None) for i in range(1, n + 1)]
-        if re.search(r"\bnone\b", line, re.IGNORECASE):
-            return [(False, None)] * n
-    return None
-
-
-def parse_choice(reply: str, n: int) -> int | None:
-    """The place, from 0, of the excerpt whose number is chosen: that of `{"choice": 3}`, else the only number there is.
-
-    >>> parse_choice('{"choice": 3}', 5), parse_choice("Excerpt 3.", 5), parse_choice("2 or 3", 5)
-    (2, 2, None)
-    """
-    named = re.findall(r"[\"']?choice[\"']?\s*[:=]\s*[\"']?(\d+)", reply)
-    numbers = {int(number) for number in (named[-1:] or _NUMBER.findall(reply))}
-    if len(numbers) != 1:
-        return None
-    (number,) = numbers
-    return number - 1 if 1 <= number <= n else None
+def parse_choice(response: Response, n: int) -> int | None:
+    """The place, from 0, of the excerpt whose number is chosen: that of `{"choice": 3}`, or a number by itself."""
+    number = read_choice(response, n)
+    return None if number is None else number - 1
 
 
 @cache
@@ -96,7 +57,65 @@ def _object_schema(name: str, value: object) -> str:
     return json.dumps(schema, sort_keys=True)
 
 
-VERDICTS = Reading(verdicts_schema, located_verdicts, "no list of {n} verdicts")
-NUMBERS = Reading(None, numbered_verdicts, "neither numbers of excerpts nor None", has_places=False)
+VERDICTS = Reading(verdicts_schema, read_verdicts, "no list of {n} verdicts")
+
+
+NUMBERS = Reading(None, read_numbers, "neither numbers of excerpts nor None", has_places=False)
+
+
 READINGS = {"saebench": NUMBERS}
 """Tasks whose answers are read otherwise than as a list of verdicts."""
+
+
+_AROUND = " \t\r\n[]{},\"'"
+
+
+_MOST_IN_ALL = 1.05
+"""Probabilities of one place add up to 1 at most; servers round their logarithms."""
+
+
+def verdict_probabilities(
+    reply: str, tokens: Sequence[TokenLogprob] | None, offsets: Sequence[int]
+) -> list[float | None]:
+    """P(1) at each character offset of the reply at which a verdict stands.
+
+    >>> listed = [("[", {}), ("1", {"1": -.1, "0": -2.4}), (",", {}), ("0", {"0": -.2, "1": -1.8}), ("]", {})]
+    >>> tokens = [TokenLogprob(token, -.1, alternatives) for token, alternatives in listed]
+    >>> [round(p, 4) for p in verdict_probabilities('[1,0]', tokens, [1, 3])]
+    [0.9089, 0.168]
+    """
+    shown = None if tokens is None else tokens_of(reply, tokens)
+    if shown is None:
+        return [None] * len(offsets)
+    return [_probability(_token_at(shown, offset)) for offset in offsets]
+
+
+def _token_at(tokens: Sequence[TokenLogprob], offset: int) -> TokenLogprob | None:
+    end = 0
+    for token in tokens:
+        end += len(token.token)
+        if offset < end:
+            return token
+    return None
+
+
+def _probability(token: TokenLogprob | None) -> float | None:
+    if token is None:
+        return None
+    listed = {
+        text: as_logprob(logprob) for text, logprob in (token.alternatives or {token.token: token.logprob}).items()
+    }
+    if any(map(math.isnan, listed.values())) or sum(map(math.exp, listed.values())) > _MOST_IN_ALL:
+        return None
+    weights = {"0": 0.0, "1": 0.0}
+    labels: set[str] = set()
+    for text, logprob in listed.items():
+        label = text.strip(_AROUND)
+        if label in weights:
+            labels.add(label)
+            weights[label] += math.exp(logprob)
+    chosen = token.token.strip(_AROUND)
+    if chosen in labels and not weights[chosen] > 0:  # it has no number, or what was written cannot have been
+        return None
+    total = weights["0"] + weights["1"]
+    return weights["1"] / total if total > 0 else None

@@ -17,7 +17,7 @@ from sae_auto_interp.protocols import Embedder
 from sae_auto_interp.types import Array, Failure, ShownExample, Usage, Verdict
 
 _DIGITS = 6
-"""Of a cosine; what is behind them differs from machine to machine."""
+"""Digits of a cosine that are kept; further ones differ from machine to machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.judges._probabilities import verdict_probabilities
-from sae_auto_interp.judges._replies import READINGS, VERDICTS, LocatedVerdicts, choice_schema, parse_choice
-from sae_auto_interp.prompting.asking import answered
+from sae_auto_interp.judges._replies import READINGS, VERDICTS, choice_schema, parse_choice, verdict_probabilities
+from sae_auto_interp.judges._verdict_lists import Verdicts
+from sae_auto_interp.prompting.answers import is_cut_off
+from sae_auto_interp.prompting.asking import answered, unanswered
 from sae_auto_interp.prompting.highlights import choose_delimiters, marked_text
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
@@ -49,11 +50,11 @@ class LlmJudge:
         """One request for all the examples."""
         n, reading = len(examples), READINGS.get(task, VERDICTS)
         response = await self._ask(
-            self.request(explanation, examples, task), lambda reply: reading.read(reply.text, n) is not None
+            self.request(explanation, examples, task), lambda reply: reading.read(reply, n) is not None
         )
         if isinstance(response, Failure):
             return [response] * n, Usage(n_requests=1)
-        found = reading.read(response.text, n)
+        found = reading.read(response, n)
         if found is None:
             return [_unparsable(response, reading.missing.format(n=n))] * n, response.usage
         return list(_verdicts(found, response)), response.usage
@@ -64,11 +65,11 @@ class LlmJudge:
         """One request; 1 for the chosen example and 0 for the others."""
         n = len(examples)
         response = await self._ask(
-            self.choice_request(explanation, examples, task), lambda reply: parse_choice(reply.text, n) is not None
+            self.choice_request(explanation, examples, task), lambda reply: parse_choice(reply, n) is not None
         )
         if isinstance(response, Failure):
             return response, Usage(n_requests=1)
-        chosen = parse_choice(response.text, n)
+        chosen = parse_choice(response, n)
         if chosen is None:
             return _unparsable(response, f"no number from 1 to {n}"), response.usage
         return [float(i == chosen) for i in range(n)], response.usage
@@ -95,7 +96,7 @@ class LlmJudge:
         try:
             return await answered(self.client, request, is_readable)
         except ClientError as error:
-            return Failure("score", error.kind, str(error))
+            return unanswered(error, "the judge's spare_tokens")
 
 
 def _messages(explanation: str | None, examples: Sequence[ShownExample], task: str) -> tuple[Message, ...]:
@@ -106,17 +107,19 @@ def _messages(explanation: str | None, examples: Sequence[ShownExample], task: s
     return Message("system", system), Message("user", "\n\n".join(described + excerpts))
 
 
-def _verdicts(found: LocatedVerdicts, response: Response) -> Iterator[Verdict]:
+def _verdicts(found: Verdicts, response: Response) -> Iterator[Verdict]:
     """Verdicts with their probabilities, where the reply has each at a place of its own."""
-    places = [place for _, place in found if place is not None]
-    has_places = len(places) == len(found)
-    known = verdict_probabilities(response.text, response.logprobs, places) if has_places else [None] * len(found)
-    return (Verdict(matches, p) for (matches, _), p in zip(found, known, strict=True))
+    places = [place for place in found.places if place is not None]
+    has_places = len(places) == len(found.places)
+    known = (
+        verdict_probabilities(response.text, response.logprobs, places) if has_places else [None] * len(found.places)
+    )
+    return (Verdict(matches, p) for matches, p in zip(found.matches, known, strict=True))
 
 
 def _unparsable(response: Response, missing: str) -> Failure:
     reason = f"the reply holds {missing}"
-    if response.finish_reason == "length":
+    if is_cut_off(response):
         reason += ": it was cut off; raise the judge's spare_tokens"
     return Failure("score", "unparsable", reason, response.text)
 

@@ -27,7 +27,7 @@ Statistic: TypeAlias = Callable[[Array], Array]
 BootstrapMethod: TypeAlias = Literal["percentile", "bca"]
 DEFAULT_RESAMPLES = 10_000
 MAX_UNDEFINED_FRACTION = 0.05
-"""Of the resamples; beyond it the interval would describe only the lucky ones."""
+"""Largest share of undefined resamples; beyond it the interval would describe only the lucky ones."""
 _DRAWS_PER_CHUNK = 1 << 20
 
 

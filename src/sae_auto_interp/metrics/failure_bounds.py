@@ -1,4 +1,13 @@
-"""The predictions that failed windows could have had, at the two extremes of the correlation.
+"""What a metric would be if every failed trial had been wrong, or right: how much the failures could matter.
+
+Failed trials are in no metric, which is fair only if a failure says nothing about the answer. These bounds need no
+such assumption (C. F. Manski, Identification for Prediction and Decision, 2007, chapter 2). Narrow bounds: the
+failures do not matter. Wide ones: mend the failures before believing the metric.
+
+Wrong and right, by kind: the other verdict, or the true one; the wrong choice, or the right one; in a ranking below
+every negative or above every positive, or the reverse; in a simulation the predictions of `extreme_simulations`.
+
+The predictions that failed windows could have had, at the two extremes of the correlation.
 
 In: a simulation score with failed windows. Out: the score with predictions in their place, one per token, that make
 the pooled correlation as low, or as high, as any predictions between the ends of the scale can.
@@ -15,14 +24,18 @@ reached by iterating from the step. The best predictions are the worst ones for 
 for the bounds; a random search over predictions finds nothing beyond them (tests/metrics/test_sensitivity.py).
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
 
+from sae_auto_interp.metrics.choice import choice_accuracy
+from sae_auto_interp.metrics.classification import balanced_accuracy
+from sae_auto_interp.metrics.judged_trials import auroc
 from sae_auto_interp.metrics.rates import ratio
-from sae_auto_interp.types import Array, Score, SimulationTrial
+from sae_auto_interp.metrics.simulation import simulation_metrics
+from sae_auto_interp.types import Array, ChoiceTrial, Estimate, Score, ScoreKind, SimulationTrial, Trial
 
 _MAX_STEPS = 200
 
@@ -40,7 +53,7 @@ def with_extreme_predictions(score: Score, *, is_right: bool) -> Score:
     high = max(own_predicted.max(initial=0.0), own_true.max(initial=0.0), free_true.max(initial=0.0))
     sign = -1.0 if is_right else 1.0
     worst = worst_predictions(sign * own_true, own_predicted, sign * free_true, low, high)
-    return replace(score, simulations=tuple(_settled(score.simulations, iter(worst.tolist()))))
+    return replace(score, simulations=tuple(_settled_simulations(score.simulations, iter(worst.tolist()))))
 
 
 def worst_predictions(
@@ -54,14 +67,14 @@ def worst_predictions(
     y = np.concatenate([true, free_true])
     best = _step(true, predicted, free_true, low, high)
     p = np.concatenate([predicted, best])
-    lowest = _correlation(y, p)
+    lowest = _pearson(y, p)
     for _ in range(_MAX_STEPS):
         if not lowest < 0:
             break
         slope = p.var() / ((y - y.mean()) * (p - p.mean())).mean()
         tried = np.clip(p.mean() + slope * (free_true - y.mean()), low, high)
         p = np.concatenate([predicted, tried])
-        found = _correlation(y, p)
+        found = _pearson(y, p)
         if not found < lowest - 1e-12:
             break
         best, lowest = tried, found
@@ -92,13 +105,13 @@ def _step(
     return chosen
 
 
-def _correlation(y: Float64[Array, " n"], p: Float64[Array, " n"]) -> float:
+def _pearson(y: Float64[Array, " n"], p: Float64[Array, " n"]) -> float:
     """Infinite where one of the two is constant: never the least."""
     spread = y.std() * p.std()
     return float(((y - y.mean()) * (p - p.mean())).mean() / spread) if spread > 1e-12 else np.inf
 
 
-def _settled(trials: tuple[SimulationTrial, ...], values: Iterator[float]) -> Iterator[SimulationTrial]:
+def _settled_simulations(trials: tuple[SimulationTrial, ...], values: Iterator[float]) -> Iterator[SimulationTrial]:
     for trial in trials:
         if _has_failed(trial):
             yield replace(trial, predicted=tuple(next(values) for _ in trial.true), failure=None)
@@ -112,3 +125,63 @@ def _has_failed(trial: SimulationTrial) -> bool:
 
 def _joined(windows: list[tuple[float, ...]]) -> Float64[Array, " n_tokens"]:
     return np.array([value for window in windows for value in window], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureBounds:
+    """A metric at the two extremes; in both, every trial counts and `n_failed` is 0."""
+
+    if_all_wrong: Estimate
+    if_all_right: Estimate
+
+
+def failure_bounds(score: Score, metric: Callable[[Score], Estimate] | None = None) -> FailureBounds:
+    """Bounds of a metric over what failed; without `metric`, of the one that the kind of score is read by.
+
+    Verdicts: balanced accuracy, or tpr, tnr, precision, f1, mcc. Rankings: AUROC. Choices: accuracy. Simulations: the
+    correlation. Each grows with every right answer, so no other outcome of the failures gives more or less. A feature
+    whose every trial failed is bounded by 0 and 1 (MCC and correlation: -1 and 1). For the bounds of a run, take the
+    mean of each over features.
+    """
+    of = metric or _READ_BY[score.kind]
+    return FailureBounds(of(_settled(score, is_right=False)), of(_settled(score, is_right=True)))
+
+
+def _correlation(score: Score) -> Estimate:
+    return simulation_metrics(score, np.random.default_rng(0)).ev_correlation
+
+
+_READ_BY: dict[ScoreKind, Callable[[Score], Estimate]] = {
+    "classification": balanced_accuracy,
+    "ranking": auroc,
+    "choice": choice_accuracy,
+    "simulation": _correlation,
+}
+
+
+def _settled(score: Score, is_right: bool) -> Score:
+    if score.kind == "simulation":
+        return with_extreme_predictions(score, is_right=is_right)
+    if score.kind == "choice":
+        return replace(score, choices=tuple(_settled_choice(choice, is_right) for choice in score.choices))
+    known = [trial.confidence for trial in score.trials if trial.failure is None and trial.confidence is not None]
+    low, high = min(known, default=0.0) - 1, max(known, default=0.0) + 1
+    return replace(
+        score, trials=tuple(_settled_trial(trial, is_right, score.kind, low, high) for trial in score.trials)
+    )
+
+
+def _settled_trial(trial: Trial, is_right: bool, kind: ScoreKind, low: float, high: float) -> Trial:
+    """Beyond every known confidence, on the side that is right or wrong for it."""
+    if trial.failure is None and (trial.prediction is not None or kind == "ranking"):
+        return trial
+    verdict = trial.target == is_right
+    return replace(
+        trial, prediction=None if kind == "ranking" else verdict, confidence=high if verdict else low, failure=None
+    )
+
+
+def _settled_choice(choice: ChoiceTrial, is_right: bool) -> ChoiceTrial:
+    if choice.failure is None and choice.chosen is not None:
+        return choice
+    return replace(choice, chosen=(choice.target + (not is_right)) % choice.n_choices, failure=None)

@@ -24,7 +24,7 @@ from sae_auto_interp.metrics.bootstrap import (
     resampled_means,
 )
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
-from sae_auto_interp.metrics.weighted import mean_statistic
+from sae_auto_interp.metrics.rates import mean_statistic
 from sae_auto_interp.types import Array, Estimate, FeatureId
 
 _METHOD = "percentile bootstrap over features"

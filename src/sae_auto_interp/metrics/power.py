@@ -16,7 +16,8 @@ from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, normal_quantile
 
 TYPICAL_SD = (0.86 - 0.67) / 1.349
-"""Of balanced accuracy between features: .141, from the quartiles .67 and .86 (arXiv 2410.13928) as if normal."""
+"""Standard deviation of balanced accuracy between features: .141, from the quartiles .67 and .86 (arXiv 2410.13928) as
+if normal."""
 
 
 def features_needed(

@@ -22,11 +22,10 @@ import numpy as np
 
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate
-from sae_auto_interp.metrics.document_bootstrap import DOCUMENT_RESAMPLES, by_cluster
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL, Interval, clopper_pearson, square_and_add
 from sae_auto_interp.metrics.judged_trials import NEVER_YES, NO_NEGATIVES, JudgedTrials, judged_trials, ranked_trials
-from sae_auto_interp.metrics.rates import f1_of_rates, mcc_of_rates, precision_of_rates
-from sae_auto_interp.metrics.weighted import average_precision_statistic
+from sae_auto_interp.metrics.over_documents import DOCUMENT_RESAMPLES, by_cluster
+from sae_auto_interp.metrics.rates import average_precision_statistic, f1_of_rates, mcc_of_rates, precision_of_rates
 from sae_auto_interp.types import Array, Estimate, Score, Trial
 
 _METHOD = "square-and-add (PropImp) of two Clopper-Pearson intervals, at the window density"

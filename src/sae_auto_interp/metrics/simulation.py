@@ -24,9 +24,9 @@ from jaxtyping import Bool, Float64
 
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.bootstrap import Resampling, bootstrap_estimate
-from sae_auto_interp.metrics.document_bootstrap import DOCUMENT_RESAMPLES, by_cluster
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.metrics.judged_trials import clusters_of
+from sae_auto_interp.metrics.over_documents import DOCUMENT_RESAMPLES, by_cluster
 from sae_auto_interp.metrics.rates import ratio
 from sae_auto_interp.types import Array, Estimate, Score
 

@@ -56,7 +56,8 @@ def parse_hub_ref(ref: str) -> HubRef | None:
     parts = address.strip("/").split("/")
     repo = "/".join(parts[:2])
     is_named = _REPO.fullmatch(repo) or (at and _MODEL_ID.fullmatch(repo))
-    if not is_named or ".." in parts or "" in parts or (at and not revision):
+    stays_below = not {"", ".", ".."} & {*parts, *(revision.split("/") if at else ())}  # both become directories
+    if not is_named or not stays_below:
         raise InputError(f"{ref!r} is no hub address; write hf:owner/repo[/path][@revision]")
     return HubRef(repo, "/".join(parts[2:]), revision or DEFAULT_REVISION)
 
@@ -83,7 +84,7 @@ def pinned(ref: HubRef) -> HubRef:
         file = _cached_revision(ref)
         if not file.is_file():
             raise
-        commit = file.read_text().strip()
+        commit = _noted_commit(ref, file)
         _LOG.warning("%s; going on with commit %s, which it was when it was last fetched", error, commit)
         return replace(ref, revision=commit)
 
@@ -93,7 +94,7 @@ def _commit_on_hub(ref: HubRef) -> str:
 
     with hub_errors(ref):
         commit = HfApi().repo_info(ref.repo, revision=ref.revision).sha
-    if not commit:
+    if not commit or not _COMMIT.fullmatch(commit):  # it becomes the name of a directory
         raise InputError(f"{ref}: the hub gives no commit for this revision; name a commit after the @")
     return commit
 
@@ -149,12 +150,20 @@ def _cached_commit(ref: HubRef) -> str:
     """The commit that a branch or tag meant when it was last fetched under that name."""
     folder, file = _cache_folder(ref), _cached_revision(ref)
     if file.is_file():
-        return file.read_text().strip()
+        return _noted_commit(ref, file)
     commits = ", ".join(sorted(p.name for p in (folder / "snapshots").glob("*"))) or "none"
     raise InputError(
         f"{ref}: HF_HUB_OFFLINE is set, and what commit {ref.revision!r} is, is not known in {folder.parent}; "
         f"unset it, or name one of the commits that were fetched ({commits}) after the @"
     )
+
+
+def _noted_commit(ref: HubRef, file: Path) -> str:
+    """Raises `InputError` for what cannot be a commit: it becomes the name of a directory."""
+    commit = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not _COMMIT.fullmatch(commit):
+        raise InputError(f"{ref}: {file} holds no commit ({commit[:60]!r}); delete it, or name a commit after the @")
+    return commit
 
 
 def _cached_revision(ref: HubRef) -> Path:

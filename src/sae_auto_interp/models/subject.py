@@ -4,17 +4,22 @@ The dtype decides what the forward pass computes in; activations are handed on i
 whatever it is.
 """
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import nn
 
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.model_loading import LOADING
+from sae_auto_interp.model_loading.failures import loading_failures
+from sae_auto_interp.model_loading.positions import PositionLimit, position_limit
+from sae_auto_interp.model_loading.pretrained import (
+    load_config,
+    load_language_model,
+    load_tokenizer,
+    model_of_settings,
+)
 from sae_auto_interp.models.hub import model_address, parse_hub_ref, pinned
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -33,23 +38,33 @@ def load_subject_model(ref: str, device: Device = "auto", dtype: str = "auto") -
     devices, "cpu" or "disk". `dtype` is one of `DTYPES`; "auto" is what the checkpoint says. Raises `InputError` when
     there is no such model, device or dtype, or the model's files cannot be read.
     """
-    with LOADING:
-        from nnsight import TransformersModel
-
     if dtype not in DTYPES:
         raise InputError(f"subject model: there is no dtype {dtype!r}; give one of {', '.join(DTYPES)}")
     (place, revision), device_map = _place_and_revision(ref), _device_map(device)
-    try:
-        with LOADING, _no_loading_bar():
-            model = TransformersModel(
-                place, task="text-generation", dispatch=True, device_map=device_map, dtype=dtype, **revision
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"subject model {ref!r} cannot be loaded: {_reason(error)}") from error
-    _check_dtype(model._module, ref, dtype)
-    model._module.config._commit_hash = revision.get("revision")  # where transformers keeps it, if it does
-    model._module.eval()
-    return model
+    what = f"subject model {ref!r}"
+    model, tokenizer = load_language_model(what, place, revision, device_map=device_map, dtype=dtype)
+    _check_dtype(model, ref, dtype)
+    model.config._commit_hash = revision  # where transformers keeps it, if it does
+    with loading_failures(what, place):
+        from nnsight import TransformersModel
+
+        return TransformersModel(model, task="text-generation", tokenizer=tokenizer)
+
+
+def subject_tokenizer(ref: str) -> Any:
+    """The tokenizer of a subject model, which is not loaded itself. Raises `InputError` where there is none."""
+    place, revision = _place_and_revision(ref)
+    return load_tokenizer(f"subject model {ref!r}", place, revision)
+
+
+def subject_positions(ref: str) -> PositionLimit | None:
+    """How many positions a subject model has, by its settings alone: nothing else of it is read.
+
+    Raises `InputError` where there is no such model, or its settings cannot be read.
+    """
+    place, revision = _place_and_revision(ref)
+    what = f"subject model {ref!r}"
+    return position_limit(model_of_settings(what, place, load_config(what, place, revision)))
 
 
 def _check_dtype(model: nn.Module, ref: str, dtype: str) -> None:
@@ -59,12 +74,6 @@ def _check_dtype(model: nn.Module, ref: str, dtype: str) -> None:
         raise InputError(
             f"subject model {ref!r} could not be loaded in {dtype}, only in {found}; set the dtype to that"
         )
-
-
-def _reason(error: Exception) -> str:
-    """The line that says what went wrong: of a message that holds tracebacks the last one, else the first."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return shorten(lines[-1 if len(lines) > 1 and "Traceback" in str(error) else 0], 300, placeholder=" ...")
 
 
 def _device_map(device: Device) -> str | dict[str, str | int]:
@@ -102,28 +111,14 @@ def _check_device(name: str | int) -> None:
         raise InputError(f"subject model: there is no device {name!r} here, {here}; {choices}")
 
 
-@contextmanager
-def _no_loading_bar() -> Generator[None, None, None]:
-    """Without transformers' own progress bar: the run's progress is ours to show."""
-    from transformers.utils import logging
-
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
-
-
-def _place_and_revision(ref: str) -> tuple[str, dict[str, str]]:
-    """Where the model is, and the revision as a keyword, if one is named."""
+def _place_and_revision(ref: str) -> tuple[str, str | None]:
+    """Where the model is, and the commit of what is on the hub."""
     address = parse_hub_ref(model_address(ref))
     if address is None:
-        return _directory(ref), {}
+        return _directory(ref), None
     if address.path:
         raise InputError(f"subject model: {ref} names a directory within a repository; give hf:owner/repo@revision")
-    return address.repo, {"revision": pinned(address).revision}
+    return address.repo, pinned(address).revision
 
 
 def _directory(ref: str) -> str:

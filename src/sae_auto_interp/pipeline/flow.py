@@ -18,16 +18,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.clients.request_counts import FeatureWindow, RequestCounts
 from sae_auto_interp.pipeline.controls.lexical_baseline import LexicalBaseline
 from sae_auto_interp.pipeline.controls.nearest_control import NearestControl
-from sae_auto_interp.pipeline.evidence import Evidence
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
-from sae_auto_interp.pipeline.feature_window import FeatureWindow
 from sae_auto_interp.pipeline.interrupts import Stop
-from sae_auto_interp.pipeline.run_progress import RunProgress
-from sae_auto_interp.pipeline.score_stage import SHUFFLED, ScoreStage, as_control
-from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
+from sae_auto_interp.pipeline.progress.state import RunProgress
+from sae_auto_interp.pipeline.score_stage import SHUFFLED, STAGE as SCORE, ScoreStage, as_control
+from sae_auto_interp.pipeline.units import Evidence
 from sae_auto_interp.pipeline.workers import for_each, together
 from sae_auto_interp.types import Explanation
 
@@ -36,7 +34,7 @@ class _Said:
     """What each explainer says of a feature, as soon as it does; None where it failed."""
 
     def __init__(self, evidence: Evidence, explain: ExplainStage) -> None:
-        self._evidence, self._explain = evidence.forgotten(), explain
+        self._evidence, self._explain = evidence.without_record(), explain
         self._told: dict[str, asyncio.Future[Explanation | None]] = {}
 
     def expected(self) -> None:
@@ -58,8 +56,8 @@ class _Place:
     evidence: Evidence
     said: _Said
     before: _Said | None
-    """Of the feature whose explanation its control takes; None where it has no control."""
-    is_probed: bool = False
+    """The feature whose explanation its control takes; None where it has no control."""
+    is_blind: bool = False
     """Whether its questions are also put with the explanation hidden."""
     has_lexical: bool = False
     """Whether it has the lexical baseline."""
@@ -82,7 +80,7 @@ class FeatureFlow:
     score: ScoreStage | None
     """None explains only."""
     window: FeatureWindow
-    traffic: Traffic
+    request_counts: RequestCounts
     progress: RunProgress
     stop: Stop
     n_shuffled: int | None = None
@@ -115,7 +113,7 @@ class FeatureFlow:
             return 0
         return n_features if self.n_shuffled is None else min(n_features, self.n_shuffled)
 
-    def n_probed(self, n_features: int) -> int:
+    def n_blind(self, n_features: int) -> int:
         """Features of those `n_features` of one module whose questions are also put with the explanation hidden."""
         return n_features if self.n_hidden is None else min(n_features, self.n_hidden)
 
@@ -136,11 +134,11 @@ class FeatureFlow:
         said = _Said(evidence, self.explain)
         chain = self._chains.get(evidence.feature.module_path)
         if chain is None:
-            self._chains[evidence.feature.module_path] = _Chain(_Place(evidence.forgotten(), said, None), said)
-            return _Place(evidence, said, None, self.n_probed(1) > 0, self._has_lexical(0))
-        is_probed = self.n_probed(chain.n + 1) > chain.n
+            self._chains[evidence.feature.module_path] = _Chain(_Place(evidence.without_record(), said, None), said)
+            return _Place(evidence, said, None, self.n_blind(1) > 0, self._has_lexical(0))
+        is_blind = self.n_blind(chain.n + 1) > chain.n
         before = chain.last if self._has_control(chain.n) else None
-        place = _Place(evidence, said, before, is_probed, self._has_lexical(chain.n))
+        place = _Place(evidence, said, before, is_blind, self._has_lexical(chain.n))
         chain.last, chain.n = said, chain.n + 1
         return place
 
@@ -161,13 +159,13 @@ class FeatureFlow:
             return False
         return all(
             self.explain.is_done(name, feature)
-            and (score is None or score.is_done(name, feature, is_probed=place.is_probed))
+            and (score is None or score.is_done(name, feature, is_blind=place.is_blind))
             and (score is None or place.before is None or score.is_done(name, feature, control=SHUFFLED))
             for name in self.explain.names
         )
 
     async def _work_on(self, place: _Place) -> None:
-        with self.traffic.of_feature() as requests:
+        with self.request_counts.of_feature() as requests:
             asking = [self._explain_and_score(name, place) for name in self.explain.names]
             await together([*asking, self._compare_with_rule(place)])
         self.window.finished(requests.n)
@@ -187,9 +185,9 @@ class FeatureFlow:
     async def _score_own(self, name: str, explanation: Explanation | None, place: _Place) -> None:
         assert self.score is not None, "nothing is to be scored"
         if explanation is None:
-            self.progress.drop(SCORE, self.score.n_scores(name, is_probed=place.is_probed))
+            self.progress.drop(SCORE, self.score.n_scores(name, is_blind=place.is_blind))
         elif not self.stop.requested:
-            await self.score.score(name, explanation, place.evidence, is_probed=place.is_probed)
+            await self.score.score(name, explanation, place.evidence, is_blind=place.is_blind)
 
     async def _score_control(self, name: str, place: _Place) -> None:
         """The control, where both features have been explained."""

@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM.
 
-While language models are asked: the first one lets what is being asked finish and be stored, and begins nothing new; a
-second one stops at once. Inside a stage that never awaits, the first stops at once: `asyncio.run` would turn it into a
-cancellation that such a stage sees only at its end. In either case nothing finished is lost.
+While language models are asked: the first one lets what is being asked finish and be stored, begins nothing new, and
+ends the waits for a server that is away or busy; a second one stops at once. Inside a stage that never awaits, the
+first stops at once: `asyncio.run` would turn it into a cancellation that such a stage sees only at its end. In either
+case nothing finished is lost.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from sae_auto_interp.errors import RunInterruptedError
+from sae_auto_interp.errors import RunInterruptedError, RunStoppedError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,8 +49,12 @@ def immediate_interrupts() -> Generator[None, None, None]:
 
 
 @contextmanager
-def draining_interrupts(say: Callable[[str], None]) -> Generator[Stop, None, None]:
+def draining_interrupts(
+    say: Callable[[str], None], end_waits: Callable[[], None] = lambda: None
+) -> Generator[Stop, None, None]:
     """What the signals ask for, while the body awaits; the second one cancels the task that entered.
+
+    The first one calls `end_waits`, in the event loop: no request that would have to wait is asked again.
 
     Without effect outside the main thread.
     """
@@ -62,6 +67,7 @@ def draining_interrupts(say: Callable[[str], None]) -> Generator[Stop, None, Non
             loop.call_soon_threadsafe(task.cancel)
             return
         stop.signal = number
+        loop.call_soon_threadsafe(end_waits)
         loop.call_soon_threadsafe(say, "stopping: what is being asked is finished first; once more to stop at once")
 
     loop = asyncio.get_running_loop()
@@ -71,7 +77,7 @@ def draining_interrupts(say: Callable[[str], None]) -> Generator[Stop, None, Non
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:
         yield stop
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, RunStoppedError):
         stop.raise_if_requested()
         raise
     finally:

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sae_auto_interp.config import ComponentConfig, ExplainerConfig, RunConfig
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.judges import HiddenJudge
-from sae_auto_interp.pipeline.components import build_component, seeded
+from sae_auto_interp.pipeline.components import ResolvedComponent
+from sae_auto_interp.pipeline.resolved import ResolvedExplainer
 from sae_auto_interp.pipeline.units import claim_component
 from sae_auto_interp.prompting.prompts import prompts_digest
 from sae_auto_interp.protocols import Judge, Scorer
-from sae_auto_interp.registry import load_component
 from sae_auto_interp.results import ResultStore
 
 LANGUAGE_MODEL = "llm:"
@@ -20,7 +19,7 @@ LANGUAGE_MODEL = "llm:"
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class JudgedScorer:
     """A scorer and the name of whom it asks, which its results are filed under."""
 
     scorer: Scorer
@@ -41,38 +40,39 @@ def score_unit(scorer: str, judge: str, explanation_id: str) -> str:
     return f"{scorer}/{judge}/{explanation_id}"
 
 
-def measures_of(
-    explainer: ExplainerConfig, config: RunConfig, store: ResultStore, collaborators: Mapping[type, Any]
-) -> Sequence[Measure]:
+def judged_scorers_of(
+    explainer: ResolvedExplainer,
+    scorers: Sequence[ResolvedComponent],
+    store: ResultStore,
+    collaborators: Mapping[type, Any],
+) -> Sequence[JudgedScorer]:
     """The run's scorers for one explainer. A scorer without a judge of its own asks the explainer's.
 
     Raises `ConfigError` for two that would be filed under one name, `RunDirectoryError` where the run holds results of
     one with other settings.
     """
-    judge: Judge = build_component("judges", explainer.judge_config, collaborators)
-    measures: list[Measure] = []
-    for scorer in config.scorers:
-        built: Scorer = build_component(
-            "scorers", seeded("scorers", scorer, config.seed), {**collaborators, Judge: judge}
-        )
-        measure = Measure(built, _asked(built, judge))
+    judge: Judge = explainer.judge.build(collaborators)
+    measures: list[JudgedScorer] = []
+    for scorer in scorers:
+        built: Scorer = scorer.build({**collaborators, Judge: judge})
+        measure = JudgedScorer(built, _asked(built, judge))
         measures.append(measure)
         _refuse_twice(measures)
-        identity: list[object] = [scorer.settings, _prompts(scorer), *_own_prompts(built)]
-        if measure.judge_name == judge.name and explainer.judge_config.settings:
-            identity.append(explainer.judge_config.settings)
+        identity: list[object] = [scorer.given, _prompts(scorer), *_own_prompts(built)]
+        if measure.judge_name == judge.name and explainer.judge.given:
+            identity.append(explainer.judge.given)
         claim_component(store, f"scorer {scorer.name} with judge {measure.judge_name}", identity)
     return measures
 
 
-def probes_of(measures: Sequence[Measure]) -> Sequence[Measure]:
+def blind_scorers_of(measures: Sequence[JudgedScorer]) -> Sequence[JudgedScorer]:
     """The same questions with the explanation hidden, of scorers that ask a language model for verdicts.
 
     A scorer that the run file itself gives a hidden judge needs none. What is right here did not come from the
     explanation (`judges.hidden`).
     """
     present = {(measure.scorer.name, measure.judge_name) for measure in measures}
-    probes: list[Measure] = []
+    probes: list[JudgedScorer] = []
     for measure in measures:
         judge = getattr(measure.scorer, "judge", None)
         is_choice = hasattr(measure.scorer, "n_choices")  # there a hidden judge would be asked something else
@@ -81,7 +81,7 @@ def probes_of(measures: Sequence[Measure]) -> Sequence[Measure]:
         hidden = HiddenJudge(of=judge)
         if (measure.scorer.name, hidden.name) not in present:
             scorer: Any = measure.scorer
-            probes.append(Measure(replace(scorer, judge=hidden), hidden.name))
+            probes.append(JudgedScorer(replace(scorer, judge=hidden), hidden.name))
     return probes
 
 
@@ -97,9 +97,9 @@ def _asked(scorer: Scorer, judge: Judge) -> str:
     return str(asked.name)
 
 
-def _prompts(scorer: ComponentConfig) -> str | None:
+def _prompts(scorer: ResolvedComponent) -> str | None:
     """Hash of the prompts of the task that a scorer puts to its judge."""
-    task = getattr(load_component("scorers", scorer.name), "task", scorer.name)
+    task = getattr(scorer.component, "task", scorer.name)
     return prompts_digest("judges", str(task))
 
 
@@ -109,7 +109,7 @@ def _own_prompts(scorer: Scorer) -> list[str]:
     return [digest for name in names if (digest := prompts_digest("scorers", name)) is not None]
 
 
-def _refuse_twice(measures: Sequence[Measure]) -> None:
+def _refuse_twice(measures: Sequence[JudgedScorer]) -> None:
     counts = Counter((measure.scorer.name, measure.judge_name) for measure in measures)
     for (scorer, judge), n in counts.items():
         if n > 1:

@@ -6,6 +6,7 @@ so that no subject model need be loaded.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from sae_auto_interp.cache.opening import Reader
 from sae_auto_interp.config import AutoencoderConfig, load_config, resolve_path
-from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
+from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.features import FeatureDataset
 from sae_auto_interp.features.neighbours import NeighbourKind, Neighbours, chosen_features, source_of
 from sae_auto_interp.features.neighbours.cooccurrence import (
@@ -25,12 +26,15 @@ from sae_auto_interp.features.neighbours.cooccurrence import (
 from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.features.token_input import without_positions
 from sae_auto_interp.models.hub import cached_snapshot, parse_hub_ref
+from sae_auto_interp.module_names import check_indices, resolve_module_name
 from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.run_links import refuse_links_outside
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import Array, CacheManifest, FeatureId
 
 if TYPE_CHECKING:
     from sae_auto_interp.autoencoders import SparseCoder
+    from sae_auto_interp.autoencoders.options import CoderOptions
 
 FOLDER = "neighbours"
 Nearest = tuple[Int64[Array, "m n"], Float32[Array, "m n"]]
@@ -74,7 +78,9 @@ def run_neighbours(
     does not hold what the kind needs, and `InputError` when the weights that it was made with are not found.
     """
     run = RunDirectory(root)
-    dataset = FeatureDataset(run.features if run.features.is_dir() else root)
+    if out is None:
+        refuse_links_outside(root)
+    dataset = FeatureDataset(run.features if run.features.is_dir() else root, verify=True)
     written: list[Path] = []
     for module, indices in _by_module(features, dataset).items():
         reader = dataset.readers[module]
@@ -107,10 +113,10 @@ def _by_module(features: Sequence[FeatureId] | None, dataset: FeatureDataset) ->
     if features is None:
         return dict.fromkeys(dataset.readers)
     chosen: dict[str, list[int] | None] = {}
-    for module in sorted({feature.module_path for feature in features}):
-        if module not in dataset.readers:
-            raise UnknownNameError("module path", module, dataset.readers)
-        chosen[module] = [feature.index for feature in features if feature.module_path == module]
+    named = [(resolve_module_name(f.module_path, dataset.readers, "--features"), f.index) for f in features]
+    for module in sorted({module for module, _ in named}):
+        chosen[module] = [index for each, index in named if each == module]
+        check_indices(module, chosen[module] or (), dataset.readers[module].manifest.width, "--features")
     return chosen
 
 
@@ -125,7 +131,8 @@ def _found(
 def _by_direction(
     manifest: CacheManifest, indices: Iterable[int] | None, options: NeighbourOptions, run: RunDirectory
 ) -> Neighbours:
-    coder = coder_of(manifest, weight_places(run) if options.weights is None else [options.weights])
+    places = weight_places(run) if options.weights is None else [options.weights]
+    coder = coder_of(manifest, places, weight_options(run))
     vectors = coder.w_dec if options.kind == "decoder" else coder.w_enc
     found = cosine_neighbours(vectors.numpy(), options.n, features=indices)
     return _neighbours(manifest, indices, options, found)
@@ -204,15 +211,26 @@ def names_weights(manifest: CacheManifest) -> bool:
 def weight_files(manifest: CacheManifest, places: Sequence[Path]) -> list[Path]:
     """Where the coder of a cache may lie in `places`, by its name; raises `InputError` when it is nowhere."""
     family, _, name = manifest.autoencoder.partition(":")
-    paths = [path for place in places for path in (place, *place.rglob(name)) if path.name == name and path.exists()]
+    paths = [path for place in places for path in (place, *place.rglob("*")) if path.name == name and path.exists()]
     if not paths:
         listed = ", ".join(map(str, places))
         raise InputError(f"{listed} has no {family} autoencoder {name!r}; give the directory that has it (--weights)")
     return paths
 
 
-def coder_of(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
-    """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says.
+def weight_options(run: RunDirectory) -> "list[CoderOptions]":
+    """How the run file has weights read, beside what their files say; nothing of a directory without one."""
+    from sae_auto_interp.autoencoders.options import options_of
+
+    if not run.config.is_file():
+        return []
+    entries = load_config(run.config).autoencoders
+    return [options_of(each.options, "") for each in entries if isinstance(each, AutoencoderConfig) and each.options]
+
+
+def coder_of(manifest: CacheManifest, places: Sequence[Path], options: "Sequence[CoderOptions]" = ()) -> "SparseCoder":
+    """The coder whose weights have the manifest's checksum, among those in `places` that are called as it says, read
+    as `options` say or as their files do.
 
     Raises `CacheError` where the cache names none, `InputError` where they are not found or have changed.
     """
@@ -226,11 +244,14 @@ def coder_of(manifest: CacheManifest, places: Sequence[Path]) -> "SparseCoder":
             f"the cache of {manifest.module_path} does not say which weights it was made with "
             f"({manifest.autoencoder!r}); load them and use cosine_neighbours"
         )
+    read_with = getattr(FAMILIES[family], "read_with", None)
     for path in weight_files(manifest, places):
         is_ours = own_format.recognise(path) is not None  # it may have been saved in our own format since
-        coder = own_format.read(path) if is_ours else FAMILIES[family].read(path)
-        if weights_sha256(coder) == manifest.weights_sha256:
-            return coder
+        readers = [partial(read_with, path, each) for each in options] if read_with is not None else []
+        for read in [partial(own_format.read, path)] if is_ours else [*readers, partial(FAMILIES[family].read, path)]:
+            coder = read()
+            if weights_sha256(coder) == manifest.weights_sha256:
+                return coder
     listed = ", ".join(map(str, places))
     raise InputError(
         f"{name!r} in {listed} is not the autoencoder that {manifest.module_path} was cached with: "

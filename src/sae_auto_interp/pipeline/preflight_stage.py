@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from sae_auto_interp.cache.layout import write_text
-from sae_auto_interp.config import RunConfig
-from sae_auto_interp.errors import PreflightError
+from sae_auto_interp.config import fingerprint
+from sae_auto_interp.errors import PreflightError, RunDirectoryError
+from sae_auto_interp.pipeline.resolved import Caching
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.preflight.causes import short
 from sae_auto_interp.preflight.check import check_attached
+from sae_auto_interp.preflight.findings import short
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import TokenRows
 from sae_auto_interp.types.fit import Preflight
 
 
 def run_preflight(
-    config: RunConfig,
+    caching: Caching,
     directory: RunDirectory,
     model: Any,
     attached: dict[str, Any],
@@ -28,7 +29,7 @@ def run_preflight(
     progress: Progress,
 ) -> None:
     """Check the run's autoencoders, unless that is done or switched off. Raises `PreflightError`."""
-    options = config.preflight
+    options = caching.preflight
     if not options.enabled:
         directory.preflight.unlink(missing_ok=True)  # what an earlier one found is not this run's
         directory.record("preflight", {"checked": False})
@@ -37,11 +38,13 @@ def run_preflight(
     if _is_done(directory, settings):
         return
     progress.note(f"checking the autoencoders on {min(options.n_tokens, rows.n_text_tokens):,} tokens")
-    found = check_attached(model, attached, rows, options, config.cache.backend)
+    found = check_attached(model, attached, rows, options, caching.cache.backend)
     for each in found:
         for line in (in_short(each), *remarks(each)):
             progress.note(line)
-    write_text(directory.preflight, json.dumps(_as_kept(found, settings), indent=2) + "\n")
+    kept = _as_kept(found, settings)
+    kept["sha256"] = fingerprint(kept)
+    write_text(directory.preflight, json.dumps(kept, indent=2) + "\n")
     raise_refused(found)
     directory.record("preflight", {"checked": True, "allowed": allowed_in(found)})
 
@@ -57,11 +60,24 @@ def _as_kept(found: Sequence[Preflight], settings: dict[str, Any]) -> dict[str, 
 
 
 def stored_summary(directory: RunDirectory) -> str | None:
-    """What was found, for the report; None of a run that was not checked."""
-    try:
-        return "; ".join(json.loads(directory.preflight.read_text(encoding="utf-8"))["summary"])
-    except FileNotFoundError:
+    """What was found, for the report; None of a run that was not checked. Raises `RunDirectoryError` for damage."""
+    if not directory.preflight.is_file():
         return None
+    try:
+        return "; ".join(_read_kept(directory)["summary"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise RunDirectoryError(
+            f"{directory.preflight} is damaged ({error}); delete it: the report then says nothing of the check"
+        ) from error
+
+
+def _read_kept(directory: RunDirectory) -> dict[str, Any]:
+    """What is kept, as it was written; that of older runs has no checksum."""
+    content: dict[str, Any] = json.loads(directory.preflight.read_text(encoding="utf-8"))
+    checksum = content.pop("sha256", None)
+    if checksum not in (None, fingerprint(content)):
+        raise ValueError("its checksum is not that of its content")
+    return content
 
 
 def raise_refused(found: Sequence[Preflight]) -> None:
@@ -107,7 +123,7 @@ def allowed_in(found: Sequence[Preflight]) -> dict[str, list[str]]:
 
 def _is_done(directory: RunDirectory, settings: dict[str, Any]) -> bool:
     try:
-        content = json.loads(directory.preflight.read_text(encoding="utf-8"))
-        return not content["refused"] and content["settings"] == settings
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        content = _read_kept(directory)
+        return content["refused"] is False and content["settings"] == settings
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from sae_auto_interp.cache.layout import MANIFEST, TOKENS, write_text
+from sae_auto_interp.cache.layout import DATA, MANIFEST, TOKENS, write_text
 from sae_auto_interp.cache.tokens import load_tokens, save_tokens
 from sae_auto_interp.config import (
     DATASET_PREFIX,
     STANDARD_LIBRARY,
     AutoencoderConfig,
+    CoderConfig,
     DataConfig,
     FeaturesConfig,
     RunConfig,
@@ -30,9 +31,11 @@ from sae_auto_interp.config import (
 )
 from sae_auto_interp.errors import CacheError, InputError, RunDirectoryError
 from sae_auto_interp.models.hub import parse_hub_ref, pinned
+from sae_auto_interp.pipeline.run_links import refuse_links_outside
 from sae_auto_interp.types import TokenRows
 
-DATA = "data.json"
+CONFIG_DIGEST = "config_sha256"
+"""In the manifest: of the run file as the last run wrote it."""
 FIRST_DATA = ("n_tokens", "ctx_len", "max_chars_per_document", "prepend_bos")
 """Settings of `data` that every manifest names."""
 NO_EVIDENCE = {
@@ -45,6 +48,17 @@ WHOLE_FILE_LIMIT = 256 << 20
 """Files beyond this are fingerprinted by name, size and their first and last MiB."""
 _File: TypeAlias = Mapping[str, str | None]
 """`path` as configured and `digest` of the content, None where that is not local."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """What decides which tokens, activations and records there are; two runs of one directory agree in it."""
+
+    settings: Mapping[str, Any]
+    files: Mapping[str, str]
+    """{run-file key: file, directory or address}, whose content counts."""
+    patterns: Mapping[str, str]
+    """{run-file key: pattern of files}, whose content counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +120,13 @@ class RunDirectory:
     def results(self) -> Path:
         return self.root / "results.sqlite"
 
-    def claim(self, config: RunConfig) -> None:
+    def claim(self, evidence: EvidenceSettings) -> None:
         """Create the directory, or check that it belongs to this configuration.
 
         One whose autoencoders were refused before anything was cached may take another: that is how it is mended.
         """
-        wanted = evidence_settings(config)
+        refuse_links_outside(self.root)
+        wanted = with_digests(evidence)
         if not self.manifest.is_file():
             self._refuse_foreign()
             self.root.mkdir(parents=True, exist_ok=True)
@@ -124,7 +139,18 @@ class RunDirectory:
 
     def save_config(self, config: RunConfig) -> None:
         """Keep the run file: `explain`, `score` and `report` go by it."""
-        write_text(self.config, dump_config(config))
+        text = dump_config(config)
+        write_text(self.config, text)
+        if self.manifest.is_file():
+            self.record(CONFIG_DIGEST, hashlib.sha256(text.encode()).hexdigest())
+
+    def has_changed_config(self) -> bool:
+        """Whether the run file here is not the one that a run wrote: edited, or damaged."""
+        try:
+            noted = json.loads(self.manifest.read_text(encoding="utf-8"))[CONFIG_DIGEST]
+            return noted != hashlib.sha256(self.config.read_bytes()).hexdigest()
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return False  # an older run noted nothing; a damaged manifest is said when it is needed
 
     def pinned(self, ref: str) -> str:
         """A hub address with the commit that it meant when this run first asked; any other reference as it is.
@@ -146,7 +172,7 @@ class RunDirectory:
         try:
             content: Any = json.loads(self.revisions.read_text(encoding="utf-8"))
             return {str(ref): _pin(pin) for ref, pin in content.items()}
-        except (OSError, ValueError, AttributeError, InputError) as error:
+        except (OSError, ValueError, AttributeError, InputError, RecursionError) as error:
             raise RunDirectoryError(
                 f"{self.revisions} is damaged ({error}); restore it, or choose another directory: without it the hub's "
                 "newest commits would be mixed with what this run began with"
@@ -157,6 +183,7 @@ class RunDirectory:
 
     def record(self, name: str, facts: Any) -> None:
         """Add to the manifest what is to be known of the run and decides nothing."""
+        self._read_manifest()
         content = json.loads(self.manifest.read_text(encoding="utf-8")) | {name: facts}
         write_text(self.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
@@ -164,6 +191,7 @@ class RunDirectory:
         save_tokens(self.tokens, rows)
 
     def load_tokens(self) -> TokenRows:
+        """The run's rows. Raises `CacheError` when there are none, or they are not those that `data.json` describes."""
         if not self.tokens.is_file():
             raise CacheError(f"{self.root} holds no tokens; run the cache stage first (it resumes where it stopped)")
         try:
@@ -188,22 +216,25 @@ class RunDirectory:
             return False
         try:
             return json.loads(self.preflight.read_text(encoding="utf-8"))["refused"] is True
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def _read_manifest(self) -> dict[str, Any]:
         try:
             content = json.loads(self.manifest.read_text(encoding="utf-8"))
+            found = {key: content[key] for key in ("fingerprint", "settings", "files")}
+            if found.pop("fingerprint") != fingerprint(found):
+                raise ValueError("its fingerprint is not that of its settings")
             return {key: content[key] for key in ("fingerprint", "settings", "files")}
         except FileNotFoundError as error:
             raise RunDirectoryError(f"{self.root} is not a run directory (no {MANIFEST})") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunDirectoryError(
                 f"{self.manifest} is damaged; choose another directory, or delete {self.root}"
             ) from error
 
     def _refuse_foreign(self) -> None:
-        if self.root.is_file():
+        if self.root.exists() and not self.root.is_dir():
             raise RunDirectoryError(f"{self.root} is a file; choose a directory")
         if self.root.is_dir() and any(not p.name.startswith(".") for p in self.root.iterdir()):
             raise RunDirectoryError(
@@ -211,8 +242,15 @@ class RunDirectory:
             )
 
 
-def evidence_settings(config: RunConfig) -> dict[str, Any]:
-    """What decides tokens, activations and records: settings, and the files they name with digests of their content."""
+def with_digests(evidence: EvidenceSettings) -> dict[str, Any]:
+    """Return what the manifest holds: the settings, and each file with the digest of its content."""
+    files = {name: {"path": ref, "digest": path_digest(resolve_path(ref))} for name, ref in evidence.files.items()}
+    files |= {name: {"path": pattern, "digest": pattern_digest(pattern)} for name, pattern in evidence.patterns.items()}
+    return json.loads(json.dumps({"settings": evidence.settings, "files": files}))
+
+
+def evidence_settings(config: RunConfig) -> EvidenceSettings:
+    """Return what decides tokens, activations and records."""
     settings = config.model_dump(mode="json", exclude=NO_EVIDENCE)
     settings["cache"] = {"activation_dtype": config.cache.activation_dtype}
     if config.cache.max_norm_multiple is not None:
@@ -235,14 +273,20 @@ def evidence_settings(config: RunConfig) -> dict[str, Any]:
     sites = [coder.site if isinstance(coder, AutoencoderConfig) else None for coder in config.autoencoders]
     if any(sites):
         settings["sites"] = sites
+    options = [_options_of(coder) for coder in config.autoencoders]
+    if any(options):
+        settings["autoencoder_options"] = options
     if config.dtype == "auto":  # as it was before there was a choice: older runs go on
         del settings["dtype"]
-    files = {name: {"path": ref, "digest": path_digest(resolve_path(ref))} for name, ref in refs.items()}
-    files |= {
-        f"data.data_files[{i}]": {"path": pattern, "digest": pattern_digest(pattern)}
-        for i, pattern in enumerate(config.data.data_files)
-    }
-    return json.loads(json.dumps({"settings": settings, "files": files}))
+    patterns = {f"data.data_files[{i}]": pattern for i, pattern in enumerate(config.data.data_files)}
+    return EvidenceSettings(settings, refs, patterns)
+
+
+def _options_of(coder: CoderConfig) -> dict[str, Any]:
+    """What is said of an autoencoder beside its files, but where it reads: older runs go on."""
+    if not isinstance(coder, AutoencoderConfig):
+        return {}
+    return coder.model_dump(mode="json", exclude={"path", "module_paths", "site"}, exclude_none=True)
 
 
 def _data_settings(data: DataConfig) -> dict[str, Any]:

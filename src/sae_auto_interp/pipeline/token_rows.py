@@ -4,33 +4,44 @@
 it. `data.json` beside it is their manifest: the source with the commit of a dataset and the digest of local files, the
 layout with the BOS policy and where that comes from, the seed, the tokenizer's digest, and the digest of the rows.
 It is written first, so where there are rows there is their manifest.
+
+A feature is explained on some documents and tested on others, never on the same: without a second document no feature
+can have a record, however much text there is. A run that is to explain says so before anything is cached; a cache by
+itself may be merged with others, and is made.
 """
 
-import hashlib
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.cache.layout import write_text
-from sae_auto_interp.cache.tokens import token_arrays
-from sae_auto_interp.config import RunConfig
+from sae_auto_interp.cache.tokens import rows_sha256
 from sae_auto_interp.data import sources
-from sae_auto_interp.data.layout import RowLayout
+from sae_auto_interp.data.layout import RowLayout, tokenizer_sha256
+from sae_auto_interp.data.records import PassedOver
 from sae_auto_interp.data.sources import TextSource, rows_from
-from sae_auto_interp.data.tokenizer_facts import tokenizer_sha256
 from sae_auto_interp.errors import ConfigError, InputError
+from sae_auto_interp.pipeline.resolved import Text
 from sae_auto_interp.pipeline.run_directory import RunDirectory, path_digest, pattern_digest
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types import TokenRows
+from sae_auto_interp.visible_text import counted
 
 FORMAT_VERSION = 1
 NEEDED = {"source", "files", "layout", "tokenizer_sha256", "versions", "rows_sha256"}
 PACKAGES = ("tokenizers", "transformers", "datasets", "pyarrow")
 """Named in the manifest with their versions: what may read the same files differently one day."""
+
+
+_BECAUSE = {
+    "data.prepend_bos": "as data.prepend_bos says",
+    "autoencoders": "as the autoencoders were trained",
+    "assumption": "which is assumed: the autoencoders' files do not record it (data.prepend_bos decides)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,51 +50,71 @@ class BosPolicy:
 
     prepend_bos: bool
     origin: str
-    """`data.prepend_bos`, or `autoencoders`."""
+    """`data.prepend_bos`, `autoencoders`, or `assumption`."""
 
     def describe(self, tokenizer: Any) -> str:
         """One line for the user."""
-        because = "as data.prepend_bos says" if self.origin != "autoencoders" else "as the autoencoders were trained"
         what = f"begin with BOS ({tokenizer.bos_token!r})" if self.prepend_bos else "have no BOS in front"
-        return f"rows {what}, {because}"
+        return f"rows {what}, {_BECAUSE[self.origin]}"
 
 
 def token_rows(
-    config: RunConfig, directory: RunDirectory, tokenizer: Any, policies: Mapping[str, bool], progress: Progress
+    text: Text,
+    directory: RunDirectory,
+    tokenizer: Any,
+    policies: Mapping[str, bool],
+    progress: Progress,
+    assumed: Collection[str] = (),
 ) -> TokenRows:
-    """The rows of a run; `policies` says of each autoencoder whether it was trained with BOS in front."""
-    policy = bos_policy(config, policies)
+    """The rows of a run; `policies` says of each autoencoder whether it was trained with BOS in front.
+
+    Of those in `assumed`, nothing says it.
+    """
+    policy = bos_policy(text, policies, assumed)
     progress.note(policy.describe(tokenizer))
     if directory.tokens.is_file():
         return directory.load_tokens()
-    progress.note(f"reading text from {config.data.source}")
-    source, layout = sources.pinned(_source(config)), row_layout(config, policy)
-    rows = rows_from(source, layout, tokenizer)
+    progress.note(f"reading text from {text.data.source}")
+    source, layout = sources.pinned(_source(text)), row_layout(text, policy)
+    passed_over = PassedOver()
+    rows = rows_from(source, layout, tokenizer, passed_over)
+    for line in (passed_over.line, few_documents(rows)):
+        if line:
+            progress.note(line)
     write_text(directory.data, json.dumps(_manifest(source, layout, policy, tokenizer, rows), indent=2) + "\n")
     directory.save_tokens(rows)
     progress.note(
-        f"{rows.n_rows:,} rows of {rows.ctx_len} tokens, {rows.n_text_tokens:,} of them text of "
-        f"{len(rows.document_names):,} documents"
+        f"{counted(rows.n_rows, 'row')} of {rows.ctx_len} tokens, {counted(rows.n_text_tokens, 'text token')} from "
+        f"{counted(len(rows.document_names), 'document')}"
     )
     return rows
 
 
-def first_rows(config: RunConfig, tokenizer: Any, policies: Mapping[str, bool], n_tokens: int) -> TokenRows:
+def first_rows(
+    text: Text, tokenizer: Any, policies: Mapping[str, bool], n_tokens: int, assumed: Collection[str] = ()
+) -> TokenRows:
     """The rows with which a run of this configuration would begin: at least `n_tokens` text tokens; kept nowhere."""
-    config = config.model_copy(update={"data": config.data.model_copy(update={"n_tokens": n_tokens})})
-    return rows_from(sources.pinned(_source(config)), row_layout(config, bos_policy(config, policies)), tokenizer)
+    layout = replace(row_layout(text, bos_policy(text, policies, assumed)), n_tokens=n_tokens)
+    return rows_from(sources.pinned(_source(text)), layout, tokenizer)
 
 
-def bos_policy(config: RunConfig, policies: Mapping[str, bool]) -> BosPolicy:
-    """What the configuration says, else what the autoencoders were trained with; `ConfigError` if they disagree."""
-    if config.data.prepend_bos is not None:
-        return BosPolicy(config.data.prepend_bos, "data.prepend_bos")
-    if len(set(policies.values())) > 1:
-        listed = ", ".join(f"{path}: {'with' if bos else 'without'}" for path, bos in policies.items())
+def bos_policy(text: Text, policies: Mapping[str, bool], assumed: Collection[str] = ()) -> BosPolicy:
+    """What the configuration says, else what the autoencoders were trained with; `ConfigError` if they disagree.
+
+    What is only `assumed` of an autoencoder disagrees with nothing: what others' files record goes before it, and of
+    assumptions alone, BOS.
+    """
+    if text.data.prepend_bos is not None:
+        return BosPolicy(text.data.prepend_bos, "data.prepend_bos")
+    recorded = {path: bos for path, bos in policies.items() if path not in assumed}
+    if policies and not recorded:
+        return BosPolicy(any(policies.values()), "assumption")
+    if len(set(recorded.values())) > 1:
+        listed = ", ".join(f"{path}: {'with' if bos else 'without'}" for path, bos in recorded.items())
         raise ConfigError(
             f"the autoencoders disagree on a BOS token in front ({listed}); set data.prepend_bos, or run them apart"
         )
-    return BosPolicy(next(iter(policies.values()), False), "autoencoders")
+    return BosPolicy(next(iter(recorded.values()), False), "autoencoders")
 
 
 def rebuilt_rows(manifest: Path, tokenizer: Any) -> TokenRows:
@@ -108,28 +139,20 @@ def rebuilt_rows(manifest: Path, tokenizer: Any) -> TokenRows:
     return rows
 
 
-def rows_sha256(rows: TokenRows) -> str:
-    """Digest of every byte that is stored of rows."""
-    digest = hashlib.sha256()
-    for name, array in token_arrays(rows).items():
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _source(config: RunConfig) -> TextSource:
-    data = config.data
+def _source(text: Text) -> TextSource:
+    data = text.data
     return TextSource(
         source=data.source, subset=data.subset, split=data.split, data_files=data.data_files,
         text_field=data.text_field, messages_field=data.messages_field,
-        max_chars_per_document=data.max_chars_per_document, skip_documents=data.skip_documents,
-        max_documents=data.max_documents, shuffle_buffer=data.shuffle_buffer, seed=config.seed,
+        max_chars_per_document=data.max_chars_per_document, split_documents=data.split_documents,
+        skip_documents=data.skip_documents,
+        max_documents=data.max_documents, shuffle_buffer=data.shuffle_buffer, seed=text.seed,
     )  # fmt: skip
 
 
-def row_layout(config: RunConfig, policy: BosPolicy) -> RowLayout:
+def row_layout(text: Text, policy: BosPolicy) -> RowLayout:
     """How the run's texts are laid out in rows."""
-    data = config.data
+    data = text.data
     return RowLayout(
         ctx_len=data.ctx_len, n_tokens=data.n_tokens, prepend_bos=policy.prepend_bos, packing=data.packing,
         separator=data.separator, mask_special_tokens=data.mask_special_tokens,
@@ -155,7 +178,7 @@ def _manifest(
 
 
 def _file_digests(source: TextSource) -> dict[str, str]:
-    """Of the local files; the commit, which is part of the source, stands for others."""
+    """Return the digests of the local files; for others the commit, part of the source, stands in."""
     digests = {"source": path_digest(source.source)}
     digests |= {f"data_files[{i}]": pattern_digest(pattern) for i, pattern in enumerate(source.data_files)}
     return {name: digest for name, digest in digests.items() if digest is not None}
@@ -175,7 +198,7 @@ def _read(manifest: Path) -> dict[str, Any]:
     try:
         content: Any = json.loads(manifest.read_text(encoding="utf-8"))
         found, missing = content.get("format_version"), NEEDED - set(content)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{manifest} cannot be read ({error}); give the data.json of a run directory") from error
     if found != FORMAT_VERSION or missing:
         lacks = f", and lacks {', '.join(sorted(missing))}" if missing else ""
@@ -189,3 +212,42 @@ def _parsed(content: Mapping[str, Any], manifest: Path) -> tuple[TextSource, Row
         return TextSource(**source), RowLayout(**content["layout"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{manifest} is damaged ({error}); delete the run directory and run again") from error
+
+
+FEW_DOCUMENTS = 20
+"""With fewer, many features fire in too few documents to have examples on both sides."""
+
+
+def check_documents(text: Text, rows: TokenRows) -> None:
+    """Raises `InputError` where the rows hold fewer documents than a record needs."""
+    n = len(rows.document_names)
+    if n < text.n_documents:
+        held = f"{counted(rows.n_text_tokens, 'token')} of {counted(n, 'document')}"
+        full = f" (data.n_tokens: {text.data.n_tokens:,} is reached there)" if _is_full(text, rows) else ""
+        raise InputError(
+            f"the text gives {held}{full}: {', '.join(rows.document_names)[:200]}. Explaining and scoring need "
+            f"several, for a document is shown or tested, never both; {_remedy(text)}"
+        )
+
+
+def few_documents(rows: TokenRows) -> str:
+    """A line where there are few; empty otherwise."""
+    n = len(rows.document_names)
+    if n >= FEW_DOCUMENTS:
+        return ""
+    held = "one document only: by itself it gives no feature a record" if n == 1 else f"{n} documents only: features "
+    then = "" if n == 1 else "that fire in too few of them get no record"
+    return f"the text has {held}{then}; data.split_documents cuts long documents at blank lines"
+
+
+def _remedy(text: Text) -> str:
+    if text.data.source.lower().endswith(".npy"):
+        return "give the token ids of more documents"
+    return (
+        "set data.split_documents: 2000, which cuts long documents at blank lines into parts of that many characters "
+        "that count as documents, or give text of more documents (a directory of files, or .jsonl with one per line)"
+    )
+
+
+def _is_full(text: Text, rows: TokenRows) -> bool:
+    return rows.n_text_tokens >= text.data.n_tokens

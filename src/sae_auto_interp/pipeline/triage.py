@@ -1,8 +1,10 @@
 """What is known of every feature of a run without a language model: profiles, labels, and a file that keeps them.
 
-One pass over a module's cache; `triage/{module}.safetensors` in the run directory has one row per feature of the width.
+One pass over a module's cache; `triage/{module}.safetensors` in the run directory has one row per feature of the width,
+and a checksum with the cache's fingerprint: what is of another cache, or damaged, is made again.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from sae_auto_interp.cache.arrays import ArrayFile
-from sae_auto_interp.cache.layout import write_arrays
+from sae_auto_interp.cache.derived import read_derived, write_derived
 from sae_auto_interp.cache.opening import activation_counts
-from sae_auto_interp.errors import CacheError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.features.triage.labels import labels_of
 from sae_auto_interp.features.triage.profiles import PROFILE_FIELDS, Corpus, Profile, profile_of, strong_peaks
@@ -62,12 +62,12 @@ def triage_of(loader: FeatureLoader, module: str, root: Path, *, keep: bool = Tr
     """The triage of a module, read from the run directory `root`, or made and, if `keep`, kept there."""
     path = root / FOLDER / f"{module}.safetensors"
     grid = loader.grid_of(module)
-    if path.is_file():
-        profiles = _load(path)
-    else:
+    source = _source(loader, module)
+    profiles = _load(path, source)
+    if profiles is None:
         profiles = _profiles(loader, module)
         if keep:
-            _save(path, profiles)
+            _save(path, profiles, source)
     return ModuleTriage(profiles, grid.n_text_tokens, loader.cfg.min_examples)
 
 
@@ -79,7 +79,7 @@ def record_profile(
     peaks = strong_peaks(loader.dataset.entries(feature), grid)
     tokens, counts = np.unique(grid.rows.tokens.reshape(-1)[peaks], return_counts=True)
     commonest = np.argsort(-counts, kind="stable")[:SHOWN_TOKENS]
-    strings = [vocabulary.str_tokens(tokens[[place]])[0] for place in commonest]
+    strings = [vocabulary.alone(int(tokens[place])) for place in commonest]
     return FeatureProfile(
         labels=triage.labels(feature.index),
         peak_tokens=tuple(zip(strings, counts[commonest].tolist(), strict=True)),
@@ -103,15 +103,20 @@ def _profiles(loader: FeatureLoader, module: str) -> tuple[Profile, ...]:
     )
 
 
-def _save(path: Path, profiles: Sequence[Profile]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _source(loader: FeatureLoader, module: str) -> str:
+    """What decides the profiles: the cache, which document each token is of, and the windows."""
+    manifest, rows, cfg = loader.dataset.readers[module].manifest, loader.grid.rows, loader.cfg
+    documents = hashlib.sha256(np.ascontiguousarray(rows.documents).data).hexdigest()
+    return f"triage {manifest.fingerprint} {documents} {cfg.window} {cfg.near_duplicate_tokens}"
+
+
+def _save(path: Path, profiles: Sequence[Profile], source: str) -> None:
     rows = [asdict(profile) for profile in profiles]
-    write_arrays(path, {name: np.array([row[name] for row in rows]) for name in PROFILE_FIELDS})
+    write_derived(path, {name: np.array([row[name] for row in rows]) for name in PROFILE_FIELDS}, source)
 
 
-def _load(path: Path) -> tuple[Profile, ...]:
-    file = ArrayFile(path)
-    columns = [file.read(name).tolist() for name in PROFILE_FIELDS]
-    if len(set(map(len, columns))) != 1:
-        raise CacheError(f"{path} is damaged: its columns are not equally long; delete it and run again")
-    return tuple(Profile(*row) for row in zip(*columns, strict=True))
+def _load(path: Path, source: str) -> tuple[Profile, ...] | None:
+    arrays = read_derived(path, source)
+    if arrays is None:
+        return None
+    return tuple(Profile(*row) for row in zip(*(arrays[name].tolist() for name in PROFILE_FIELDS), strict=True))

@@ -4,9 +4,15 @@
 as caching a model would; `records` builds their records from it. A feature's strength on a token is drawn at random, so
 that its quantiles mean nothing but strength. With an oracle for a judge every score must be perfect, and with a judge
 that knows nothing it must be at chance: tests/validity holds every scorer to that.
+
+The planted corpus: documents of made-up sentences, as token rows with their vocabulary.
+
+A document has one row. One document in three is about one of the rare classes, whose words then take a quarter of the
+places that they can take; elsewhere they are rare. So windows hold one or several words of a class, and the windows of
+one document resemble each other, as they do in text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +22,111 @@ from jaxtyping import Float32, Int64
 from sae_auto_interp.cache.fingerprints import cache_fingerprint, rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.write_buffer import Spool
+from sae_auto_interp.cache.write_buffer import WriteBuffer
 from sae_auto_interp.features.config import FeatureConfig
 from sae_auto_interp.features.dataset import FeatureDataset
 from sae_auto_interp.features.loader import FeatureLoader
 from sae_auto_interp.features.neighbours import Neighbours
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.planted.corpus import planted_rows
 from sae_auto_interp.planted.rules import PLANTED
-from sae_auto_interp.planted.words import SENTENCE_TOKENS
+from sae_auto_interp.planted.words import (
+    ADJECTIVE,
+    ADJECTIVES,
+    NOUN,
+    NOUNS,
+    PLAIN_ADJECTIVES,
+    PLAIN_NOUNS,
+    SENTENCE_TOKENS,
+    SENTENCES,
+    VERB,
+    VERBS,
+)
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import Array, CacheManifest, Explanation, FeatureId, FeatureRecord, TokenRows
 
+Classes = Mapping[str, tuple[str, ...]]
+
+
+ROW_SENTENCES = 8
+
+
+CTX_LEN = ROW_SENTENCES * SENTENCE_TOKENS
+
+
+TOPICAL_DOCUMENTS = 1 / 3
+
+
+TOPIC_SHARE = 0.25
+"""Share of a part of speech's places that a class takes in a document about it."""
+
+
+RARE_SHARE = 0.0015
+"""The same in all other documents."""
+
+
+_OPEN: dict[str, tuple[Classes, Classes]] = {
+    NOUN: (NOUNS, PLAIN_NOUNS),
+    ADJECTIVE: (ADJECTIVES, PLAIN_ADJECTIVES),
+    VERB: ({}, {"verb": VERBS}),
+}
+"""Rare and plain classes of each open place of a sentence."""
+
+
+_TOPICS = tuple((part, name) for part, (rare, _) in _OPEN.items() for name in rare)
+
+
+def planted_rows(n_documents: int, seed: int) -> tuple[TokenRows, Vocabulary]:
+    """Rows of 64 tokens, one document each; every sentence ends where a multiple of eight tokens does."""
+    words = _words()
+    ids = {word: i for i, word in enumerate(words)}
+    rng = derived_rng(seed, "validity.corpus")
+    forms = np.array(SENTENCES)[rng.integers(len(SENTENCES), size=(n_documents, ROW_SENTENCES))]
+    places = forms.reshape(n_documents, CTX_LEN)
+    topics = np.where(rng.random(n_documents) < TOPICAL_DOCUMENTS, rng.integers(len(_TOPICS), size=n_documents), -1)
+    tokens = np.array([ids.get(word, -1) for word in places.reshape(-1).tolist()], np.int32).reshape(places.shape)
+    for part in _OPEN:
+        row, column = np.nonzero(places == part)
+        tokens[row, column] = _drawn(part, topics[row], ids, rng)
+    owners = np.repeat(np.arange(n_documents, dtype=np.int32)[:, None], CTX_LEN, axis=1)
+    names = tuple(f"document {i}" for i in range(n_documents))
+    return TokenRows(tokens, owners, names), Vocabulary(tuple(_spaced(word).encode() for word in words))
+
+
+def _drawn(
+    part: str, topics: Int64[Array, " n"], ids: Mapping[str, int], rng: np.random.Generator
+) -> Int64[Array, " n"]:
+    """Ids of words for places of one kind; `topics` are those of the documents that the places are in."""
+    rare, plain = _OPEN[part]
+    shares = [np.where(topics == _TOPICS.index((part, name)), TOPIC_SHARE, RARE_SHARE) for name in rare]
+    drawn = rng.random(len(topics))
+    everyday = np.array([ids[word] for members in plain.values() for word in members])
+    chosen = everyday[rng.integers(len(everyday), size=len(topics))]
+    lower = np.zeros(len(topics))
+    for share, members in zip(shares, rare.values(), strict=True):
+        is_this = (drawn >= lower) & (drawn < lower + share)
+        of_class = np.array([ids[word] for word in members])
+        chosen[is_this] = of_class[rng.integers(len(of_class), size=int(is_this.sum()))]
+        lower = lower + share
+    return chosen
+
+
+def _words() -> list[str]:
+    fixed = {word for sentence in SENTENCES for word in sentence} - set(_OPEN)
+    classes = [members for groups in _OPEN.values() for group in groups for members in group.values()]
+    return sorted(fixed | {word for members in classes for word in members})
+
+
+def _spaced(word: str) -> str:
+    return word if word == "." else f" {word}"
+
+
 MODULE = "planted"
+
+
 WINDOW = 2 * SENTENCE_TOKENS
 """Two whole sentences: every window has as many nouns and adjectives as any other."""
+
+
 _NAME = "planted world"
 
 
@@ -79,7 +175,7 @@ def broad_explanation(feature: FeatureId) -> Explanation:
 
 
 def record_config(n: int, *, n_random: int, n_near: int = 0, seed: int = 0) -> FeatureConfig:
-    """Records with `n` activating examples for each purpose, and so many silent ones of both kinds for scoring."""
+    """Records with `n` activating examples for each purpose, and silent ones of both kinds for scoring."""
     return FeatureConfig(
         window=WINDOW,
         n_train=n,
@@ -113,7 +209,7 @@ def _write_cache(
     locations = np.concatenate([locations for _, locations, _ in listed])
     strengths = np.concatenate([strengths for _, _, strengths in listed])
     order = np.lexsort((features, locations))
-    spool = Spool(
+    spool = WriteBuffer(
         folder / ".work", {MODULE: width}, n_positions=rows.tokens.size, dtype="float32", max_bytes=0, fingerprint=_NAME
     )
     spool.append(MODULE, features[order], locations[order], strengths[order])

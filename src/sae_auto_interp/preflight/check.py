@@ -12,8 +12,7 @@ import numpy as np
 
 from sae_auto_interp.config import PreflightConfig
 from sae_auto_interp.errors import InputError, SaeAutoInterpError, WeightsError
-from sae_auto_interp.preflight.causes import BaseModel
-from sae_auto_interp.preflight.findings import finding, findings_of
+from sae_auto_interp.preflight.findings import BaseModel, finding, findings_of
 from sae_auto_interp.types import NO_DOCUMENT, TokenRows
 from sae_auto_interp.types.fit import SIGNED, WEIGHTS, Finding, FitClaims, FitFigures, Preflight
 

@@ -2,23 +2,95 @@
 
 A message says what was measured, and names as the cause only what explains the activations much better when it is
 changed (FVU at most LEAST_GAIN of what it is now, and no lower cosine, on the same tokens). Where nothing that was
-tried does, it says so, and what the likely causes are (`preflight_causes`).
+tried does, it says so, and what the likely causes are (`unexplained`).
+
+The figures cannot tell another model from another checkpoint of the same one. Names can speak for one or the other, and
+are quoted with what they are held against; then come the causes, the likeliest first.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from sae_auto_interp.preflight.causes import BaseModel, short, unexplained
 from sae_auto_interp.types.fit import OVERRIDABLE, WEIGHTS, Alternative, Finding, FitClaims, FitFigures, Severity
+
+OTHER_SCALE = 3.0
+"""Ratio of lengths from which reconstructions are said to be of another scale than the activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The model that an autoencoder's files name, and the one that it is checked on."""
+
+    claimed: str | None
+    """None: they name none."""
+    here: str
+    is_same_name: bool = False
+
+
+def unexplained(present: FitFigures, alternatives: Sequence[Alternative], base: BaseModel) -> str:
+    """The end of a message, after the figures that refuse: what was tried, what it gives here, and why that may be."""
+    return f"{_tried(present, alternatives)}; {_given(present)}likely causes, the likeliest first: {_causes(base)}"
+
+
+def short(value: float | None) -> str:
+    """Three digits; a dash for what is undefined."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _tried(present: FitFigures, alternatives: Sequence[Alternative]) -> str:
+    tried = f"none of {len(alternatives)} other places and readings that were tried explains it"
+    if not alternatives or alternatives[0].figures.fvu is None:
+        return tried
+    best = alternatives[0]
+    return (
+        f"{tried} (the best, {best.what}: FVU {short(best.figures.fvu)}, here {short(present.fvu)} on "
+        f"the same {present.n_tokens:,} tokens)"
+    )
+
+
+def _given(present: FitFigures) -> str:
+    """How its reconstructions stand to the activations, with a semicolon behind; nothing where there are none."""
+    ratio, cosine = present.norm_ratio, present.cosine
+    if ratio is None or cosine is None:
+        return ""
+    if not 1 / OTHER_SCALE <= ratio <= OTHER_SCALE:
+        return f"its reconstructions have {ratio:.3g} times the norm of these activations, which are of another scale; "
+    return (
+        f"its reconstructions are about as long as these activations and point elsewhere (mean cosine {cosine:.2f}); "
+    )
+
+
+def _causes(base: BaseModel) -> str:
+    checkpoint = "on another checkpoint of this model, before or after a fine-tuning"
+    incomplete = "this model's weights were not all loaded, or its own were changed"
+    if base.claimed is None:
+        return _numbered(
+            f"it was trained on another model than {base.here} (its files name none)", checkpoint, incomplete
+        )
+    if base.is_same_name:
+        first = f"it was trained {checkpoint} (its files name {base.claimed} too)"
+        return _numbered(first, incomplete, "its files name the wrong model")
+    first = f"it was trained on another model (its files name {base.claimed}, and this is {base.here})"
+    return _numbered(first, checkpoint, incomplete)
+
+
+def _numbered(*causes: str) -> str:
+    return ", ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))
+
 
 FVU_LIMIT = 1.0
 L0_FACTOR = 3.0
 LEAST_GAIN = 2 / 3
 """Another place or reading is the better one when its FVU is at most this part of the present one."""
+SMALL_FVU, LARGE_COSINE = 0.02, 0.98
+"""With an FVU up to the first and a cosine from the second on, no other place is much better, whatever the ratio of the
+two is: a coder that was trained on several places has small values at each. The cosine tells them from those of a few
+enormous vectors, which make the FVU small where the others are not reconstructed."""
 WORTH_A_WORD = 0.9
 """The same for a warning."""
 CODES = {"place": "site", "reading": "reading"}
 CHANCE_FRACTION = 0.9
-"""Of the FVU on mixed-up activations: above it nothing is known of these."""
+"""Share of the FVU on mixed-up activations; above it the fit says nothing."""
 
 
 def findings_of(
@@ -33,8 +105,9 @@ def findings_of(
     """What is refused, or was allowed by name. `searched` are the present wiring's figures on the tokens on which the
     `alternatives` (best first) were tried; `base` is named where none of them explains anything."""
     found = _numbers(figures) + _reconstruction(figures, chance_fvu) + _l0(figures, claims)
-    better = best_explanation(searched, alternatives, claims, LEAST_GAIN)
     misfits = [code for code, _ in found if code != "numbers"]
+    leaves_room = misfits or not _is_small(searched)
+    better = best_explanation(searched, alternatives, claims, LEAST_GAIN) if leaves_room else None
     if better is not None and better.kind != "rows":
         found.append((CODES[better.kind], _better(searched, better)))
     elif misfits:
@@ -65,6 +138,12 @@ def best_explanation(
         if _is_closer(present, other.figures) and not _l0(other.figures, claims):
             return other
     return None
+
+
+def _is_small(present: FitFigures) -> bool:
+    """Whether the misfit is so small that nothing could be much better."""
+    fvu, cosine = present.fvu, present.cosine
+    return fvu is not None and fvu <= SMALL_FVU and cosine is not None and cosine >= LARGE_COSINE
 
 
 def _is_closer(present: FitFigures, other: FitFigures) -> bool:
@@ -105,7 +184,7 @@ def _reconstruction(figures: FitFigures, chance_fvu: float | None) -> list[tuple
 
 
 def _l0(figures: FitFigures, claims: FitClaims) -> list[tuple[str, str]]:
-    """Of a top k only too few can be wrong: more than k never fire."""
+    """Return findings about L0; for top k it can only be too low, since more than k never fire."""
     l0 = figures.l0
     if l0 is None:
         return []

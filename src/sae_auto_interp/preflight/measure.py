@@ -19,10 +19,9 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoding.encoder import LARGEST_ACTIVATION
-from sae_auto_interp.models.activations import ActivationReader, activation_reader
+from sae_auto_interp.models.activations import ActivationReader, activation_reader, site_widths
 from sae_auto_interp.models.identity import check_token_ids
 from sae_auto_interp.models.placement import input_device, torch_model
-from sae_auto_interp.models.site_widths import site_widths
 from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.types import NO_DOCUMENT, Array, TokenRows
 from sae_auto_interp.types.fit import FitFigures

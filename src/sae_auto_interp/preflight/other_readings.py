@@ -14,8 +14,7 @@ from torch import Tensor
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.encoding.encoder import Scratch, SparseCode
 from sae_auto_interp.autoencoders.encoding.other_encoders import CodeEncoder
-from sae_auto_interp.autoencoders.normalisation import Normalisation
-from sae_auto_interp.autoencoders.settings import CoderSettings
+from sae_auto_interp.autoencoders.settings import CoderSettings, Normalisation
 from sae_auto_interp.autoencoders.sparse_coder import WEIGHT_NAMES, CoderWeights, SparseCoder
 
 _NORMALISED = {
@@ -42,7 +41,7 @@ def changes_of(coder: Coder, mean_norm: float | None) -> Iterator[Change]:
     for how in get_args(Normalisation):
         if how != settings.normalisation:
             other = replace(settings, normalisation=how)
-            yield Change(_NORMALISED[how], f"read it with normalisation {how!r}", _reread(coder, other))
+            yield Change(_NORMALISED[how], f"set normalisation: {how} in the run file", _reread(coder, other))
     yield from _scalings(coder, mean_norm)
     yield from _bias_changes(coder, settings)
     yield from _transpositions(coder)
@@ -89,6 +88,8 @@ def _scalings(coder: SparseCoder, mean_norm: float | None) -> Iterator[Change]:
     for scale, how in ((factor, "multiplied"), (1 / factor, "divided")):
         what = f"with its activations {how} by {factor:.3g} (sqrt(d) over their mean norm)"
         remedy = "fold that factor into its weights, as for normalize_activations='expected_average_only_in'"
+        if coder.settings.family == "saelens":
+            remedy = f"set norm_scaling_factor: {scale:.6g} in the run file, if its files give none"
         yield Change(what, remedy, ScaledInput(coder, scale))
 
 

@@ -63,7 +63,7 @@ def _d_out(coder: Coder) -> int:
 
 
 def reversed_wirings(wirings: Mapping[str, Wiring]) -> dict[str, Wiring]:
-    """Of the autoencoders, each on activations with their dimensions in reverse order: what chance would reach."""
+    """Return wirings with the activations' dimensions in reverse order: what chance would reach."""
     return {
         name: replace(wiring, is_reversed=True)
         for name, wiring in wirings.items()
@@ -73,9 +73,11 @@ def reversed_wirings(wirings: Mapping[str, Wiring]) -> dict[str, Wiring]:
 
 def _places(model: Any, meter: FitMeter, wiring: Wiring) -> list[_Tried]:
     """Those of the dimensions that the present place has."""
-    others = {
-        Wiring(wiring.coder, placement): what for placement, what in other_placements(model, wiring.placement).items()
-    }
+    places = other_placements(model, wiring.placement)
+    own = wiring.coder.own_placement
+    if own is not None and own != wiring.placement and len(own.sites) == 1:
+        places = {own: places.get(own, f"at its own place, {own.sites[0]}")} | places
+    others = {Wiring(wiring.coder, placement): what for placement, what in places.items()}
     widths = meter.widths([wiring, *others])
     d_out = widths[wiring.placement.reconstructed]
     return [
@@ -90,8 +92,10 @@ def _places(model: Any, meter: FitMeter, wiring: Wiring) -> list[_Tried]:
 def _how_to_move(wiring: Wiring) -> str:
     place = wiring.placement
     (site,) = place.sites
+    if wiring.coder.own_placement == place:
+        return "delete the line site: ... from the run file, its own place fits"
     if place.target is not None:
-        return f"attach it with Placement(({site},), target={place.target})"
+        return f"give it site: {site} and target: {place.target} in the run file, or attach it there"
     return f"give it site: {site} in the run file, or attach it there"
 
 

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
+from sae_auto_interp.errors import ClientError, NotStoredError
 from sae_auto_interp.protocols import Client
-from sae_auto_interp.types import Request, Response
+from sae_auto_interp.types import Failure, Request, Response
+from sae_auto_interp.types.spending import may_spend
 
 SEED_STEP = 1_000_003
 """Between the seeds of a question's attempts; components count theirs in ones."""
@@ -24,7 +26,7 @@ _times_opened: ContextVar[int] = ContextVar("times_opened", default=0)
 
 @contextmanager
 def asking_again(times: int) -> Generator[None, None, None]:
-    """Inside, a question whose answer cannot be read is put up to so many times more."""
+    """Inside, a question whose answer cannot be read is put again up to this many times."""
     token = _times_opened.set(times)
     try:
         yield
@@ -42,9 +44,19 @@ async def answered(client: Client, request: Request, is_readable: Callable[[Resp
         if is_readable(response):
             break
         spent = response.usage
-        response = await client.generate(_anew(request, attempt))
+        try:
+            response = await client.generate(_anew(request, attempt))
+        except NotStoredError:
+            if may_spend():
+                raise
+            break  # it was not needed when this was asked
         response = replace(response, usage=spent + response.usage)
     return response
+
+
+def unanswered(error: ClientError, room: str) -> Failure:
+    """The failure of a score's question; `room` is the setting that gives its answer more tokens."""
+    return Failure("score", error.kind, str(error).replace("raise max_tokens", f"raise {room}"))
 
 
 def _anew(request: Request, attempt: int) -> Request:

@@ -1,26 +1,9 @@
-"""Values as short text, the same in the terminal and on the page.
-
-`visible` makes untrusted text harmless to look at: what would move a cursor, turn the direction of writing or be
-no character at all is shown as a symbol. It does not escape markup; that is for whoever writes markup.
-"""
-
-import re
+"""Values as short text, the same in the terminal and on the page."""
 
 from sae_auto_interp.types import Estimate
+from sae_auto_interp.visible_text import visible as visible
 
 UNDEFINED = "–"
-_BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_LINE_SEPARATORS = re.compile("[\u0085\u2028\u2029]")
-_SYMBOLS = {"\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡"}
-
-
-def visible(text: str) -> str:
-    """The text on one line, with everything that cannot be seen replaced by a sign that can."""
-    text = re.sub(r"[\x00-\x1f\x7f]", lambda match: _SYMBOLS.get(match[0], chr(0x2400 + ord(match[0]))), text)
-    text = _LINE_SEPARATORS.sub("↵", text)
-    text = re.sub(r"[\x80-\x9f]", "\ufffd", text)
-    text = _BIDI_CONTROLS.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text)
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def shorten(text: str, length: int) -> str:

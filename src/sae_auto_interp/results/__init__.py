@@ -4,20 +4,6 @@ Records, explanations, failures and scores (as trials, never as metrics) go in; 
 Everything a report needs is here, so it reads this file and nothing else.
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import lazy_loader
 
-if TYPE_CHECKING:
-    from sae_auto_interp.results.store import RESULTS_FILE, ResultStore
-
-__all__ = ["RESULTS_FILE", "ResultStore"]
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.store"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -91,11 +91,17 @@ def encode_score(score: Score) -> bytes:
             "explanation_id": score.explanation_id,
             "kind": score.kind,
             "trials": [_trial_to_json(t) for t in score.trials],
-            "usage": asdict(score.usage),
+            "usage": _usage_to_json(score.usage),
         }
         | ({"simulations": simulations} if simulations else {})
         | ({"choices": choices} if choices else {})
+        | ({"n_split": score.n_split} if score.n_split else {})
     )
+
+
+def has_failed_trial(content: bytes) -> bool:
+    """Whether any trial of a stored score failed, without decoding it: failures alone have a stage."""
+    return b'"stage":' in _plain(content)
 
 
 def decode_score(content: bytes) -> Score:
@@ -110,15 +116,26 @@ def decode_score(content: bytes) -> Score:
         usage=Usage(**fields["usage"]),
         simulations=tuple(_simulation_from_json(s) for s in fields.get("simulations", [])),
         choices=tuple(_choice_from_json(c) for c in fields.get("choices", [])),
+        n_split=fields.get("n_split", 0),
     )
 
 
 def encode_explanation(explanation: Explanation) -> bytes:
     """An explanation as readable JSON; candidates are written only where there are some, as in `encode_score`."""
-    fields = asdict(explanation) | {"feature": str(explanation.feature)}
+    fields = asdict(explanation) | {
+        "feature": str(explanation.feature), "usage": _usage_to_json(explanation.usage)
+    }  # fmt: skip
     if not explanation.candidates:
         del fields["candidates"]
+    if explanation.n_shown is None:
+        del fields["n_shown"]
     return _dump(fields)
+
+
+def _usage_to_json(usage: Usage) -> dict[str, int]:
+    """Requests without a count are written only where there are some: other results keep their bytes."""
+    fields = asdict(usage)
+    return fields if usage.n_uncounted else {name: n for name, n in fields.items() if name != "n_uncounted"}
 
 
 def decode_explanation(content: bytes) -> Explanation:

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from sae_auto_interp.errors import CacheError
+from sae_auto_interp.results import digests
 
 _FIRST = (
     "CREATE TABLE info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -43,8 +44,13 @@ _REOPENED = (
 )
 """How often a unit was opened again: what it asks then depends on that."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SPENDING, _REOPENED)
+_UNCOUNTED = ("ALTER TABLE spending ADD COLUMN n_uncounted INTEGER NOT NULL DEFAULT 0",)
+"""Answers that are charged at the most that they can be. An older run counted them as nothing."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SPENDING, _REOPENED, _UNCOUNTED, digests.STATEMENTS)
 SPENDING_VERSION = 2
+REOPENED_VERSION = 3
+DIGESTS_VERSION = 5
 """Databases of readers may be older: a reader takes no step."""
 
 
@@ -68,6 +74,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Take the missing steps, each whole or not at all."""
+    digests.add_function(connection)
     for number in range(schema_version(connection), len(MIGRATIONS)):
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from sae_auto_interp.protocols import Chooser, Judge
-from sae_auto_interp.scorers._questions import NO_TEXT
+from sae_auto_interp.scorers._questions import NO_TEXT, TOO_LONG, named_setting
 from sae_auto_interp.types import (
     NO_DOCUMENT,
     ChoiceTrial,
@@ -40,7 +40,7 @@ class ChoiceQuestion:
     """The intruder, or the one that the activating one is to be told from."""
     quantile: int | None
     tie_order: tuple[int, ...]
-    """Of several examples that are preferred alike, the first in this order is chosen."""
+    """The first in this order is chosen among examples that are preferred alike."""
 
 
 async def ask_choices(
@@ -48,7 +48,7 @@ async def ask_choices(
 ) -> tuple[tuple[ChoiceTrial, ...], Usage]:
     """Put every question to the judge, all at once; trials in the order of the questions."""
     answers = await asyncio.gather(*(_answer(judge, explanation, question, task) for question in questions))
-    trials = [_trial(question, answer) for question, (answer, _) in zip(questions, answers, strict=True)]
+    trials = [_trial(question, answer, task) for question, (answer, _) in zip(questions, answers, strict=True)]
     return tuple(trials), sum((usage for _, usage in answers), Usage())
 
 
@@ -89,7 +89,7 @@ def _fit(verdict: Verdict) -> float:
     return float(verdict.matches) if verdict.probability is None else verdict.probability
 
 
-def _trial(question: ChoiceQuestion, answer: Sequence[float] | Failure) -> ChoiceTrial:
+def _trial(question: ChoiceQuestion, answer: Sequence[float] | Failure, task: ChoiceTask) -> ChoiceTrial:
     is_failure = isinstance(answer, Failure)
     return ChoiceTrial(
         target=question.target,
@@ -98,8 +98,13 @@ def _trial(question: ChoiceQuestion, answer: Sequence[float] | Failure) -> Choic
         source=question.hard.source,
         quantile=question.quantile,
         document=question.hard.document,
-        failure=answer if is_failure else None,
+        failure=_with_advice(answer, task) if isinstance(answer, Failure) else None,
     )
+
+
+def _with_advice(failure: Failure, task: ChoiceTask) -> Failure:
+    """The examples of a choice are compared, and so belong into one prompt."""
+    return named_setting(failure, f"scorers.{task}.n_choices") if failure.kind == TOO_LONG else failure
 
 
 def _largest(preferences: Sequence[float], tie_order: Sequence[int]) -> int:

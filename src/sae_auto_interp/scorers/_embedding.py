@@ -10,7 +10,7 @@ from sae_auto_interp.scorers._questions import NO_TEXT
 from sae_auto_interp.types import Array, Example, Failure, Trial
 
 _DIGITS = 6
-"""Of a cosine; what is behind them differs from machine to machine."""
+"""Digits of a cosine that are kept; further ones differ from machine to machine."""
 
 
 async def embedded(embedder: Embedder, texts: Sequence[str]) -> "Float32[Array, 'n d'] | Failure":

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from sae_auto_interp.errors import ConfigError
-from sae_auto_interp.types import Failure
+from sae_auto_interp.types import Failure, as_logprob
 
 MAX_LEVEL = 10
 _ESCAPES = str.maketrans({"\n": "\\n", "\t": "\\t", "\r": "\\r"})
@@ -29,7 +29,10 @@ def expected_level(probabilities: Mapping[str, float], max_level: int = MAX_LEVE
 
 def level_of(alternatives: Mapping[str, float], max_level: int, where: str) -> float | Failure:
     """`expected_level` from natural-log probabilities; `where` names the token for the message of a failure."""
-    level = expected_level({text: math.exp(logprob) for text, logprob in alternatives.items()}, max_level)
+    logprobs = {text: as_logprob(logprob) for text, logprob in alternatives.items()}
+    if any(map(math.isnan, logprobs.values())):
+        return Failure("score", "no_logprobs", f"what may follow {where} has numbers that are no log-probabilities")
+    level = expected_level({text: math.exp(logprob) for text, logprob in logprobs.items()}, max_level)
     if level is not None:
         return level
     listed = ", ".join(repr(text) for text in list(alternatives)[:5])

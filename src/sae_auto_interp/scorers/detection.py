@@ -31,8 +31,16 @@ class DetectionScorer:
         questions = [Question(ShownExample(e.str_tokens), True, e) for e in record.test]
         questions += [Question(ShownExample(e.str_tokens), False, e) for e in record.non_activating.test]
         rng = derived_rng(self.seed, "detection.order", record.feature)
-        trials, usage = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
-        return Score(record.feature, self.name, explanation_id, "classification", trials, usage)
+        answers = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
+        return Score(
+            record.feature,
+            self.name,
+            explanation_id,
+            "classification",
+            answers.trials,
+            answers.usage,
+            n_split=answers.n_split,
+        )
 
 
 RecallScorer = DetectionScorer

@@ -41,8 +41,16 @@ class FuzzingScorer:
     async def score(self, record: FeatureRecord, explanation: Explanation, explanation_id: str) -> Score:
         rng = derived_rng(self.seed, "fuzzing.marks", record.feature)
         questions = self._questions(record.test, record.non_activating.test, rng)
-        trials, usage = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
-        return Score(record.feature, self.name, explanation_id, "classification", trials, usage)
+        answers = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
+        return Score(
+            record.feature,
+            self.name,
+            explanation_id,
+            "classification",
+            answers.trials,
+            answers.usage,
+            n_split=answers.n_split,
+        )
 
     def _questions(
         self, activating: Sequence[Example], silent: Sequence[Example], rng: np.random.Generator

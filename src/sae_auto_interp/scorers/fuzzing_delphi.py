@@ -47,8 +47,16 @@ class FuzzingDelphiScorer:
         rng = derived_rng(self.seed, "fuzzing_delphi.marks", record.feature)
         positives = [marked_question(e, strong_tokens(e, self.threshold), True) for e in record.test]
         questions = positives + self._negatives(record, rng)
-        trials, usage = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
-        return Score(record.feature, self.name, explanation_id, "classification", trials, usage)
+        answers = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
+        return Score(
+            record.feature,
+            self.name,
+            explanation_id,
+            "classification",
+            answers.trials,
+            answers.usage,
+            n_split=answers.n_split,
+        )
 
     def _negatives(self, record: FeatureRecord, rng: np.random.Generator) -> list[Question]:
         n_marks = _mean_count(record.test)

@@ -50,8 +50,16 @@ class FuzzingSameWindowScorer:
     async def score(self, record: FeatureRecord, explanation: Explanation, explanation_id: str) -> Score:
         rng = derived_rng(self.seed, "fuzzing_same_window.marks", record.feature)
         questions = self._questions(record.test, rng)
-        trials, usage = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
-        return Score(record.feature, self.name, explanation_id, "classification", trials, usage)
+        answers = await ask(self.judge, explanation.text, questions, self.task, self.n_shown, rng)
+        return Score(
+            record.feature,
+            self.name,
+            explanation_id,
+            "classification",
+            answers.trials,
+            answers.usage,
+            n_split=answers.n_split,
+        )
 
     def _questions(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Question]:
         """What has no partner is a failure on both sides, so that those that remain have the same marks."""

@@ -48,5 +48,6 @@ class IntruderScorer:
         if isinstance(questions, Failure):
             trial = unasked(questions, self.n_choices, "random")
             return Score(record.feature, self.name, explanation_id, "choice", (), choices=(trial,))
-        choices, usage = await ask_choices(self.judge, None, questions, self.task)
+        told = explanation.text if self.reads_explanation else None
+        choices, usage = await ask_choices(self.judge, told, questions, self.task)
         return Score(record.feature, self.name, explanation_id, "choice", (), usage, choices=choices)

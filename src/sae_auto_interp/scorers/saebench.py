@@ -49,8 +49,19 @@ class SaebenchScorer:
         rng = derived_rng(self.seed, "saebench", record.feature)
         questions = [_question(e, True) for e in self._activating(record.test, rng)]
         questions += [_question(e, False) for e in _drawn(record.non_activating.test, self.n_silent, rng)]
-        trials, usage = await ask(self.judge, explanation.text, questions, self.task, len(questions) or 1, rng)
-        return Score(record.feature, self.name, explanation_id, "classification", trials, usage)
+        settings = ", ".join(f"scorers.{self.name}.{name}" for name in ("n_silent", "n_top", "n_by_importance"))
+        answers = await ask(
+            self.judge, explanation.text, questions, self.task, len(questions) or 1, rng, together=settings
+        )
+        return Score(
+            record.feature,
+            self.name,
+            explanation_id,
+            "classification",
+            answers.trials,
+            answers.usage,
+            n_split=answers.n_split,
+        )
 
     def _activating(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
         ordered = sorted(examples, key=lambda example: -example.max_activation)

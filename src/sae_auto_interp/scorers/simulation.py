@@ -8,14 +8,16 @@ reply is read strictly: a list of another length, other tokens than those shown,
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from sae_auto_interp.errors import ClientError
-from sae_auto_interp.prompting.asking import answered
+from sae_auto_interp.prompting.answers import AnswerForm, is_cut_off
+from sae_auto_interp.prompting.asking import answered, unanswered
+from sae_auto_interp.prompting.json_in_text import Value, number_in
 from sae_auto_interp.prompting.prompts import load_prompt
 from sae_auto_interp.protocols import Client
 from sae_auto_interp.scorers._simulating import Levels, Simulated, Simulation
-from sae_auto_interp.types import Failure, Message, Request, Sampling, Usage
+from sae_auto_interp.types import Failure, Message, Request, Response, Sampling, Usage
 
 TOKENS_PER_ENTRY = 24
 """Room in the answer for one token and its level."""
@@ -43,12 +45,12 @@ class SimulationScorer(Simulation):
             response = await answered(
                 self.client,
                 self.request(explanation, str_tokens),
-                lambda reply: not isinstance(parse_levels(reply.text, str_tokens, self.max_level), Failure),
+                lambda reply: not isinstance(parse_levels(reply, str_tokens, self.max_level), Failure),
             )
         except ClientError as error:
-            return Failure("score", error.kind, str(error)), Usage(n_requests=1)
-        levels = parse_levels(response.text, str_tokens, self.max_level)
-        if isinstance(levels, Failure) and response.finish_reason == "length":
+            return unanswered(error, f"scorers.{self.name}.spare_tokens"), Usage(n_requests=1)
+        levels = parse_levels(response, str_tokens, self.max_level)
+        if isinstance(levels, Failure) and is_cut_off(response):
             cut = f"{levels.message}: it was cut off; raise scorers.{self.name}.spare_tokens"
             levels = Failure(levels.stage, levels.kind, cut, levels.raw)
         return levels, response.usage
@@ -74,50 +76,45 @@ class SimulationScorer(Simulation):
         return json.dumps(_object({"tokens": listed}), sort_keys=True)
 
 
-def parse_levels(reply: str, str_tokens: Sequence[str], max_level: int) -> Levels | Failure:
+def parse_levels(response: Response, str_tokens: Sequence[str], max_level: int) -> Levels | Failure:
     """The level of each token, or what is wrong with the list: `unparsable`, `wrong_length`, `other_tokens`,
     `not_numbers`, `out_of_range`."""
 
     def failure(kind: str, message: str) -> Failure:
-        return Failure("score", kind, message, reply)
+        return Failure("score", kind, message, response.text)
 
-    entries = _listed(reply)
+    entries = AnswerForm(read=_entries, key="tokens").answer(response)
     if entries is None:
         return failure("unparsable", "the reply holds no JSON list of tokens with levels")
     if len(entries) != len(str_tokens):
         return failure("wrong_length", f"the reply has {len(entries)} levels for {len(str_tokens)} tokens")
-    for place, (entry, token) in enumerate(zip(entries, str_tokens, strict=True), 1):
-        if _without_spaces(entry["token"]) != _without_spaces(token):
-            return failure("other_tokens", f"token {place} is {token!r}, and the reply has {entry['token']!r} there")
-        if type(entry["level"]) not in (int, float):
-            return failure("not_numbers", f"the level of token {place} is {entry['level']!r}")
-        if not 0 <= entry["level"] <= max_level:  # NaN is in no range
-            return failure("out_of_range", f"the level of token {place} is {entry['level']}, not 0 to {max_level}")
-    return tuple(float(entry["level"]) for entry in entries)
+    levels: list[float] = []
+    for place, ((own, written), token) in enumerate(zip(entries, str_tokens, strict=True), 1):
+        level = number_in(written)
+        if _without_spaces(own) != _without_spaces(token):
+            return failure("other_tokens", f"token {place} is {token!r}, and the reply has {own[:80]!r} there")
+        if level is None:
+            return failure("not_numbers", f"the level of token {place} is {written[:80]!r}")
+        if not 0 <= level <= max_level:
+            return failure("out_of_range", f"the level of token {place} is {written}, not 0 to {max_level}")
+        levels.append(level)
+    return tuple(levels)
 
 
-def _listed(reply: str) -> list[dict[str, Any]] | None:
-    """The entries of the reply's outermost list; None where it is none, or an entry lacks something."""
-    begin, end = reply.find("["), reply.rfind("]")
-    try:
-        entries: Any = json.loads(reply[begin : end + 1])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entries, list):
-        return None
-    found = [_entry(entry) for entry in cast("list[object]", entries)]
-    return None if None in found else [entry for entry in found if entry is not None]
+def _entries(value: Value) -> Sequence[tuple[str, str]] | None:
+    """Token and level of each entry of a list, as they were written; None where an entry lacks one, or is none."""
+    entries = [(item.get("token"), item.get("level")) for item in value.items]
+    whole = tuple(
+        (token.text, level.text)
+        for token, level in entries
+        if token is not None and level is not None and {token.kind, level.kind} <= {"string", "word"}
+    )
+    return whole if value.kind == "list" and len(whole) == len(entries) else None
 
 
-def _entry(entry: object) -> dict[str, Any] | None:
-    """An entry with all that it must have."""
-    fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
-    return fields if {"token", "level"} <= fields.keys() else None
-
-
-def _without_spaces(token: object) -> str | None:
+def _without_spaces(token: str) -> str:
     """What must come back of a token: models drop spaces at its ends, and write half a character as they like."""
-    return "".join(token.split()).replace("\ufffd", "") if isinstance(token, str) else None
+    return "".join(token.split()).replace("\ufffd", "")
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

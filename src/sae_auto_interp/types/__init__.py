@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from sae_auto_interp.types.cache import CacheManifest as CacheManifest
-from sae_auto_interp.types.cache import NormMask as NormMask
-from sae_auto_interp.types.cache import ShardInfo as ShardInfo
-from sae_auto_interp.types.evidence import ExampleSource as ExampleSource
-from sae_auto_interp.types.evidence import FeatureProfile as FeatureProfile
-from sae_auto_interp.types.evidence import FeatureStats as FeatureStats
-from sae_auto_interp.types.evidence import Shortage as Shortage
-from sae_auto_interp.types.evidence import TokenLogits as TokenLogits
-from sae_auto_interp.types.evidence import TriageLabel as TriageLabel
-from sae_auto_interp.types.requests import Message as Message
-from sae_auto_interp.types.requests import PromptLogprobs as PromptLogprobs
-from sae_auto_interp.types.requests import PromptRequest as PromptRequest
-from sae_auto_interp.types.requests import Request as Request
-from sae_auto_interp.types.requests import Response as Response
-from sae_auto_interp.types.requests import Sampling as Sampling
-from sae_auto_interp.types.requests import TokenLogprob as TokenLogprob
-from sae_auto_interp.types.requests import Usage as Usage
+from sae_auto_interp.types.cache import CacheManifest as CacheManifest, NormMask as NormMask, ShardInfo as ShardInfo
+from sae_auto_interp.types.evidence import (
+    ExampleSource as ExampleSource,
+    FeatureProfile as FeatureProfile,
+    FeatureStats as FeatureStats,
+    Shortage as Shortage,
+    TokenLogits as TokenLogits,
+    TriageLabel as TriageLabel,
+)
+from sae_auto_interp.types.requests import (
+    Message as Message,
+    PromptLogprobs as PromptLogprobs,
+    PromptRequest as PromptRequest,
+    Request as Request,
+    Response as Response,
+    Sampling as Sampling,
+    TokenLogprob as TokenLogprob,
+    Usage as Usage,
+    as_logprob as as_logprob,
+    tokens_of as tokens_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,8 +148,8 @@ class Example:
     neighbour: FeatureId | None = None
     """Which feature fires in a window of source `neighbour`."""
     distance: float | None = None
-    """Of the neighbour (1 - cosine, 1 - Jaccard index or -PMI), or of the text that a `similar` window is like (1 -
-    cosine)."""
+    """Distance to the neighbour (1 - cosine, 1 - Jaccard index or -PMI), or to the text that a `similar` window is
+    like (1 - cosine)."""
 
     @property
     def text(self) -> str:
@@ -186,7 +190,7 @@ class FeatureRecord:
     logits: TokenLogits | None = None
     """What the feature writes to the model's output, where the subject model was at hand."""
     shortages: tuple[Shortage, ...] = ()
-    """Of what there was less than asked for."""
+    """Sources with fewer windows than requested."""
     profile: FeatureProfile | None = None
     """What is known of the feature without a model, where a run computed it."""
 
@@ -231,6 +235,8 @@ class Explanation:
     usage: Usage = Usage()
     candidates: tuple[Candidate, ...] = ()
     """What it was chosen from, in the order of trying, itself among them; none where nothing was chosen."""
+    n_shown: int | None = None
+    """Examples that were shown, where more did not fit into the model's context; None where none was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +282,10 @@ class ChoiceTrial:
     n_choices: int
     """How many were offered; chance is 1 / n_choices."""
     source: ExampleSource
-    """Of the example that makes the question hard: the intruder, or the one to be told from the activating one."""
+    """Source of the example that makes the question hard: the intruder, or the one to be told from the activating
+    one."""
     quantile: int | None
-    """Of the activating examples."""
+    """Quantile of the activating examples."""
     document: int
     failure: Failure | None = None
 
@@ -320,6 +327,8 @@ class Score:
     usage: Usage = Usage()
     simulations: tuple[SimulationTrial, ...] = ()
     choices: tuple[ChoiceTrial, ...] = ()
+    n_split: int = 0
+    """Prompts that were too long for the judge's context, so that its examples were shown in smaller groups."""
 
     @property
     def failures(self) -> tuple[Failure, ...]:

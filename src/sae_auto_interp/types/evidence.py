@@ -53,13 +53,13 @@ class FeatureProfile:
     n_peak_tokens: int
     """Different tokens on which it peaks in the stronger four fifths of its windows."""
     token_entropy_nats: float
-    """Of those peaks: exp of it is an effective number of tokens."""
+    """Entropy of those peaks; exp of it is an effective number of tokens."""
     firing_fraction: float
-    """Of all occurrences of these tokens, the share on which it fires; 1 is context-free."""
+    """Share of all occurrences of these tokens on which it fires; 1 is context-free."""
     n_previous_tokens: int
     """Different tokens right before those peaks."""
     firing_fraction_after: float
-    """Of all places right after one of these, the share on which it fires."""
+    """Share of all places right after one of these on which it fires."""
     positional_information: float
     """Share of its firing that the position in the row explains, 0 to 1."""
     positional_q: float

@@ -51,7 +51,7 @@ class FitFigures:
     dense_fraction: float | None
     """Features that fired on more than a tenth of the tokens."""
     mean_norm: float | None
-    """Of x, as the next two."""
+    """Mean norm of x, as the next two are."""
     median_norm: float | None
     max_norm: float | None
     first_norm_ratio: float | None
@@ -101,7 +101,7 @@ class Preflight:
     """Its family and source."""
     reads: str
     target: str | None
-    """Of a transcoder."""
+    """Where a transcoder writes."""
     claims: FitClaims | None
     figures: FitFigures | None
     """None, as `claims`, when the weights could not be attached."""

@@ -50,11 +50,14 @@ class Spent:
     may not charge for them."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    """Tokens of the paid completions, as the server counted them."""
+    """Tokens of the paid completions, as the server counted them, or at most."""
     lost_tokens: int = 0
-    """At most so many tokens in the lost ones."""
+    """Most tokens that the lost ones can have taken."""
     usd: float = 0.0
     """Price of the paid ones, and of the lost ones at most."""
+    n_uncounted: int = 0
+    """Paid ones whose tokens the server did not count, or not so that it can be believed: they are charged at the most
+    that they can be."""
 
     @property
     def tokens(self) -> int:
@@ -70,6 +73,7 @@ class Spent:
             self.completion_tokens + other.completion_tokens,
             self.lost_tokens + other.lost_tokens,
             self.usd + other.usd,
+            self.n_uncounted + other.n_uncounted,
         )
 
 
@@ -88,6 +92,24 @@ def spending_on(stage: str, feature: str) -> Generator[None, None, None]:
         yield
     finally:
         _purpose.reset(token)
+
+
+_may_spend: ContextVar[bool] = ContextVar("may_spend", default=True)
+
+
+@contextmanager
+def spending_nothing() -> Generator[None, None, None]:
+    """Inside, a question has its stored answer or none: nobody is asked."""
+    token = _may_spend.set(False)
+    try:
+        yield
+    finally:
+        _may_spend.reset(token)
+
+
+def may_spend() -> bool:
+    """Whether a question that has no stored answer may be put."""
+    return _may_spend.get()
 
 
 def account_of(model: str) -> Account:

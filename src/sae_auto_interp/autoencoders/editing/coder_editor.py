@@ -18,6 +18,7 @@ from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.sites.module_paths import module_at, resolve_module_path, submodule
 from sae_auto_interp.models.sites.site import Placement, Site, transformed
 from sae_auto_interp.models.traced_value import replace_traced_value, traced_value
+from sae_auto_interp.module_names import BESIDE
 
 TokenIds = Int[Tensor, "..."]
 """[batch, seq], or a mask of that shape; they come from the user, so it is `FeatureEditor` that checks."""
@@ -96,7 +97,7 @@ class FeatureEditor:
             edit.positions.check(len(tokens), tokens.shape[1], int(lengths.min()), tokens.shape[1] + n_passes - 1)
         grouped: dict[str, list[Edit]] = {}
         for edit in edits:
-            grouped.setdefault(resolve_module_path(model, edit.module_path), []).append(edit)
+            grouped.setdefault(_full_name(model, edit.module_path), []).append(edit)
         self.coders = tuple(
             CoderEditor(path, _coder_at(model, path), group, prompt, n_passes) for path, group in grouped.items()
         )
@@ -128,8 +129,18 @@ def _ends(tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
     return (columns * (attention_mask.cpu() != 0)).amax(1)
 
 
+def _full_name(model: Any, name: str) -> str:
+    """The name of an attached coder, its module's path written in full."""
+    path, beside, own = name.partition(BESIDE)
+    return resolve_module_path(model, path) + beside + own
+
+
 def _coder_at(model: Any, path: str) -> Coder:
-    coder = getattr(module_at(model, path), "ae", None)
+    module = module_at(model, path.partition(BESIDE)[0])
+    coder = getattr(module, "ae", None)
+    if BESIDE in path:
+        there = (each for each in module.children() if isinstance(each, Coder))
+        coder = next((each for each in there if each.attached_as == path), None)
     if not isinstance(coder, Coder):
         raise InputError(f"no autoencoder is attached at {path!r}; use a load_*_autoencoders function, or `attach`")
     return coder

@@ -20,15 +20,14 @@ from sae_auto_interp.autoencoders.encoding import gpu_selection
 from sae_auto_interp.autoencoders.encoding.cpu_selection import select_above, select_topk
 from sae_auto_interp.autoencoders.encoding.likely_bounds import LikelyBounds
 from sae_auto_interp.autoencoders.encoding.scan import Entries
-from sae_auto_interp.autoencoders.encoding.tiles import Tiles, tiles_for
+from sae_auto_interp.autoencoders.encoding.tiles import Tiles, product, tiles_for
 from sae_auto_interp.autoencoders.encoding.workers import Room, Workers
-from sae_auto_interp.autoencoders.products import product
 from sae_auto_interp.types import Array
 
 BLOCK_ENTRIES_ON_DEVICE = 1 << 27
 """Pre-activations at a time on a GPU: 512 MiB; smaller products would leave it idle."""
 LEAST_BLOCKS, LEAST_ROWS = 8, 32
-"""A small batch is divided into so many blocks that threads have something to take in turn; but none of fewer rows."""
+"""Fewest rows of a block; a small batch is divided into blocks so that threads have something to take in turn."""
 LARGEST_ACTIVATION = 1e18
 """Times a weight of at most 1e15, added up over the dimensions, an activation up to this stays below float32's end."""
 

@@ -46,7 +46,7 @@ class Top:
     best: Entries
     """In order of row."""
     kth_largest: Float32[Array, " n_rows"]
-    """Of rows without k entries, a bound of it."""
+    """The k-th largest entry; for rows with fewer than k entries, a bound of it."""
     tied: Int64[Array, " n_tied"]
     """Rows of which more than k entries do."""
     missed: Int64[Array, " n_missed"]
@@ -54,7 +54,7 @@ class Top:
 
 
 def top_above(pre: PreActivations, k: int, tiles: Tiles, room: Room, bounds: Float32[Array, " n_rows"]) -> Top | None:
-    """The top k of the rows that have so many entries above their bound, which is not below zero.
+    """The top k of the rows that have at least k entries above their bound, which is not below zero.
 
     None where far too many are.
     """
@@ -74,7 +74,8 @@ def top_above(pre: PreActivations, k: int, tiles: Tiles, room: Room, bounds: Flo
 
 
 def _kth_largest(found: Entries, counts: Int64[Array, " n_rows"], k: int, room: Room) -> Float32[Array, " n_rows"]:
-    """Of the first `counts` entries of each row, which are in order of row; minus infinity where there are fewer."""
+    """Return the k-th largest of each row's first `counts` entries (in row order); minus infinity where there are
+    fewer."""
     n_columns = max(k, int(counts.max()))
     table = room.array("table", (len(counts), n_columns))
     table.fill(-np.inf)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.encoding.encoder import Encoder, SparseCode
-from sae_auto_interp.autoencoders.products import product
+from sae_auto_interp.autoencoders.encoding.tiles import product
 
 BLOCK_ENTRIES = 1 << 25
 """Pre-activations at a time: 128 MiB in float32."""

@@ -39,7 +39,7 @@ class _Octets:
     """Those of a tile in which anything is above its bound."""
 
     first_column: int
-    """Of the tile."""
+    """The first column of the tile."""
     places: Int64[Array, " n"]
     """In the tile, counted in octets."""
     marks: UInt64[Array, " n"]
@@ -47,7 +47,8 @@ class _Octets:
 
 
 class Scan:
-    """Of tiles with `n_rows` rows (at most 65536) and `columns` columns, a multiple of 8; the last may be narrower."""
+    """A scan of tiles of `n_rows` rows (at most 65536) and `columns` columns, a multiple of 8; the last may be
+    narrower."""
 
     def __init__(self, n_rows: int, columns: int, room: Room) -> None:
         assert columns % OCTET == 0, f"{columns} columns"

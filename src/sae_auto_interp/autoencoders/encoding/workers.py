@@ -35,7 +35,7 @@ class Room:
         self._buffers: dict[str, Array] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> Array:
-        """Of the given shape, at the beginning of a cache line, holding anything.
+        """Return an array of this shape, at the beginning of a cache line, with arbitrary content.
 
         What was given before under this name is overwritten by its use.
         """

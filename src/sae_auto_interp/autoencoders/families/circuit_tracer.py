@@ -18,25 +18,33 @@ from typing import Any
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, names_of, one_per_place
+from sae_auto_interp.autoencoders.families._activation_names import check_activation
 from sae_auto_interp.autoencoders.files import (
+    Chosen,
+    chosen_of,
     matrix_of,
+    names_of,
     read_safetensors,
     read_yaml,
+    refuse_unread,
     required_file,
     safetensors_shapes,
     sum_over_middle,
     tensor_of,
 )
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.sites.site import Placement
 from sae_auto_interp.models.sites.site_names import resolve_site
 
+FILES = ("layer_*.safetensors", "W_enc_*.safetensors")
+_CONFIG = "config.yaml"
 _LAYER_FILE = re.compile(r"layer_(\d+)\.safetensors")
 _ENCODER_FILE = re.compile(r"W_enc_(\d+)\.safetensors")
+_TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", "activation_function.threshold", "threshold")
 _THRESHOLDS = ("activation_function.threshold", "threshold")
 
 
@@ -58,13 +66,16 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are layer numbers."""
     if not root.exists():
         raise InputError(f"circuit-tracer transcoders: there is no directory {root}")
     files = chosen_of({str(n): file for n, file in sorted(_files(root).items())}, chosen, "circuit-tracer", root)
-    placed = [(file.name, placement(model, layer, file), partial(read, file)) for layer, file in files.items()]
-    return one_per_place(placed, "circuit-tracer")
+    listed = [
+        Listed(file.name, partial(placement, model, layer, file), partial(read, file), "elsewhere")
+        for layer, file in files.items()
+    ]
+    return placed_coders(model, listed, "circuit-tracer", chosen, options)
 
 
 def read(file: Path) -> SparseCoder:
@@ -72,7 +83,9 @@ def read(file: Path) -> SparseCoder:
     state = read_safetensors(required_file(file, "circuit-tracer transcoder"))
     encoder = _ENCODER_FILE.fullmatch(file.name)
     weights = _cross_layer(state, file, encoder[1]) if encoder else _per_layer(state, file)
-    config = _config(file)
+    refuse_unread(state, {name + (f"_{encoder[1]}" if encoder else "") for name in _TENSORS}, file)
+    config = _config(file) if (file.parent / _CONFIG).is_file() else {}
+    check_activation(config, ("relu",) if weights.threshold is None else ("relu", "jumprelu"), file.parent / _CONFIG)
     settings = CoderSettings(
         activation="relu" if weights.threshold is None else "jumprelu", subtract_b_dec=False, prepend_bos=True,
         family="circuit_tracer", source=str(file), reconstructs=encoder is None,
@@ -114,6 +127,13 @@ def _cross_layer(state: Mapping[str, Tensor], file: Path, layer: str) -> CoderWe
 
 def _threshold(state: Mapping[str, Tensor], suffix: str, file: Path, width: int) -> Tensor | None:
     """[width], or one number for all features, or [1, width]."""
+    functions = [name for name in state if name.startswith("activation_function.")]
+    unknown = [name for name in functions if name not in {known + suffix for known in _THRESHOLDS}]
+    if unknown:
+        raise WeightsError(
+            f"{file}: holds {unknown[0]!r}, which no activation function that is computed here has; known: ReLU, and "
+            f"JumpReLU with {_THRESHOLDS[0]!r}"
+        )
     name = next((name + suffix for name in _THRESHOLDS if name + suffix in state), None)
     if name is None:
         return None
@@ -129,4 +149,4 @@ def _files(root: Path) -> dict[int, Path]:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    return read_yaml(required_file(file.parent / "config.yaml", "circuit-tracer transcoder"))
+    return read_yaml(required_file(file.parent / _CONFIG, "circuit-tracer transcoder"))

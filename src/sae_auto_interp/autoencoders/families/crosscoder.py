@@ -10,21 +10,28 @@ trained on two models have a single `hook_point` and are refused: what fires in 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import by_name, chosen_of, files_below, names_of, one_per_place
+from sae_auto_interp.autoencoders.families._activation_names import check_activation
 from sae_auto_interp.autoencoders.files import (
+    by_name,
+    chosen_of,
+    files_below,
+    names_of,
     read_json,
     read_torch_file,
+    refuse_unread,
     required_file,
     tensor_of,
     torch_file_shapes,
 )
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
@@ -33,6 +40,8 @@ from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.models.sites.site_names import resolve_site
 
 _WEIGHTS = "cc_weights.pt"
+FILES = (_WEIGHTS,)
+_TENSORS = {"W_enc", "W_dec", "b_enc", "b_dec"}
 
 
 def load_crosscoder(model: Any, hooks: str | Sequence[str] | None, directory: str | Path) -> dict[str, Any]:
@@ -52,15 +61,19 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
-    """`chosen` are directories below `root`."""
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
+    """`chosen` are directories below `root`; `site` names all places of the one that is there."""
     if not root.exists():
         raise InputError(f"crosscoders: there is no {root}")
     directories = [file.parent for file in files_below(root, _WEIGHTS)]
     chosen_ones = chosen_of(by_name(root, directories), chosen, "crosscoder", root)
-    return one_per_place(
-        [(name, placement(model, d), partial(read, d)) for name, d in chosen_ones.items()], "crosscoder"
-    )
+    options = options or CoderOptions()
+    if options.sites is not None and len(chosen_ones) > 1:
+        raise InputError(
+            f"{options.where}.site is for one, but {root} holds {', '.join(chosen_ones)}; choose by module_paths"
+        )
+    listed = [Listed(n, partial(placement, model, d, options.sites), partial(read, d)) for n, d in chosen_ones.items()]
+    return placed_coders(model, listed, "crosscoder", chosen, replace(options, site=None))
 
 
 def read(directory: Path) -> SparseCoder:
@@ -78,10 +91,13 @@ def read(directory: Path) -> SparseCoder:
         w_enc=w_enc.flatten(0, 1).T, b_enc=tensor_of(state, "b_enc", file), w_dec=w_dec.flatten(1, 2),
         b_dec=b_dec.flatten(),
     )  # fmt: skip
-    hooks = _hooks(directory)
+    refuse_unread(state, _TENSORS, file)
+    config = read_json(directory / "cfg.json") if (directory / "cfg.json").is_file() else {}
+    check_activation(config, ("relu",), directory / "cfg.json")
+    hook = ", ".join(_hooks(directory)) if {"hook_points", "hook_point"} & config.keys() else None
     settings = CoderSettings(
         activation="relu", subtract_b_dec=False, prepend_bos=True, family="crosscoder", source=str(directory),
-        claims=CoderClaims(model=read_json(directory / "cfg.json").get("model_name"), hook=", ".join(hooks)),
+        claims=CoderClaims(model=config.get("model_name"), hook=hook),
     )  # fmt: skip
     return SparseCoder(weights, settings)
 
@@ -94,7 +110,8 @@ def placement(model: Any, directory: Path, hooks: Sequence[str] | None = None) -
     if len(hooks) == 1 and n > 1:
         raise InputError(
             f"{directory} was trained on {n} models, which all read {hooks[0]}; a crosscoder over several models "
-            "is not read. If they are several places of one model, name them: load_crosscoder(model, [...], directory)"
+            "is not read. If they are several places of one model, name them: site: [...] in the run file, or "
+            "load_crosscoder(model, [...], directory)"
         )
     if len(hooks) != n:
         raise InputError(f"{directory} reads {n} places, but {len(hooks)} are named: {', '.join(hooks)}")

@@ -10,7 +10,7 @@ changes the size of codes; so it is here.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,25 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import DEPTH, Chosen, files_below, names_of, one_per_place
+from sae_auto_interp.autoencoders.families._activation_names import check_activation
 from sae_auto_interp.autoencoders.families._folding import decoder_norms, with_unit_decoder
-from sae_auto_interp.autoencoders.files import matrix_of, read_json, read_torch_file, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import (
+    DEPTH,
+    Chosen,
+    files_below,
+    matrix_of,
+    names_of,
+    read_json,
+    read_torch_file,
+    refuse_unread,
+    require_size,
+    required_file,
+    tensor_of,
+)
+from sae_auto_interp.autoencoders.options import CoderOptions, Reading
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
 from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
-from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
+from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder, check_shapes
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
 from sae_auto_interp.models.sites.hook_names import EMBEDDING_HOOK
 from sae_auto_interp.models.sites.module_paths import resolve_module_path
@@ -32,17 +45,8 @@ from sae_auto_interp.models.sites.published_sites import DICTIONARY_HOOKS
 from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.models.sites.site_names import resolve_site
 
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the family leaves to whoever loads."""
-
-    normalise_decoder: bool = True
-    """Of AutoEncoder: decoder columns of norm 1, the codes scaled up by what they were."""
-    scale_by_decoder_norm: bool = False
-    """Of all classes: codes times the norm of their decoder column, as the crosscoder fork has them."""
-    active_groups: int | None = None
-    """Of Matryoshka: the first so many groups of features; None takes all."""
+FILES = ("*.pt",)
+OPTIONS = ("reading",)
 
 
 def load_sam_autoencoders(
@@ -54,7 +58,8 @@ def load_sam_autoencoders(
     among several for one place, or a checkpoint below one (`trainer_0/checkpoints/ae_500.pt`). None takes all. Raises
     `InputError` for what is missing or ambiguous and `WeightsError` for weights that do not fit.
     """
-    return attach(model, _coders(model, Path(weight_dir), names_of(layers_or_modules), reading or Reading()))
+    options = CoderOptions(reading=reading)
+    return attach(model, coders_in(model, Path(weight_dir), names_of(layers_or_modules), options))
 
 
 def recognise(root: Path) -> str | None:
@@ -66,9 +71,18 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are layer numbers, module paths, or directories."""
-    return _coders(model, root, chosen, Reading())
+    if not root.exists():
+        raise InputError(f"dictionary_learning autoencoders: there is no directory {root}")
+    files = [root] if root.is_file() else files_below(root, "ae.pt")
+    if not files:
+        raise InputError(f"dictionary_learning autoencoders: no ae.pt in {root} or up to {DEPTH} directories below it")
+    if chosen is not None and not root.is_file():
+        files = [file for name in chosen for file in _named(model, root, files, name)]
+    reading = None if options is None else options.reading
+    listed = [_listed(model, root, file, reading) for file in files]
+    return placed_coders(model, listed, "dictionary_learning", chosen, options)
 
 
 def read(path: Path, reading: Reading | None = None) -> SparseCoder:
@@ -79,8 +93,14 @@ def read(path: Path, reading: Reading | None = None) -> SparseCoder:
     name = str(trainer.get("dict_class"))
     if name not in _CLASSES:
         raise UnknownNameError(f"dict_class (of {file})", name, _CLASSES)
+    check_activation(trainer, _FUNCTIONS, file)
     reading = reading or Reading()
-    activation, k, weights = _CLASSES[name](read_torch_file(file), file, reading)
+    state = read_torch_file(file)
+    activation, k, weights = _CLASSES[name](state, file, reading)
+    refuse_unread(state, _TENSORS[name], file)
+    check_shapes(weights, str(file))
+    for key, n in (("activation_dim", weights.w_enc.shape[1]), ("dict_size", len(weights.w_enc))):
+        require_size(trainer, key, n, file)
     if reading.scale_by_decoder_norm:
         weights = with_unit_decoder(weights, activation, str(file))
     settings = CoderSettings(
@@ -89,6 +109,11 @@ def read(path: Path, reading: Reading | None = None) -> SparseCoder:
         prepend_bos=True, family="dictionary_learning", source=str(path), claims=_claims(config),
     )  # fmt: skip
     return SparseCoder(weights, settings)
+
+
+def read_with(path: Path, options: CoderOptions) -> SparseCoder:
+    """As `read`, with what a run file says."""
+    return read(path, options.reading)
 
 
 def placement(model: Any, config: dict[str, Any], where: Path) -> Placement:
@@ -103,22 +128,13 @@ def placement(model: Any, config: dict[str, Any], where: Path) -> Placement:
     return Placement((before if io == "in" else output,))
 
 
-def _coders(model: Any, root: Path, chosen: Sequence[str] | None, reading: Reading) -> dict[Placement, Coder]:
-    if not root.exists():
-        raise InputError(f"dictionary_learning autoencoders: there is no directory {root}")
-    files = [root] if root.is_file() else files_below(root, "ae.pt")
-    if not files:
-        raise InputError(f"dictionary_learning autoencoders: no ae.pt in {root} or up to {DEPTH} directories below it")
-    if chosen is not None:
-        files = [file for name in chosen for file in _named(model, root, files, name)]
-    placed = [(_name(root, file), placement(model, _read_config(file), file), file) for file in files]
-
-    return one_per_place(
-        [
-            (name, where, partial(read, file if file.name != "ae.pt" else file.parent, reading))
-            for name, where, file in placed
-        ],
-        "dictionary_learning",
+def _listed(model: Any, root: Path, file: Path, reading: Reading | None) -> Listed:
+    config = _read_config(file)
+    return Listed(
+        _name(root, file),
+        partial(placement, model, config, file),
+        partial(read, file if file.name != "ae.pt" else file.parent, reading),
+        "its module's output" if _section(config, "buffer").get("io") == "in_and_out" else "what it reads",
     )
 
 
@@ -181,15 +197,17 @@ def _claims(config: dict[str, Any]) -> CoderClaims:
     )  # fmt: skip
 
 
+_FUNCTIONS = ("relu", "jumprelu", "topk", "batchtopk", "gated")
+"""What its classes compute; which of them, the class says."""
 _Parts = tuple[Activation, int | None, CoderWeights]
 
 
-def _linear(state: dict[str, Any], file: Path, bias: str) -> CoderWeights:
+def _linear(state: dict[str, Any], file: Path, bias: str, *, has_bias: bool = True) -> CoderWeights:
     """Classes made of two `nn.Linear`; gated ones have no bias in the encoder."""
     w_enc = matrix_of(state, "encoder.weight", file)
     return CoderWeights(
         w_enc=w_enc,
-        b_enc=tensor_of(state, "encoder.bias", file) if "encoder.bias" in state else torch.zeros(len(w_enc)),
+        b_enc=tensor_of(state, "encoder.bias", file) if has_bias else torch.zeros(len(w_enc)),
         w_dec=matrix_of(state, "decoder.weight", file).T,
         b_dec=tensor_of(state, bias, file),
     )
@@ -217,7 +235,7 @@ def _auto_encoder_new(state: dict[str, Any], file: Path, _reading: Reading) -> _
 def _gated(state: dict[str, Any], file: Path, _reading: Reading) -> _Parts:
     """1[u + gate_bias > 0] · ReLU(exp(r_mag) · u + mag_bias), of u = (x - decoder_bias) @ W_enc.T."""
     weights = replace(
-        _linear(state, file, "decoder_bias"), threshold=-tensor_of(state, "gate_bias", file),
+        _linear(state, file, "decoder_bias", has_bias=False), threshold=-tensor_of(state, "gate_bias", file),
         gain=tensor_of(state, "r_mag", file).exp(), offset=tensor_of(state, "mag_bias", file),
     )  # fmt: skip
     return "gated", None, weights
@@ -240,7 +258,8 @@ def _matryoshka(state: dict[str, Any], file: Path, reading: Reading) -> _Parts:
     """Features beyond the active groups take part in the selection, and are then left out."""
     activation, k, weights = _with_threshold(state, file, _matrices(state, file))
     sizes: Any = state.get("group_sizes")
-    if not isinstance(sizes, Tensor) or sizes.ndim != 1 or int(sizes.sum()) != len(weights.w_enc):
+    is_sizes = isinstance(sizes, Tensor) and sizes.ndim == 1 and not sizes.is_floating_point()
+    if not is_sizes or int(sizes.min()) < 0 or int(sizes.sum()) != len(weights.w_enc):
         raise WeightsError(f"{file}: 'group_sizes' does not add up to the width of {len(weights.w_enc)}")
     n = len(sizes) if reading.active_groups is None else reading.active_groups
     if not 1 <= n <= len(sizes):
@@ -262,7 +281,7 @@ def _with_threshold(state: dict[str, Any], file: Path, weights: CoderWeights) ->
 
 def _k(state: dict[str, Any], file: Path) -> int:
     k: Any = state.get("k")
-    if not isinstance(k, Tensor) or k.numel() != 1 or k.is_floating_point():
+    if not isinstance(k, Tensor) or k.numel() != 1 or k.is_floating_point() or k.dtype == torch.bool:
         raise WeightsError(f"{file}: 'k' is {k!r}, but must be one whole number")
     return int(k)
 
@@ -272,3 +291,15 @@ _CLASSES: dict[str, Callable[[dict[str, Any], Path, Reading], _Parts]] = {
     "JumpReluAutoEncoder": _jump_relu, "AutoEncoderTopK": _top_k, "BatchTopKSAE": _batch_top_k,
     "MatryoshkaBatchTopKSAE": _matryoshka,
 }  # fmt: skip
+_LINEAR = {"encoder.weight", "encoder.bias", "decoder.weight"}
+_TOP_K = {"k", "threshold"}
+_TENSORS: dict[str, set[str]] = {
+    "AutoEncoder": {*_LINEAR, "bias"},
+    "AutoEncoderNew": {*_LINEAR, "decoder.bias"},
+    "GatedAutoEncoder": {"decoder_bias", "encoder.weight", "decoder.weight", "r_mag", "gate_bias", "mag_bias"},
+    "JumpReluAutoEncoder": {"W_enc", "b_enc", "W_dec", "b_dec", "threshold"},
+    "AutoEncoderTopK": {*_LINEAR, "b_dec", *_TOP_K},
+    "BatchTopKSAE": {*_LINEAR, "b_dec", *_TOP_K},
+    "MatryoshkaBatchTopKSAE": {"W_enc", "b_enc", "W_dec", "b_dec", "group_sizes", *_TOP_K},
+}
+"""All that each class saves."""

@@ -18,10 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import Chosen, by_name, chosen_of, files_below, names_of, one_per_place
 from sae_auto_interp.autoencoders.families._folding import with_scaled_activations
-from sae_auto_interp.autoencoders.files import matrix_of, npz_names, read_npz, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import (
+    Chosen,
+    by_name,
+    chosen_of,
+    files_below,
+    matrix_of,
+    names_of,
+    npz_names,
+    read_npz,
+    refuse_unread,
+    required_file,
+    tensor_of,
+)
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, Writes, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
@@ -30,9 +42,11 @@ from sae_auto_interp.models.sites.published_sites import gemma_scope_site
 from sae_auto_interp.models.sites.site import Placement
 from sae_auto_interp.models.sites.site_names import resolve_site
 
+FILES = ("params.npz",)
 _ARRAYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
 _KINDS = ("res", "mlp", "att", "transcoders")
 _EMBEDDING = "embedding"
+OPTIONS = ("kind",)
 
 
 def load_gemma_scope_autoencoders(
@@ -44,7 +58,7 @@ def load_gemma_scope_autoencoders(
     or `transcoders`; None takes it from the name of a directory, as the repositories have it. Raises `InputError` or
     `WeightsError`.
     """
-    return attach(model, _coders(model, Path(weight_dir), names_of(names), kind))
+    return attach(model, coders_in(model, Path(weight_dir), names_of(names), CoderOptions(kind=kind)))
 
 
 def recognise(root: Path) -> str | None:
@@ -55,9 +69,19 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are directories below `root`."""
-    return _coders(model, root, chosen, None)
+    if not root.exists():
+        raise InputError(f"Gemma Scope autoencoders: there is no {root}")
+    found = by_name(root, (file.parent for file in files_below(root, "params.npz")))
+    kind = None if options is None else options.kind
+    if kind is not None and kind not in _KINDS:
+        raise UnknownNameError("kind of Gemma Scope coder", kind, _KINDS)
+    listed = [
+        Listed(name, partial(placement, model, where, kind), partial(read, where), _writes(where, kind))
+        for name, where in chosen_of(found, chosen, "Gemma Scope", root).items()
+    ]
+    return placed_coders(model, listed, "Gemma Scope", chosen, options)
 
 
 def read(directory: Path) -> SparseCoder:
@@ -72,7 +96,8 @@ def read(directory: Path) -> SparseCoder:
         w_dec=matrix_of(state, "W_dec", file), b_dec=tensor_of(state, "b_dec", file),
         threshold=tensor_of(state, "threshold", file),
     )  # fmt: skip
-    if _layer(directory) == _EMBEDDING:
+    refuse_unread(state, _ARRAYS | {"scaling_factor"}, file)
+    if _is_of_embeddings(directory):
         scale = weights.w_enc.shape[1] ** -0.5
         weights = with_scaled_activations(weights, scale, scale, str(file))
     settings = CoderSettings(
@@ -95,35 +120,48 @@ def placement(model: Any, directory: Path, kind: str | None = None) -> Placement
     return Placement((read_at,), written_at)
 
 
-def _coders(model: Any, root: Path, chosen: Sequence[str] | None, kind: str | None) -> dict[Placement, Coder]:
-    if not root.exists():
-        raise InputError(f"Gemma Scope autoencoders: there is no {root}")
-    found = by_name(root, (file.parent for file in files_below(root, "params.npz")))
-    directories = chosen_of(found, chosen, "Gemma Scope", root)
-
-    placed = [(name, placement(model, where, kind), partial(read, where)) for name, where in directories.items()]
-    return one_per_place(placed, "Gemma Scope")
+def _writes(directory: Path, kind: str | None) -> Writes:
+    return "elsewhere" if (kind or _named_kind(directory)) == "transcoders" else "what it reads"
 
 
 def _kind(directory: Path) -> str:
+    kind = _named_kind(directory)
+    if kind is None:
+        raise InputError(
+            f"{directory}: the arrays do not say whether they are of 'res', 'mlp', 'att' or 'transcoders', nor does a "
+            "directory's name (gemma-scope-2b-pt-res); give kind in the run file, or use "
+            "load_gemma_scope_autoencoders with kind="
+        )
+    return kind
+
+
+def _named_kind(directory: Path) -> str | None:
     """By the nearest directory that says it: `gemma-scope-2b-pt-res`, also within the hub's `models--google--...`."""
     for part in reversed(directory.absolute().parts):
         match = re.search(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)(?:$|-)", part)
         if match:
             return match[1]
-    raise InputError(
-        f"{directory}: the arrays do not say whether they are of 'res', 'mlp', 'att' or 'transcoders', nor does a "
-        "directory's name (gemma-scope-2b-pt-res); use load_gemma_scope_autoencoders with kind="
-    )
+    return None
+
+
+def _is_of_embeddings(directory: Path) -> bool:
+    return _named_layer(directory) == _EMBEDDING
 
 
 def _layer(directory: Path) -> str:
     """The layer's number, or `embedding`."""
+    layer = _named_layer(directory)
+    if layer is None:
+        raise InputError(f"{directory}: no directory of its path is called layer_N or embedding")
+    return layer
+
+
+def _named_layer(directory: Path) -> str | None:
     for part in reversed(directory.absolute().parts):
         match = re.fullmatch(r"layer_(\d+)|(embedding)", part)
         if match:
             return match[1] or match[2]
-    raise InputError(f"{directory}: no directory of its path is called layer_N or embedding")
+    return None
 
 
 def _claims(directory: Path) -> CoderClaims:

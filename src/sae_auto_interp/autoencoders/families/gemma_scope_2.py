@@ -21,17 +21,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, files_below, names_of, one_per_place
+from sae_auto_interp.autoencoders.families._activation_names import check_activation
 from sae_auto_interp.autoencoders.files import (
+    Chosen,
+    chosen_of,
+    files_below,
     matrix_of,
+    names_of,
     read_json,
     read_safetensors,
+    refuse_unread,
     required_file,
     safetensors_shapes,
     sum_over_middle,
     tensor_of,
 )
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, Writes, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
@@ -39,7 +45,7 @@ from sae_auto_interp.models.sites.site import Placement
 from sae_auto_interp.models.sites.site_names import resolve_site
 
 _TENSORS = {"w_enc", "w_dec", "b_enc", "b_dec", "threshold"}
-_FILES = ("params.safetensors", "params_layer_*.safetensors")
+FILES = ("params.safetensors", "params_layer_*.safetensors")
 _BEFORE_MLP = "model.layers.{}.pre_feedforward_layernorm.output"
 _AFTER_MLP = "model.layers.{}.post_feedforward_layernorm.output"
 _INFERRED: dict[str, tuple[str, str | None]] = {
@@ -63,36 +69,39 @@ def load_gemma_scope_2_autoencoders(model: Any, names: Chosen, weight_dir: str |
 
 def recognise(root: Path) -> str | None:
     """What gives the family away."""
-    for file in files_below(root, *_FILES):
+    for file in files_below(root, *FILES):
         if safetensors_shapes(file).keys() >= _TENSORS:
             return f"it holds {file.name} with {', '.join(sorted(_TENSORS))}"
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are directories below `root`, or files without their ending."""
     if not root.exists():
         raise InputError(f"Gemma Scope 2 autoencoders: there is no {root}")
-    found = {_name(root, file): file for file in files_below(root, *_FILES)}
-    files = chosen_of(found, chosen, "Gemma Scope 2", root)
-
-    placed = [(name, placement(model, file), partial(read, file)) for name, file in files.items()]
-    return one_per_place(placed, "Gemma Scope 2")
+    found = {_name(root, file): file for file in files_below(root, *FILES)}
+    listed = [
+        Listed(name, partial(placement, model, file), partial(read, file), _writes(file))
+        for name, file in chosen_of(found, chosen, "Gemma Scope 2", root).items()
+    ]
+    return placed_coders(model, listed, "Gemma Scope 2", chosen, options)
 
 
 def read(path: Path) -> SparseCoder:
     """Read a directory's `params.safetensors`, or one layer's file of a cross-layer transcoder."""
     file = required_file(path if path.suffix else path / "params.safetensors", "Gemma Scope 2 autoencoder")
-    config = _config(file)
+    config = _known_config(file)
     is_cross_layer = _is_cross_layer(file)
     state = read_safetensors(file, leave_out=("w_dec",) if is_cross_layer else ())
     skip = state.get("affine_skip_connection")
     weights = CoderWeights(
         w_enc=matrix_of(state, "w_enc", file).T, b_enc=tensor_of(state, "b_enc", file),
         w_dec=_summed_decoder(file) if is_cross_layer else matrix_of(state, "w_dec", file),
-        b_dec=_one_row(tensor_of(state, "b_dec", file), file), threshold=tensor_of(state, "threshold", file),
+        b_dec=_one_row(tensor_of(state, "b_dec", file), file, is_cross_layer),
+        threshold=tensor_of(state, "threshold", file),
         w_skip=None if skip is None else matrix_of(state, "affine_skip_connection", file).T,
     )  # fmt: skip
+    refuse_unread(state, _TENSORS | {"affine_skip_connection"}, file)
     settings = CoderSettings(
         activation="jumprelu", subtract_b_dec=False, prepend_bos=True, family="gemma_scope_2", source=str(path),
         claims=_claims(config), reconstructs=not is_cross_layer,
@@ -121,13 +130,29 @@ def _config(file: Path) -> dict[str, Any]:
     config = read_json(beside) if beside.is_file() else {}
     if config.get("architecture", "jump_relu") != "jump_relu":
         raise WeightsError(f"{beside}: architecture is {config['architecture']!r}; Gemma Scope 2 has 'jump_relu'")
+    check_activation(config, ("jump_relu",), beside)
     if file.name == "params.safetensors" and config.get("hf_hook_point_in"):
         return config
     return config | _inferred(file)
 
 
+def _known_config(file: Path) -> dict[str, Any]:
+    """As `_config`; nothing where neither config.json nor a directory's name says where it reads."""
+    try:
+        return _config(file)
+    except WeightsError:
+        raise
+    except InputError:
+        return {}
+
+
+def _writes(file: Path) -> Writes:
+    config = _known_config(file)
+    return "what it reads" if config.get("hf_hook_point_out") in (None, config.get("hf_hook_point_in")) else "elsewhere"
+
+
 def _inferred(file: Path) -> dict[str, Any]:
-    """Of cross-layer transcoders the file's name alone says the layer."""
+    """Read the layer from the file's name, which alone tells it for cross-layer transcoders."""
     parts = file.absolute().with_suffix("").parts if file.name != "params.safetensors" else file.absolute().parent.parts
     layer = next((match[1] for part in reversed(parts) if (match := re.search(r"layer_(\d+)", part))), None)
     kind = next((kind for part in reversed(parts) for kind in _INFERRED if kind in part), None)
@@ -159,11 +184,13 @@ def _summed_decoder(file: Path) -> Float[Tensor, "width d_out"]:
     return sum_over_middle(file, "w_dec")
 
 
-def _one_row(b_dec: Tensor, file: Path) -> Float[Tensor, " d_out"]:
+def _one_row(b_dec: Tensor, file: Path, is_cross_layer: bool) -> Float[Tensor, " d_out"]:
     """A cross-layer transcoder may store the bias of each layer that it writes to; its own is not told apart."""
-    if b_dec.ndim > 2:
+    if b_dec.ndim < 2 or (b_dec.ndim == 2 and b_dec.shape[0] == 1):
+        return b_dec.flatten()
+    if b_dec.ndim > 2 or not is_cross_layer:
         raise WeightsError(f"{file}: 'b_dec' has shape {tuple(b_dec.shape)}")
-    return b_dec if b_dec.ndim < 2 else torch.zeros(b_dec.shape[1])
+    return torch.zeros(b_dec.shape[1])
 
 
 def _claims(config: dict[str, Any]) -> CoderClaims:

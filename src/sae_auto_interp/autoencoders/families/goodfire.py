@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import chosen_of, one_per_place
 from sae_auto_interp.autoencoders.families import dictionary_learning
 from sae_auto_interp.autoencoders.files import (
+    chosen_of,
     matrix_of,
     read_torch_file,
     required_file,
     tensor_of,
     torch_file_shapes,
 )
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.sites.site import Placement
 from sae_auto_interp.models.sites.site_names import resolve_site
 
+FILES = ("*.pt", "*.pth")
 _LAYERS = (("encoder_linear", "decoder_linear"), ("encoder", "decoder"))
 _NAMED = re.compile(r"(?P<model>.+)-SAE-l(?P<layer>\d+)", re.IGNORECASE)
 
@@ -49,13 +51,13 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are names of files."""
     if not root.exists():
         raise InputError(f"Goodfire autoencoders: there is no {root}")
     files = chosen_of(_files(root), chosen, "Goodfire", root)
-    placed = [(name, _placement(model, file), partial(read, file)) for name, file in files.items()]
-    return one_per_place(placed, "Goodfire")
+    listed = [Listed(name, partial(_placement, model, file), partial(read, file)) for name, file in files.items()]
+    return placed_coders(model, listed, "Goodfire", chosen, options)
 
 
 def read(file: Path) -> SparseCoder:
@@ -83,7 +85,7 @@ def _placement(model: Any, file: Path) -> Placement:
     if named is None:
         raise InputError(
             f"{file}: which layer it reads is not in the file, nor in its name (...-SAE-l19.pth); "
-            "use load_goodfire_autoencoder with a module path"
+            "give site in the run file, or use load_goodfire_autoencoder with a module path"
         )
     return Placement((resolve_site(model, _hook(named)),))
 

@@ -27,20 +27,27 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import Chosen, by_name, chosen_of, files_below, names_of, one_per_place
+from sae_auto_interp.autoencoders.families._activation_names import check_activation
 from sae_auto_interp.autoencoders.families._folding import ranked_by_decoder_norm, with_scaled_activations
 from sae_auto_interp.autoencoders.files import (
+    Chosen,
+    by_name,
+    chosen_of,
+    files_below,
+    flag_of,
     integer_of,
     matrix_of,
+    names_of,
     read_json,
     read_safetensors,
+    refuse_unread,
     required_file,
     safetensors_shapes,
     tensor_of,
 )
-from sae_auto_interp.autoencoders.normalisation import Normalisation
-from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, Writes, placed_coders
+from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings, Normalisation
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.sites.site import Placement
@@ -48,6 +55,7 @@ from sae_auto_interp.models.sites.site_names import resolve_site
 
 _V1 = ("hyperparams.json", "checkpoints/final.safetensors")
 _V2 = ("config.json", "sae_weights.safetensors")
+FILES = ("final.safetensors", "sae_weights.safetensors")
 _LOG_THRESHOLDS = ("log_jumprelu_threshold", "activation_function.log_jumprelu_threshold")
 _NORM_OF = "dataset_average_activation_norm"
 _ACTIVATIONS: dict[str, Activation] = {"relu": "relu", "jumprelu": "jumprelu", "topk": "topk"}
@@ -73,18 +81,18 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are directories below `root`."""
     if not root.exists():
         raise InputError(f"Llama Scope autoencoders: there is no {root}")
     directories = [f.parents[1] for f in files_below(root, _V1[1])] + [f.parent for f in files_below(root, _V2[1])]
     found = by_name(root, directories)
 
-    placed = [
-        (name, placement(model, directory), partial(read, directory))
+    listed = [
+        Listed(name, partial(placement, model, directory), partial(read, directory), _writes(directory))
         for name, directory in chosen_of(found, chosen, "Llama Scope", root).items()
     ]
-    return one_per_place(placed, "Llama Scope")
+    return placed_coders(model, listed, "Llama Scope", chosen, options)
 
 
 def read(directory: Path) -> SparseCoder:
@@ -93,6 +101,7 @@ def read(directory: Path) -> SparseCoder:
     _refuse_variants(saved)
     activation = _activation(saved)
     weights = _weights(saved)
+    refuse_unread(saved.state, _tensors_of(saved, activation), saved.weights_file)
     scale = _scale(saved)
     if activation == "jumprelu":
         weights = replace(weights, threshold=_thresholds(saved, scale, len(weights.w_enc)))
@@ -100,7 +109,7 @@ def read(directory: Path) -> SparseCoder:
         weights = ranked_by_decoder_norm(weights, activation, str(saved.weights_file))
     settings = CoderSettings(
         activation=activation, k=integer_of(saved.config, "top_k", saved.config_file) if activation == "topk" else None,
-        subtract_b_dec=bool(saved.config.get("apply_decoder_bias_to_pre_encoder", False)),
+        subtract_b_dec=flag_of(saved.config, "apply_decoder_bias_to_pre_encoder", saved.config_file),
         normalisation=_normalisation(saved), prepend_bos=True, family="llama_scope", source=str(directory),
         claims=_claims(saved.config),
     )  # fmt: skip
@@ -124,6 +133,13 @@ def placement(model: Any, directory: Path) -> Placement:
     )
 
 
+def _writes(directory: Path) -> Writes:
+    config_file, _ = _files(directory)
+    config = read_json(config_file)
+    read_at = config.get("hook_point_in")
+    return "what it reads" if config.get("hook_point_out", read_at) == read_at else "elsewhere"
+
+
 @dataclass(frozen=True, slots=True)
 class _Saved:
     """The files of one coder."""
@@ -135,7 +151,7 @@ class _Saved:
 
     @property
     def includes_decoder_norm(self) -> bool:
-        return bool(self.config.get("sparsity_include_decoder_norm", False))
+        return flag_of(self.config, "sparsity_include_decoder_norm", self.config_file)
 
     @property
     def is_v1(self) -> bool:
@@ -150,10 +166,15 @@ class _Scale:
     written: float
 
 
+def _files(directory: Path) -> tuple[Path, Path]:
+    """Configuration and weights, of either layout."""
+    names = _V1 if (directory / _V1[0]).is_file() else _V2
+    config, weights = (required_file(directory / name, "Llama Scope autoencoder") for name in names)
+    return config, weights
+
+
 def _saved(directory: Path) -> _Saved:
-    config, weights = _V1 if (directory / _V1[0]).is_file() else _V2
-    config_file = required_file(directory / config, "Llama Scope autoencoder")
-    file = required_file(directory / weights, "Llama Scope autoencoder")
+    config_file, file = _files(directory)
     return _Saved(read_json(config_file), config_file, read_safetensors(file), file)
 
 
@@ -164,13 +185,20 @@ def _weights(saved: _Saved) -> CoderWeights:
     w_dec = matrix_of(state, "W_D" if is_row_vector else "decoder.weight", file)
     w_dec = w_dec if is_row_vector else w_dec.T
     bias = "b_D" if is_row_vector else "decoder.bias"
-    has_bias = bool(saved.config.get("use_decoder_bias", True))
+    has_bias = flag_of(saved.config, "use_decoder_bias", saved.config_file, default=True)
     return CoderWeights(
         w_enc=w_enc.T if is_row_vector else w_enc,
         b_enc=tensor_of(state, "b_E" if is_row_vector else "encoder.bias", file),
         w_dec=w_dec,
         b_dec=tensor_of(state, bias, file) if has_bias else torch.zeros(w_dec.shape[1]),
     )
+
+
+def _tensors_of(saved: _Saved, activation: Activation) -> set[str]:
+    linear = {f"{layer}.{part}" for layer in ("encoder", "decoder") for part in ("weight", "bias")}
+    own = {"W_E", "b_E", "W_D", "b_D"} if "W_E" in saved.state else linear
+    norms = {name for name in saved.state if name.startswith(f"{_NORM_OF}.")}
+    return own | norms | (set(_LOG_THRESHOLDS) if activation == "jumprelu" else set())
 
 
 def _activation(saved: _Saved) -> Activation:
@@ -182,6 +210,8 @@ def _activation(saved: _Saved) -> Activation:
             f"{saved.config_file}: act_fn {name!r} is not read; known: {', '.join(_ACTIVATIONS)}. A batchtopk coder is "
             "converted to jumprelu by lm-saes before it is used"
         )
+    others = {key: value for key, value in saved.config.items() if key != "act_fn"}
+    check_activation(others, tuple(_ACTIVATIONS), saved.config_file)
     return _ACTIVATIONS[name]
 
 
@@ -189,7 +219,7 @@ def _thresholds(saved: _Saved, scale: _Scale, width: int) -> Tensor:
     """What pre-activations (times their decoder norm, if that is included) must exceed, in the scale of training."""
     if saved.is_v1:
         threshold = saved.config.get("jump_relu_threshold")
-        if not isinstance(threshold, int | float):
+        if not isinstance(threshold, int | float) or isinstance(threshold, bool):
             raise WeightsError(f"{saved.config_file}: 'jump_relu_threshold' is {threshold!r}, but must be a number")
         return torch.full((width,), threshold * (scale.written if saved.includes_decoder_norm else scale.read))
     name = next((name for name in _LOG_THRESHOLDS if name in saved.state), _LOG_THRESHOLDS[0])
@@ -238,7 +268,7 @@ def _refuse_variants(saved: _Saved) -> None:
     kind = str(saved.config.get("sae_type", "sae"))
     if kind != "sae":
         raise WeightsError(f"{saved.config_file}: sae_type {kind!r} is not read; only 'sae', transcoders included")
-    if saved.config.get("use_glu_encoder"):
+    if flag_of(saved.config, "use_glu_encoder", saved.config_file):
         raise WeightsError(f"{saved.config_file}: use_glu_encoder is not read")
 
 

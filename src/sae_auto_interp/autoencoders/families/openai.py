@@ -15,14 +15,24 @@ import torch
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.directories import names_of
-from sae_auto_interp.autoencoders.files import integer_of, matrix_of, read_torch_file, required_file, tensor_of
+from sae_auto_interp.autoencoders.files import (
+    integer_of,
+    matrix_of,
+    names_of,
+    read_torch_file,
+    refuse_unread,
+    required_file,
+    tensor_of,
+)
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, UnknownNameError, WeightsError
-from sae_auto_interp.models.sites.site import Site
+from sae_auto_interp.models.sites.site import Placement
 from sae_auto_interp.models.sites.site_names import resolve_site
 
+FILES = ("*.pt",)
 LOCATIONS = {
     "mlp_post_act": "mlp.hook_post",
     "resid_delta_attn": "hook_attn_out",
@@ -31,7 +41,13 @@ LOCATIONS = {
     "resid_post_mlp": "hook_resid_post",
 }
 """OpenAI's names for the sites of a block, and TransformerLens'."""
+OPTIONS = ("location",)
 DEFAULT_LOCATION = "resid_post_mlp"
+_TENSORS = {
+    "pre_bias", "encoder.weight", "latent_bias", "decoder.weight",
+    "stats_last_nonzero", "latents_activation_frequency", "latents_mean_square",
+}  # fmt: skip
+"""The last three are statistics of the training."""
 _VERSION = re.compile(r"_v\d+(_\d+k)?$")
 
 
@@ -45,11 +61,7 @@ def load_oai_autoencoders(
     `resid_post_mlp`. Raises `InputError` for a missing file and `WeightsError` for one that is damaged, holds other
     tensors, or does not fit the model.
     """
-    if location is not None and location not in LOCATIONS:
-        raise UnknownNameError("location", location, LOCATIONS)
-    root = Path(weight_dir)
-    files = {_layer(name): root / f"{name}.pt" for name in names_of(layers) or ()}
-    return attach(model, _coders(model, files, location))
+    return attach(model, coders_in(model, Path(weight_dir), names_of(layers) or (), CoderOptions(location=location)))
 
 
 def recognise(root: Path) -> str | None:
@@ -61,12 +73,18 @@ def recognise(root: Path) -> str | None:
     return "it is {layer}.pt with 'pre_bias' and 'latent_bias'" if is_named and _is_openai(root) else None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Site, SparseCoder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are layer numbers; a file's own is its name."""
+    location = None if options is None else options.location
+    if location is not None and location not in LOCATIONS:
+        raise UnknownNameError("location", location, LOCATIONS)
     if root.is_file():
-        return _coders(model, {_layer(root.stem): root}, None)
-    layers = saved_layers(root) if chosen is None else [_layer(text) for text in chosen]
-    return _coders(model, {layer: root / f"{layer}.pt" for layer in layers}, None)
+        files = {_layer(root.stem): root}
+    else:
+        layers = saved_layers(root) if chosen is None else [_layer(text) for text in chosen]
+        files = {layer: root / f"{layer}.pt" for layer in layers}
+    listed = [_listed(model, layer, file, location) for layer, file in files.items()]
+    return placed_coders(model, listed, "OpenAI", chosen, options)
 
 
 def saved_layers(root: Path) -> list[int]:
@@ -96,6 +114,7 @@ def read(path: Path, hook: str | None = None) -> SparseCoder:
         w_dec=matrix_of(state, "decoder.weight", path).T,
         b_dec=tensor_of(state, "pre_bias", path),
     )
+    refuse_unread(state, _TENSORS, path)
     settings = CoderSettings(
         activation="topk" if is_topk else "relu", k=k, subtract_b_dec=True,
         normalisation="layer_norm" if is_topk else "none", family="openai", source=str(path),
@@ -118,12 +137,9 @@ def save(path: Path, weights: CoderWeights, k: int) -> None:
     torch.save(state, path)
 
 
-def _coders(model: Any, files: dict[int, Path], location: str | None) -> dict[Site, SparseCoder]:
-    coders: dict[Site, SparseCoder] = {}
-    for layer, file in files.items():
-        hook = f"blocks.{layer}.{LOCATIONS[location or location_of(file)]}"
-        coders[resolve_site(model, hook)] = read(file, hook)
-    return coders
+def _listed(model: Any, layer: int, file: Path, location: str | None) -> Listed:
+    hook = f"blocks.{layer}.{LOCATIONS[location or location_of(file)]}"
+    return Listed(file.name, lambda: Placement((resolve_site(model, hook),)), lambda: read(file, hook))
 
 
 def _is_openai(file: Path) -> bool:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.files import read_json, read_safetensors, required_file
-from sae_auto_interp.autoencoders.normalisation import Normalisation
-from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
+from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings, Normalisation
 from sae_auto_interp.autoencoders.sparse_coder import WEIGHT_NAMES, CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.sites.module_paths import resolve_module_path
@@ -29,6 +30,7 @@ from sae_auto_interp.models.sites.site import Placement, Side, Site
 FORMAT = "sae-auto-interp coder"
 FORMAT_VERSION = 1
 WEIGHTS_FILE, SETTINGS_FILE = "coder.safetensors", "coder.json"
+FILES = (WEIGHTS_FILE,)
 
 
 def save_autoencoder(coder: Coder, directory: str | Path) -> None:
@@ -71,19 +73,10 @@ def recognise(root: Path) -> str | None:
     return None if found is None else f"it holds {found.relative_to(root)}"
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, SparseCoder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are names of directories."""
-    coders: dict[Placement, SparseCoder] = {}
-    for directory in _directories(root, chosen):
-        coder = read(directory)
-        if coder.placement is None:
-            where = _named_place(model, directory, coder.settings)
-        else:
-            where = _in_model(model, coder.placement)
-        if where in coders:
-            raise InputError(f"{root}: several coders are for {where.home}; choose one by its directory's name")
-        coders[where] = coder
-    return coders
+    listed = [_listed(model, directory) for directory in _directories(root, chosen)]
+    return placed_coders(model, listed, "own", chosen, options)
 
 
 def read(directory: Path) -> SparseCoder:
@@ -105,6 +98,18 @@ def read(directory: Path) -> SparseCoder:
     coder.placement = placement
     coder.holds_value_bias = content.get("holds_value_bias") is True  # not in files of before it was written
     return coder
+
+
+def _listed(model: Any, directory: Path) -> Listed:
+    coder = read(directory)
+
+    def own() -> Placement:
+        if coder.placement is None:
+            return _named_place(model, directory, coder.settings)
+        return _in_model(model, coder.placement)
+
+    is_transcoder = coder.placement is not None and coder.placement.target is not None
+    return Listed(directory.name, own, lambda: coder, "elsewhere" if is_transcoder else "what it reads")
 
 
 def _check_format(content: dict[str, Any], file: Path) -> None:

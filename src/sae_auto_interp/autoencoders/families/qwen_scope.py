@@ -12,21 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.coder import Coder
-from sae_auto_interp.autoencoders.directories import Chosen, chosen_of, names_of, one_per_place
 from sae_auto_interp.autoencoders.files import (
+    Chosen,
+    chosen_of,
     matrix_of,
+    names_of,
     read_torch_file,
+    refuse_unread,
     required_file,
     tensor_of,
     torch_file_shapes,
 )
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
 from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.models.sites.site import Placement
 from sae_auto_interp.models.sites.site_names import resolve_site
 
+FILES = ("layer*.sae.pt",)
 _FILE = re.compile(r"layer(\d+)\.sae\.pt")
 _REPOSITORY = re.compile(r"SAE-Res-(.+)-W\d+K-L0_(\d+)")
 _TENSORS = {"W_enc", "W_dec", "b_enc", "b_dec"}
@@ -39,7 +44,7 @@ def load_qwen_scope_autoencoders(
 
     `k` is how many entries are kept; None takes it from the directory's name. Raises `InputError` or `WeightsError`.
     """
-    return attach(model, _coders(model, Path(weight_dir), names_of(layers), k))
+    return attach(model, coders_in(model, Path(weight_dir), names_of(layers), CoderOptions(k=k)))
 
 
 def recognise(root: Path) -> str | None:
@@ -50,9 +55,19 @@ def recognise(root: Path) -> str | None:
     return None
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, Coder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are layer numbers."""
-    return _coders(model, root, chosen, None)
+    if not root.exists():
+        raise InputError(f"Qwen Scope autoencoders: there is no directory {root}")
+    found = {str(layer): file for layer, file in sorted(_files(root).items())}
+    files = chosen_of(found, chosen, "Qwen Scope", root)
+    k = None if options is None else options.k
+
+    def place(layer: str) -> Placement:
+        return Placement((resolve_site(model, f"blocks.{layer}.hook_resid_post"),))
+
+    listed = [Listed(file.name, partial(place, layer), partial(read, file, k)) for layer, file in files.items()]
+    return placed_coders(model, listed, "Qwen Scope", chosen, options)
 
 
 def read(file: Path, k: int | None = None) -> SparseCoder:
@@ -63,12 +78,13 @@ def read(file: Path, k: int | None = None) -> SparseCoder:
     if k is None:
         raise InputError(
             f"{file}: how many entries are kept is not in the file, nor in a directory's name (SAE-Res-...-L0_50); "
-            "use load_qwen_scope_autoencoders with k="
+            "give k in the run file, or use load_qwen_scope_autoencoders with k="
         )
     weights = CoderWeights(
         w_enc=matrix_of(state, "W_enc", file), b_enc=tensor_of(state, "b_enc", file),
         w_dec=matrix_of(state, "W_dec", file).T, b_dec=tensor_of(state, "b_dec", file),
     )  # fmt: skip
+    refuse_unread(state, _TENSORS, file)
     name = _FILE.fullmatch(file.name)
     claims = CoderClaims(
         model=f"Qwen/{repository[1]}" if repository else None, l0=float(k),
@@ -81,18 +97,9 @@ def read(file: Path, k: int | None = None) -> SparseCoder:
     return SparseCoder(weights, settings)
 
 
-def _coders(model: Any, root: Path, chosen: Sequence[str] | None, k: int | None) -> dict[Placement, Coder]:
-    if not root.exists():
-        raise InputError(f"Qwen Scope autoencoders: there is no directory {root}")
-    found = {str(layer): file for layer, file in sorted(_files(root).items())}
-    files = chosen_of(found, chosen, "Qwen Scope", root)
-
-    def place(layer: str) -> Placement:
-        return Placement((resolve_site(model, f"blocks.{layer}.hook_resid_post"),))
-
-    return one_per_place(
-        [(file.name, place(layer), partial(read, file, k)) for layer, file in files.items()], "Qwen Scope"
-    )
+def read_with(file: Path, options: CoderOptions) -> SparseCoder:
+    """As `read`, with what a run file says."""
+    return read(file, options.k)
 
 
 def _files(root: Path) -> dict[int, Path]:

@@ -3,25 +3,32 @@
 Source: github.com/jbloomAus/SAELens. The hook's name says where the coder reads, in TransformerLens' vocabulary; a
 transcoder's second one, what it reconstructs. Coders of models that TransformerLens had processed
 (`center_writing_weights`) were trained on vectors without their mean: the site is then read `centred`.
+
+Releases in SAELens' form whose files do not say how they were trained, or contradict it: known by name.
+
+Source: SAELens' list of pretrained releases (`config_overrides` and `norm_scaling_factor`). Where a directory lies in
+the hub's cache, or is called as the repository is, this goes before its files, and what the caller says before this.
 """
 
 import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
 from sae_auto_interp.autoencoders.attach import attach
+from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.autoencoders.families.saelens_config import Overrides, SaelensConfig, read_config
-from sae_auto_interp.autoencoders.families.saelens_weights import canonical_weights
-from sae_auto_interp.autoencoders.files import read_safetensors, required_file
-from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings
-from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from sae_auto_interp.autoencoders.value_bias import without_value_bias
+from sae_auto_interp.autoencoders.families.saelens_weights import canonical_weights, without_value_bias
+from sae_auto_interp.autoencoders.files import read_safetensors, require_size, required_file
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
+from sae_auto_interp.autoencoders.settings import CoderClaims, CoderSettings, Normalisation
+from sae_auto_interp.autoencoders.sparse_coder import WEIGHT_NAMES, CoderWeights, SparseCoder, check_shapes
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.placement import torch_model
 from sae_auto_interp.models.sites.hook_names import is_hook_name
@@ -29,8 +36,59 @@ from sae_auto_interp.models.sites.site import Placement, Site
 from sae_auto_interp.models.sites.site_names import resolve_site
 from sae_auto_interp.models.sites.text_stack import text_stacks
 
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    processed: bool | None = None
+    normalisation: Normalisation | None = None
+    factors: dict[str, float] = field(default_factory=dict)
+    """{beginning of a directory's name: what activations were multiplied with in training}"""
+
+
+_MLP_OUT = (
+    1.049317316132615, 2.3693984005104283, 1.6411934982190302, 1.8958522157897557, 1.81673478700627, 1.550234472245924,
+    1.3237742807210804, 1.1042905114723296, 0.9123762783479742, 0.6955335635232373, 0.3619728926727644,
+    0.2851548652550073,
+)  # fmt: skip
+"""The values of gpt2-small-mlp-tm, by layer."""
+
+
+_RELEASES: dict[str, _Release] = {
+    "jbloom/GPT2-Small-SAEs-Reformatted": _Release(processed=True),
+    "jbloom/GPT2-Small-Feature-Splitting-Experiment-Layer-8": _Release(processed=True),
+    "tommmcgrath/gpt2-small-mlp-out-saes": _Release(
+        processed=True,
+        factors={f"sae_group_gpt2_blocks.{layer}.hook_mlp_out": factor for layer, factor in enumerate(_MLP_OUT)},
+    ),
+    "JoshEngels/Mistral-7B-Residual-Stream-SAEs": _Release(normalisation="constant_norm"),
+    "jbloom/Gemma-2b-Residual-Stream-SAEs": _Release(
+        factors={"gemma_2b_blocks.12.hook_resid_post": 0.21381938399317255}
+    ),
+}
+
+
+def release_overrides(directory: Path) -> Overrides:
+    """What is known of the release that a directory is of; nothing of most."""
+    parts = directory.absolute().parts
+    for repository, release in _RELEASES.items():
+        owner, _, name = repository.lower().partition("/")
+        called = {name, f"models--{owner}--{name}", f"{owner}--{name}", f"{owner}_{name}"}
+        if called & {part.lower() for part in parts}:
+            factor = next((value for start, value in release.factors.items() if parts[-1].startswith(start)), None)
+            return Overrides(release.processed, factor, release.normalisation)
+    return Overrides()
+
+
 logger = logging.getLogger(__name__)
+
+
 WEIGHTS_FILE = "sae_weights.safetensors"
+FILES = (WEIGHTS_FILE,)
+
+
+OPTIONS = ("processed", "norm_scaling_factor")
+
+
 _RESIDUAL_HOOKS = re.compile(
     r"(^|\.)(hook_embed|hook_resid_\w+|hook_attn_out|hook_mlp_out|attn\.hook_out|mlp\.hook_out)$"
 )
@@ -52,8 +110,8 @@ def load_saelens_autoencoders(
     gpt2-small-res-jb for example needs processed=True. Returns {module path: submodule}. Raises `InputError` or
     `WeightsError`.
     """
-    overrides = Overrides(processed, norm_scaling_factor)
-    return attach(model, _coders(model, coder_directories(Path(weight_dir), directories), overrides))
+    options = CoderOptions(processed=processed, norm_scaling_factor=norm_scaling_factor)
+    return attach(model, coders_in(model, Path(weight_dir), directories, options))
 
 
 def recognise(root: Path) -> str | None:
@@ -64,9 +122,11 @@ def recognise(root: Path) -> str | None:
     return None if found is None else f"it holds {found.relative_to(root)} with a cfg.json"
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, SparseCoder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are names of directories."""
-    return _coders(model, coder_directories(root, chosen), Overrides())
+    given = _overrides(options or CoderOptions())
+    listed = [_listed(model, directory, given) for directory in coder_directories(root, chosen)]
+    return placed_coders(model, listed, "SAELens", chosen, options)
 
 
 def coder_directories(root: Path, chosen: Sequence[str] | None = None) -> list[Path]:
@@ -85,8 +145,13 @@ def coder_directories(root: Path, chosen: Sequence[str] | None = None) -> list[P
 
 def read(directory: Path, overrides: Overrides | None = None) -> SparseCoder:
     """Read one coder's directory, as it is for a model that TransformerLens had not processed."""
-    config = read_config(directory, overrides)
+    config = read_config(directory, _completed(directory, overrides or Overrides()))
     return SparseCoder(_weights(directory, config), _settings(directory, config))
+
+
+def read_with(directory: Path, options: CoderOptions) -> SparseCoder:
+    """As `read`, with what a run file says."""
+    return read(directory, _overrides(options))
 
 
 def placement(model: Any, config: SaelensConfig) -> Placement:
@@ -114,55 +179,73 @@ def save_jumprelu(directory: Path, weights: CoderWeights, metadata: dict[str, An
     save_file({name: value.contiguous() for name, value in tensors.items()}, directory / WEIGHTS_FILE)
 
 
-def _coders(model: Any, directories: Sequence[Path], overrides: Overrides) -> dict[Placement, SparseCoder]:
-    origins: dict[Placement, Path] = {}
-    coders: dict[Placement, SparseCoder] = {}
-    for directory in directories:
-        config = read_config(directory, overrides)
+def _overrides(options: CoderOptions) -> Overrides:
+    return Overrides(options.processed, options.norm_scaling_factor, options.normalisation, options.k)
+
+
+def _completed(directory: Path, given: Overrides) -> Overrides:
+    """What the caller says, and beside it what is known of the release, where its files say something else."""
+    return given.over(release_overrides(directory))
+
+
+def _listed(model: Any, directory: Path, given: Overrides) -> Listed:
+    config = read_config(directory, _completed(directory, given))
+
+    def own() -> Placement:
         _check_hook(config, directory)
-        where = placement(model, config)
-        if where in origins:
-            both = f"{origins[where].name} and {directory.name}"
-            raise InputError(
-                f"SAELens autoencoders: {both} are both for {where.home}; choose one by its directory's name"
-            )
-        weights, settings = _weights(directory, config), _settings(directory, config)
-        if config.value_bias_folded:
-            weights = without_value_bias(weights, settings, model, where.sites[0])
-        origins[where], coders[where] = directory, SparseCoder(weights, settings)
-        coders[where].holds_value_bias = config.value_bias_folded
-    return coders
+        return placement(model, config)
+
+    def settle(coder: Coder, site: Site) -> Coder:
+        assert isinstance(coder, SparseCoder)
+        weights = CoderWeights(**{name: getattr(coder, name) for name in WEIGHT_NAMES})
+        settled = SparseCoder(without_value_bias(weights, coder.settings, model, site), coder.settings)
+        settled.holds_value_bias = True
+        return settled
+
+    return Listed(
+        directory.name,
+        own,
+        lambda: SparseCoder(_weights(directory, config), _settings(directory, config)),
+        "elsewhere" if config.is_transcoder else "what it reads",
+        settle if config.value_bias_folded else None,
+    )
 
 
 def _check_hook(config: SaelensConfig, directory: Path) -> None:
     if not config.place:
         raise WeightsError(
-            f"{directory}: cfg.json names no hook, so where it reads is not known; "
+            f"{directory}: cfg.json names no hook, so where it reads is not known; give site in the run file, or "
             "attach what saelens.read(directory) gives by hand, with autoencoders.attach.attach"
         )
     if not config.processing_is_known:
         logger.warning(
             "%s does not say whether its model was processed by TransformerLens; if its reconstructions are poor, "
-            "give load_saelens_autoencoders(processed=True)",
+            "give processed: true in the run file, or load_saelens_autoencoders(processed=True)",
             directory,
         )
 
 
 def _weights(directory: Path, config: SaelensConfig) -> CoderWeights:
     file = required_file(directory / WEIGHTS_FILE, "SAELens autoencoder")
-    return canonical_weights(read_safetensors(file), config, file)
+    weights = canonical_weights(read_safetensors(file), config, file)
+    check_shapes(weights, str(directory))
+    width, d_in = weights.w_enc.shape
+    for name, n in (("d_in", d_in), ("d_sae", width)):
+        require_size(config.sizes, name, n, directory / "cfg.json")
+    return weights
 
 
 def _settings(directory: Path, config: SaelensConfig) -> CoderSettings:
     return CoderSettings(
         activation=config.activation, k=config.k, subtract_b_dec=config.subtract_b_dec,
-        normalisation=config.normalisation, prepend_bos=config.prepend_bos, family="saelens", source=str(directory),
+        normalisation=config.normalisation, prepend_bos=config.prepend_bos,
+        bos_is_recorded=config.bos_is_recorded, family="saelens", source=str(directory),
         claims=CoderClaims(config.model, _l0(directory, config), config.hook, config.ctx_len, config.dataset),
     )  # fmt: skip
 
 
 def _l0(directory: Path, config: SaelensConfig) -> float | None:
-    """Of top k its k; else from the frequencies of the features, of which `sparsity.safetensors` has the logarithms."""
+    """Return k for top k; otherwise sum the features' frequencies, whose logarithms `sparsity.safetensors` holds."""
     if config.k is not None:
         return float(config.k)
     file = directory / "sparsity.safetensors"

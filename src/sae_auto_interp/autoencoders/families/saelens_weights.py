@@ -4,6 +4,11 @@ SAELens writes row vectors: `W_enc` is [d_in, width], `W_dec` [width, d_out]. Sc
 where that changes nothing but rounding: a factor of all activations, and a fine-tuned factor of each code, which it
 applies on decoding alone. Pre-activations times the norm of their decoder rows (`rescale_acts_by_decoder_norm`) stay
 apart, so that equal ones stay equal.
+
+The bias of a layer's attention values, as it arises in front of the output projection.
+
+TransformerLens folds it into the bias of that projection (each head's attention sums to one, so it comes out as a
+constant), and what it calls `hook_z` then lacks it. A coder trained there reads z - b_V.
 """
 
 from collections.abc import Mapping
@@ -12,15 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from sae_auto_interp.autoencoders.families.saelens_config import SaelensConfig
-from sae_auto_interp.autoencoders.files import matrix_of, tensor_of
+from sae_auto_interp.autoencoders.files import matrix_of, refuse_unread, tensor_of
+from sae_auto_interp.autoencoders.settings import CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights
-from sae_auto_interp.errors import WeightsError
+from sae_auto_interp.errors import InputError, WeightsError
+from sae_auto_interp.models.placement import stored_value, torch_model
+from sae_auto_interp.models.sites.site import Site
+
+_FACTORS = ("scaling_factor", "finetuning_scaling_factor")
+"""They scale codes for decoding."""
 
 
 def canonical_weights(state: Mapping[str, Any], config: SaelensConfig, file: Path) -> CoderWeights:
-    """Raises `WeightsError` for missing tensors."""
+    """Raises `WeightsError` for missing tensors, and for those that the architecture does not have."""
     weights = _gated(state, file) if config.activation == "gated" else _plain(state, file)
     if config.activation == "jumprelu":
         weights = replace(weights, threshold=tensor_of(state, "threshold", file))
@@ -28,8 +41,16 @@ def canonical_weights(state: Mapping[str, Any], config: SaelensConfig, file: Pat
         weights = replace(weights, w_skip=matrix_of(state, "W_skip", file))
     if config.rescales_by_decoder_norm:
         weights = _rescaled(weights)
+    refuse_unread(state, _tensors_of(config), file)
     weights = _finetuned(weights, state, config, file)
     return weights if config.norm_scaling_factor is None else _scaled(weights, config.norm_scaling_factor)
+
+
+def _tensors_of(config: SaelensConfig) -> set[str]:
+    own = {"b_gate", "r_mag", "b_mag"} if config.activation == "gated" else {"b_enc"}
+    own |= {"threshold"} if config.activation == "jumprelu" else set()
+    own |= {"W_skip"} if config.has_skip else set()
+    return {"W_enc", "W_dec", "b_dec", *own, *_FACTORS}
 
 
 def _plain(state: Mapping[str, Any], file: Path) -> CoderWeights:
@@ -64,7 +85,7 @@ def _rescaled(weights: CoderWeights) -> CoderWeights:
 
 def _finetuned(weights: CoderWeights, state: Mapping[str, Any], config: SaelensConfig, file: Path) -> CoderWeights:
     """Early versions saved a factor of each code for decoding: of ones unless it was fine-tuned."""
-    name = next((name for name in ("scaling_factor", "finetuning_scaling_factor") if name in state), None)
+    name = next((name for name in _FACTORS if name in state), None)
     factor = None if name is None else tensor_of(state, name, file)
     if factor is None or bool((factor == 1).all()):
         return weights
@@ -78,3 +99,53 @@ def _finetuned(weights: CoderWeights, state: Mapping[str, Any], config: SaelensC
 def _scaled(weights: CoderWeights, factor: float) -> CoderWeights:
     """For activations as they are, of a coder that was trained on `factor` times them."""
     return replace(weights, w_enc=weights.w_enc * factor, w_dec=weights.w_dec / factor, b_dec=weights.b_dec / factor)
+
+
+def without_value_bias(weights: CoderWeights, settings: CoderSettings, model: Any, site: Site) -> CoderWeights:
+    """A coder of z - b_V as one of z: `site` is the input of the output projection.
+
+    b_dec stands on both sides of a coder that subtracts it, so there the encoder's own bias stays as it is. Raises
+    `WeightsError` for coders that normalise: what is taken off in front of a normalisation is no bias behind it.
+    """
+    if settings.normalisation != "none":
+        raise WeightsError(
+            f"{settings.source}: reads activations without the value bias and normalises them ("
+            f"{settings.normalisation}), which is not read; processed=False takes them with the bias"
+        )
+    bias = value_bias(model, site).to(weights.b_dec.dtype)
+    if bias.shape != weights.b_dec.shape:
+        return weights  # the shapes are `attach`'s to complain about
+    b_enc = weights.b_enc if settings.subtract_b_dec else weights.b_enc - weights.w_enc @ bias
+    return replace(weights, b_enc=b_enc, b_dec=weights.b_dec + bias)
+
+
+def value_bias(model: Any, site: Site) -> Float[Tensor, " d"]:
+    """b_V of the attention whose output projection's input is `site`, heads one after the other; zeros without one."""
+    module = torch_model(model)
+    path = site.module_path.rpartition(".")[0]
+    attention = module.get_submodule(path)
+    width = int(getattr(module.get_submodule(site.module_path), "in_features", 0)) or _n_inputs(module, site)
+    for name, part in attention.named_children():
+        if name not in ("c_attn", "query_key_value", "v_proj"):
+            continue
+        bias = getattr(part, "bias", None)
+        if bias is None:
+            return torch.zeros(width)
+        value = stored_value(module, f"{path}.{name}.bias", bias.detach()).float().cpu()
+        return _values_part(name, value, attention, width)
+    raise InputError(f"{path}: where the values' bias of this attention is kept is not known; c_attn, v_proj are read")
+
+
+def _values_part(name: str, bias: Tensor, attention: nn.Module, width: int) -> Tensor:
+    """GPT-2 joins queries, keys and values; GPT-NeoX does for each head; others share values among query heads."""
+    if name == "c_attn":
+        return bias[-width:]
+    head = int(getattr(attention, "head_dim", 0) or getattr(attention, "head_size", 0))
+    if name == "query_key_value":
+        return bias.reshape(-1, 3, head)[:, 2].reshape(-1)
+    return bias.reshape(-1, head).repeat_interleave(width // len(bias), dim=0).reshape(-1)
+
+
+def _n_inputs(module: nn.Module, site: Site) -> int:
+    """Return the inputs of a linear layer; the weight of transformers' Conv1D is [inputs, outputs]."""
+    return module.get_submodule(site.module_path).get_parameter("weight").shape[0]

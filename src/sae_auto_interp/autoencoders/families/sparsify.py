@@ -6,9 +6,12 @@ Source: github.com/EleutherAI/sparsify. The directory's name is the module's pat
 module gives, minus b_dec; a transcoder reads what the module reads, as it is, and reconstructs what the module gives.
 What a cfg.json does not say is sparsify's own default; files of its first version may say `signed`, which then has no
 ReLU and keeps the k entries of largest absolute value.
+
+Where sparsify puts its files: directories named after modules, and above them one configuration of the run.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,23 +20,89 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sae_auto_interp.autoencoders.attach import attach
-from sae_auto_interp.autoencoders.directories import Chosen, names_of
 from sae_auto_interp.autoencoders.files import (
+    Chosen,
+    flag_of,
     integer_of,
     matrix_of,
+    names_of,
     read_json,
     read_safetensors,
+    refuse_unread,
     required_file,
     tensor_of,
 )
-from sae_auto_interp.autoencoders.settings import Activation, CoderSettings
+from sae_auto_interp.autoencoders.options import CoderOptions
+from sae_auto_interp.autoencoders.placing import Listed, Placed, placed_coders
+from sae_auto_interp.autoencoders.settings import Activation, CoderClaims, CoderSettings
 from sae_auto_interp.autoencoders.sparse_coder import CoderWeights, SparseCoder
-from sae_auto_interp.autoencoders.sparsify_layout import claims_of_run, coder_directories, module_path
 from sae_auto_interp.errors import InputError, WeightsError
 from sae_auto_interp.models.sites.module_paths import resolve_module_path
 from sae_auto_interp.models.sites.site import Placement, Site
 
+FILES = ("sae.safetensors",)
+_SEED = re.compile(r"seed\d+")
+
+
+RUN_DIRECTORIES_ABOVE = 3
+"""How far above a module's directory the configuration of the run is looked for."""
+
+
+def coder_directories(root: Path, chosen: Sequence[str] | None) -> list[Path]:
+    """The directories of `chosen` modules; None: all in `root`, or `root` itself if it is one."""
+    if root.is_file():
+        return [root.parent]
+    if not root.is_dir():
+        raise InputError(f"sparsify autoencoders: there is no directory {root}")
+    if chosen is not None:
+        return [directory for name in chosen for directory in _with_seeds(root / name)]
+    found = sorted(p.parent for p in root.rglob("cfg.json") if (p.parent / "sae.safetensors").exists())
+    if not found:
+        raise InputError(f"sparsify autoencoders: {root} holds no directory with a cfg.json and a sae.safetensors")
+    return found
+
+
+def module_path(model: Any, directory: Path) -> str:
+    """The module that a directory is named after: in sparsify's words, dots; older scripts nested directories."""
+    parts = list(directory.absolute().parts[1:])
+    if _SEED.fullmatch(parts[-1]):
+        parts.pop()
+    for n in range(1, len(parts) + 1):
+        name = ".".join(parts[-n:])
+        if _is_module(model, name):
+            return name
+    return parts[-1]
+
+
+def claims_of_run(directory: Path, k: int) -> CoderClaims:
+    """What the run's config.json, in one of the directories above, says of the model and the data."""
+    name = directory.parent.name if _SEED.fullmatch(directory.name) else directory.name
+    for above in list(directory.absolute().parents)[:RUN_DIRECTORIES_ABOVE]:
+        file = above / "config.json"
+        run = read_json(file) if file.is_file() else {}
+        if isinstance(run.get("model"), str) and ("sae" in run or "hookpoints" in run):
+            return CoderClaims(run["model"], float(k), name, run.get("ctx_len"), run.get("dataset"))
+    return CoderClaims(l0=float(k), hook=name)
+
+
+def _with_seeds(directory: Path) -> list[Path]:
+    """The directory, or those of the seeds in it."""
+    seeds = sorted(p.parent for p in directory.glob("seed*/cfg.json") if _SEED.fullmatch(p.parent.name))
+    return seeds if seeds and not (directory / "cfg.json").exists() else [directory]
+
+
+def _is_module(model: Any, name: str) -> bool:
+    try:
+        resolve_module_path(model, name)
+    except InputError:  # unknown, or ambiguous: with one more part it may not be
+        return False
+    return True
+
+
 DEFAULTS: dict[str, Any] = {"activation": "topk", "k": 32, "num_latents": 0, "expansion_factor": 32}
+_TENSORS = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"}
+
+
 _ACTIVATIONS: dict[str, Activation] = {"topk": "topk", "groupmax": "groupmax"}
 
 
@@ -53,18 +122,10 @@ def recognise(root: Path) -> str | None:
     return None if found is None else f"it holds {found.relative_to(root)}"
 
 
-def coders_in(model: Any, root: Path, chosen: Sequence[str] | None) -> dict[Placement, SparseCoder]:
+def coders_in(model: Any, root: Path, chosen: Sequence[str] | None, options: CoderOptions | None = None) -> Placed:
     """`chosen` are names of directories: module paths, and `seedN` after a slash where there are several."""
-    coders: dict[Placement, SparseCoder] = {}
-    origins: dict[Placement, Path] = {}
-    for directory in coder_directories(root, chosen):
-        coder = read(directory)
-        placement = _placement(resolve_module_path(model, module_path(model, directory)), coder.settings)
-        if placement in origins:
-            both = " and ".join("/".join(d.parts[-2:]) for d in (origins[placement], directory))
-            raise InputError(f"sparsify autoencoders: {both} are both for {placement.home}; choose one of them")
-        coders[placement], origins[placement] = coder, directory
-    return coders
+    listed = [_listed(model, directory) for directory in coder_directories(root, chosen)]
+    return placed_coders(model, listed, "sparsify", chosen, options)
 
 
 def read(directory: Path) -> SparseCoder:
@@ -73,14 +134,16 @@ def read(directory: Path) -> SparseCoder:
     config = DEFAULTS | read_json(config_file)
     file = required_file(directory / "sae.safetensors", "sparsify autoencoder")
     state = read_safetensors(file)
-    is_transcoder = bool(config.get("transcode"))
+    is_transcoder = flag_of(config, "transcode", config_file)
+    has_skip = flag_of(config, "skip_connection", config_file)
     weights = CoderWeights(
         w_enc=matrix_of(state, "encoder.weight", file),
         b_enc=tensor_of(state, "encoder.bias", file),
         w_dec=matrix_of(state, "W_dec", file),
         b_dec=tensor_of(state, "b_dec", file),
-        w_skip=matrix_of(state, "W_skip", file) if config.get("skip_connection") else None,
+        w_skip=matrix_of(state, "W_skip", file) if has_skip else None,
     )
+    refuse_unread(state, _TENSORS | ({"W_skip"} if has_skip else set()), file)
     _check_shape(config, weights.w_enc, config_file)
     activation, k = _activation(config, config_file), integer_of(config, "k", config_file)
     settings = CoderSettings(
@@ -106,11 +169,22 @@ def save(directory: Path, weights: CoderWeights, k: int) -> None:
     save_file({name: value.contiguous() for name, value in tensors.items()}, directory / "sae.safetensors")
 
 
+def _listed(model: Any, directory: Path) -> Listed:
+    coder = read(directory)
+    is_transcoder = coder.settings.side == "input"
+    return Listed(
+        "/".join(directory.parts[-2:]),
+        lambda: _placement(resolve_module_path(model, module_path(model, directory)), coder.settings),
+        lambda: coder,
+        "its module's output" if is_transcoder else "what it reads",
+    )
+
+
 def _activation(config: dict[str, Any], file: Path) -> Activation:
     name = config["activation"]
-    if name not in _ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise WeightsError(f"{file}: activation is {name!r}; sparsify has {', '.join(_ACTIVATIONS)}")
-    return "abstopk" if config.get("signed") else _ACTIVATIONS[name]
+    return "abstopk" if flag_of(config, "signed", file) else _ACTIVATIONS[name]
 
 
 def _check_shape(config: dict[str, Any], w_enc: Tensor, file: Path) -> None:

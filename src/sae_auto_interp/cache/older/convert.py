@@ -2,6 +2,8 @@
 
 Memory is that of one shard of an older source, or of a block of entries of a native one; and of the token rows. The
 result is made in a directory beside the destination, which gets its name only when everything is in it.
+
+The entries of a cache in an older layout as a merge reads them, and entries in another type of number.
 """
 
 import logging
@@ -13,22 +15,85 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+from jaxtyping import Int64
+
 from sae_auto_interp.cache.files import put_in_place, temporary_name, writing
 from sae_auto_interp.cache.fingerprints import rows_hash
 from sae_auto_interp.cache.layout import FORMAT_VERSION, TOKENS, VOCABULARY, location_dtype, shard_ranges
 from sae_auto_interp.cache.merge import merge_into_cache
-from sae_auto_interp.cache.older_reader import OlderCacheReader
-from sae_auto_interp.cache.older_source import OlderSource, RetypedSource
-from sae_auto_interp.cache.older_writer import write_older
+from sae_auto_interp.cache.older.reader import OlderCacheReader
+from sae_auto_interp.cache.older.writer import write_older
 from sae_auto_interp.cache.opening import Reader, check_tokens, open_caches, stored_tokens
 from sae_auto_interp.cache.reader import CacheReader
 from sae_auto_interp.cache.source import EntrySource
 from sae_auto_interp.cache.tokens import save_tokens
-from sae_auto_interp.cache.value_types import activation_code
+from sae_auto_interp.cache.value_types import activation_code, as_float32, stored
 from sae_auto_interp.errors import InputError, UnknownNameError
-from sae_auto_interp.types import CacheManifest, TokenRows
+from sae_auto_interp.types import Array, CacheManifest, TokenRows
+
+
+class OlderSource(EntrySource):
+    """Shard after shard, each sorted in memory when its turn comes. bfloat16 comes as float32."""
+
+    def __init__(self, reader: OlderCacheReader) -> None:
+        self._reader = reader
+        self._shard = 0
+        self._next = 0
+
+    def beginning_at(self, feature: int) -> "OlderSource":
+        """The same entries from those of `feature` on."""
+        found = OlderSource(self._reader)
+        while self._reader.shards[found._shard].last < feature:
+            found._shard += 1
+        found._next = int(self._reader.n_activations[self._reader.shards[found._shard].first : feature].sum())
+        return found
+
+    def counts(self, first: int, end: int) -> Int64[Array, " features"]:
+        """Number of entries of features `first` to `end` (exclusive)."""
+        return self._reader.n_activations[first:end]
+
+    def take(self, n: int, location_type: np.dtype[np.unsignedinteger]) -> tuple[Array, Array]:
+        """Locations and activations of the next `n` entries."""
+        locations, activations = [np.empty(0, location_type)], []
+        while n > 0:
+            shard = self._reader.shards[self._shard]
+            loaded = self._reader.load(shard)
+            end = min(self._next + n, shard.n_activations)
+            locations.append(loaded.locations[self._next : end].astype(location_type))
+            activations.append(loaded.activations[self._next : end])
+            n -= end - self._next
+            self._next = end
+            if end == shard.n_activations:
+                self._shard, self._next = self._shard + 1, 0
+        return np.concatenate(locations), np.concatenate(activations or [np.empty(0, np.float32)])
+
+
+class RetypedSource(EntrySource):
+    """Another source's entries, their activations held as `dtype`: `code` says what they come as."""
+
+    def __init__(self, source: EntrySource, code: str, dtype: str) -> None:
+        self._source = source
+        self._code = code
+        self._dtype = dtype
+
+    def beginning_at(self, feature: int) -> "RetypedSource":
+        """The same entries from those of `feature` on."""
+        return RetypedSource(self._source.beginning_at(feature), self._code, self._dtype)
+
+    def counts(self, first: int, end: int) -> Int64[Array, " features"]:
+        """Number of entries of features `first` to `end` (exclusive)."""
+        return self._source.counts(first, end)
+
+    def take(self, n: int, location_type: np.dtype[np.unsignedinteger]) -> tuple[Array, Array]:
+        """Locations and activations of the next `n` entries; raises `CacheError` for one that does not fit."""
+        locations, held = self._source.take(n, location_type)
+        return locations, stored(as_float32(held, self._code), self._dtype)
+
 
 Layout: TypeAlias = Literal["native", "original", "delphi"]
+
+
 _logger = logging.getLogger(__name__)
 
 
@@ -41,6 +106,7 @@ def convert_cache(
     ctx_len: int | None = None,
     n_splits: int | None = None,
     activation_dtype: str | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Path]:
     """Write all modules of the cache (or run directory) `source` into the new directory `destination`.
 
@@ -48,12 +114,14 @@ def convert_cache(
 
     `tokens` are the rows that were cached, where `source` does not store them; `ctx_len` is their length, which
     suffices unless `to` is "delphi". `n_splits` files per module, as many as in the source by default.
-    `activation_dtype` changes the type of the activations; only then may they lose digits. Returns the directory of
-    each module. Raises `InputError` when something is missing or does not fit, `CacheError` when the source is damaged.
+    `activation_dtype` changes the type of the activations; only then may they lose digits. `batch_size` is what
+    delphi's configuration is to say of the batches in which the cache was made; it decides nothing. Returns the
+    directory of each module. Raises `InputError` when something is missing or does not fit, and `CacheError` when the
+    source is damaged.
     """
     layout, destination = _known_layout(to), Path(destination)
     root = _root_of(Path(source))
-    readers = open_caches(root, tokens=tokens, ctx_len=ctx_len)
+    readers = open_caches(root, verify=True, tokens=tokens, ctx_len=ctx_len)
     rows = tokens or stored_tokens(root, readers)
     if rows is not None:
         check_tokens(readers, rows)
@@ -67,7 +135,9 @@ def convert_cache(
                     [entries], work / path, ranges[path], plan, n_threads=1
                 )  # an older shard is held whole
             else:
-                write_older(entries, work / path, ranges[path], plan, layout, _first_rows(rows, plan.n_rows))
+                write_older(
+                    entries, work / path, ranges[path], plan, layout, _first_rows(rows, plan.n_rows), batch_size
+                )
         if layout != "delphi":  # which takes everything in the directory for a module, and has tokens in the shards
             _write_beside(work, root, _first_rows(rows, max(plan.n_rows for plan in plans.values())))
     return {path: destination / path for path in readers}

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sae_auto_interp.cache.older_files import OlderShard, SortedShard
+from sae_auto_interp.cache.older.files import OlderShard, SortedShard
 
 _logger = logging.getLogger(__name__)
 

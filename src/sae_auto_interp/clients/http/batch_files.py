@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sae_auto_interp.clients.http.errors_inside import Refusal, error_inside, is_of_nothing, nothing_generated
 from sae_auto_interp.clients.http.failures import Quote
 from sae_auto_interp.clients.http.json_values import JsonObject, as_list, as_object
-from sae_auto_interp.clients.http.refused_parameters import refused_parameter
 from sae_auto_interp.errors import ClientError, RateLimitedError, RefusedRequestError, RunDirectoryError, ServerError
 
 ENDPOINT = "/v1/chat/completions"
@@ -61,25 +61,31 @@ def answers_in(content: str) -> dict[str, JsonObject]:
     return found
 
 
-def body_or_error(line: JsonObject, quote: Quote) -> JsonObject | ClientError:
-    """The body of a request's answer, or the error that it got."""
+def body_or_refusal(line: JsonObject, quote: Quote, sent: JsonObject) -> JsonObject | Refusal:
+    """The body of a request's answer, or the error that it got; `sent` is the request as it was sent."""
     response, error = as_object(line.get("response")), as_object(line.get("error"))
     body, status = as_object(response.get("body")), response.get("status_code")
     if status == 200:
-        return body
-    said = quote(str(error.get("message") or as_object(body.get("error")).get("message") or "no reason is given"))
+        inside = error_inside(body)
+        if is_of_nothing(body):
+            return Refusal(500, "", nothing_generated(is_billed=True), {})
+        if inside is None:
+            return body
+        status, body = inside[0], {"error": inside[1]}
+    code = status if isinstance(status, int) else 500 if error.get("code") == "batch_expired" else 0
+    return Refusal(code, json.dumps(body), _error(code, quote(_message(error, body))), sent)
+
+
+def _message(error: JsonObject, body: JsonObject) -> str:
+    return str(error.get("message") or as_object(body.get("error")).get("message") or "no reason is given")
+
+
+def _error(status: int, said: str) -> ClientError:
     if status == 429:
         return RateLimitedError(f"in the batch: {said}")
-    if error.get("code") == "batch_expired" or (isinstance(status, int) and status >= 500):
-        return ServerError(f"in the batch: {said}")
-    return RefusedRequestError(f"in the batch, {status}: {said}")
-
-
-def refused_in(line: JsonObject, sent: JsonObject) -> str | None:
-    """The parameter of a request that its answer refuses (`_parameters`), or None."""
-    response = as_object(line.get("response"))
-    status = response.get("status_code")
-    return refused_parameter(status, json.dumps(response.get("body")), sent) if isinstance(status, int) else None
+    if status >= 500:
+        return ServerError(f"in the batch: {said}", status=status)
+    return RefusedRequestError(f"in the batch, {status or 'None'}: {said}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
+from sae_auto_interp.clients.http.refused_parameters import shown_name
 from sae_auto_interp.errors import RunDirectoryError
 
 PromptLogprobsBy: TypeAlias = Literal["prompt_logprobs", "echo"]
@@ -37,16 +38,27 @@ class Capabilities:
     """The same seed gives the same text, another seed another."""
     max_tokens: bool
     """An answer ends at the bound given."""
+    context_tokens: int | None = None
+    """Tokens of prompt and answer together, as the server says; None: it says nothing."""
     refused: tuple[str, ...] = ()
-    """Parameters that the server said it does not take; they are not sent."""
+    """Parameters, and what else of a request (`_parameters`), that the server does not take; they are not sent."""
+    list_schema: bool | None = None
+    """An answer is held to a schema with a list of fixed length; None: not asked, as in files of earlier versions."""
+    system_role: bool | None = None
+    """Messages of the role system are taken; None: not asked yet."""
 
     def summary(self) -> str:
         """One line: what there is, and what there is not."""
         found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "refused"}
         there = [name if value is True else f"{name} ({value})" for name, value in found.items() if value]
-        absent = [name for name, value in found.items() if not value]
-        parts = {"has": there, "absent": absent, "refuses": self.refused}
+        absent = [name for name, value in found.items() if not value and name != "context_tokens"]
+        parts = {"has": there, "absent": absent, "refuses": [*map(shown_name, self.refused)]}
         return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to ask."""
+        return self.list_schema is not None and self.system_role is not None
 
     def with_refused(self, names: Collection[str]) -> "Capabilities":
         return replace(self, refused=tuple(sorted(names)))
@@ -71,13 +83,21 @@ class CapabilityFile:
             return None
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content.pop("sha256", None) not in (None, _digest(content)):  # older files have none
+                raise ValueError("its checksum is not that of its content")
             return TypeAdapter(Capabilities).validate_python(content["capabilities"])
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ValidationError) as error:
             raise RunDirectoryError(f"{self.path} is damaged; delete it, and the endpoint is asked again") from error
 
     def save(self, capabilities: Capabilities) -> None:
         content = {"base_url": self.base_url, "model": self.model, "capabilities": asdict(capabilities)}
+        content["sha256"] = _digest(content)
         self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(self.path)
+
+
+def _digest(content: object) -> str:
+    """What is asked, and how, goes by this file: a flipped bit would change the answers."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -7,22 +7,30 @@ for. An answer without text is an error, never an empty text; what a model thoug
 """
 
 import json
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 from sae_auto_interp.clients.http.capabilities import Capabilities
+from sae_auto_interp.clients.http.content import refusal_in, text_in
+from sae_auto_interp.clients.http.errors_inside import is_of_nothing, nothing_generated
 from sae_auto_interp.clients.http.failures import Quote
-from sae_auto_interp.clients.http.json_values import JsonObject, as_count, as_list, as_object
+from sae_auto_interp.clients.http.json_values import JsonObject, as_list, as_object, is_list
+from sae_auto_interp.clients.http.refused_parameters import SCHEMA_FIELDS, schema_kind, without_system
+from sae_auto_interp.clients.http.schema_words import worded
 from sae_auto_interp.clients.http.thinking import thinking_length, without_first
+from sae_auto_interp.clients.http.usage import chat_usage, malformed
 from sae_auto_interp.errors import BrokenReplyError, MalformedReplyError, RefusedRequestError
-from sae_auto_interp.types import Request, Response, TokenLogprob, Usage
+from sae_auto_interp.types import Request, Response, TokenLogprob, Usage, as_logprob, tokens_of
 
 
 def encode_request(request: Request, model: str, known: Capabilities | None = None) -> dict[str, object]:
     """The body of a request, as far as the endpoint is known to do it. Raises RefusedRequestError for a bad schema."""
+    bound: JsonObject = {} if request.schema is None else _bound_to(request.schema, known)
+    messages = worded(request) if bound else request.messages
     body: dict[str, object] = {
         "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
         "temperature": request.sampling.temperature,
         "max_tokens": request.sampling.max_tokens,
     }
@@ -31,8 +39,9 @@ def encode_request(request: Request, model: str, known: Capabilities | None = No
     top_logprobs = request.top_logprobs if known is None else min(request.top_logprobs, known.top_logprobs)
     if top_logprobs:
         body |= {"logprobs": True, "top_logprobs": top_logprobs}
-    if request.schema is not None:
-        body |= _bound_to(request.schema, known)
+    body |= bound
+    if known is not None and known.system_role is False:
+        body["messages"] = without_system(as_list(body["messages"]))
     return body
 
 
@@ -44,13 +53,15 @@ def as_ascii(body: JsonObject) -> bytes:
 def decode_reply(reply: JsonObject, asked_model: str, quote: Quote) -> Response:
     """Read a successful answer.
 
-    Raises BrokenReplyError where it is no completion at all (a gateway's page), MalformedReplyError where it is a whole
-    one without text.
+    Raises BrokenReplyError where it is no completion at all (a gateway's page), ServerError where nothing was
+    generated, MalformedReplyError where it is a whole completion without text.
     """
     choice = as_object(next(iter(as_list(reply.get("choices"))), None))
     if not choice:
         raise BrokenReplyError(f"the answer has no choices: {quote(json.dumps(reply)) or '(empty body)'}")
-    usage = _usage(as_object(reply.get("usage")))
+    usage = chat_usage(reply)
+    if is_of_nothing(reply):
+        raise nothing_generated(is_billed=as_object(reply.get("usage")).get("prompt_tokens") != 0)
     text = _text(choice, usage, quote)
     n_thinking = thinking_length(text)
     if n_thinking == len(text):
@@ -61,36 +72,65 @@ def decode_reply(reply: JsonObject, asked_model: str, quote: Quote) -> Response:
         usage=usage,
         finish_reason=finish_reason if isinstance(finish_reason, str) else "unknown",
         model=model if isinstance(model, str) and model else asked_model,
-        logprobs=_of_answer(decode_choice_logprobs(choice, quote), text, n_thinking),
+        logprobs=logprobs_of(choice, text, n_thinking),
     )
 
 
-def decode_choice_logprobs(choice: JsonObject, quote: Quote) -> tuple[TokenLogprob, ...] | None:
-    """Log-probabilities of one choice's tokens, where there are any; raises MalformedReplyError for what is none."""
-    content = as_object(choice.get("logprobs")).get("content")
-    return tuple(_token_logprob(as_object(entry), quote) for entry in as_list(content)) if content else None
+def logprobs_of(choice: JsonObject, content: str, n_thinking: int) -> tuple[TokenLogprob, ...] | None:
+    """Log-probabilities of the answer's tokens: of the content without what was thought at its beginning.
+
+    Some servers rate what was thought too, some the answer alone, and most what ends it. None where there are none, or
+    where the answer is not among what they rate.
+    """
+    entries = [as_object(entry) for entry in as_list(as_object(choice.get("logprobs")).get("content"))]
+    rated = [_token_logprob(entry) for entry in entries]
+    tokens = [token for token in rated if token is not None]
+    if not tokens or len(tokens) < len(rated):
+        return None
+    whole = tokens_of(content, tokens)
+    return tokens_of(content[n_thinking:], tokens) if whole is None else without_first(whole, n_thinking)
 
 
-def decode_model_list(content: bytes) -> list[str]:
-    """Ids of the models that `/v1/models` lists; empty where the body is no such list."""
+def rates_tokens(reply: JsonObject) -> bool:
+    """Whether an answer has log-probabilities, of whatever."""
+    choice = as_object(next(iter(as_list(reply.get("choices"))), None))
+    return bool(as_list(as_object(choice.get("logprobs")).get("content")))
+
+
+def decode_model_list(content: bytes) -> list[str] | None:
+    """Ids of the models that `/v1/models` lists; None where the body is no such list."""
     try:
-        entries = as_list(as_object(json.loads(content)).get("data"))
+        entries = as_object(json.loads(content)).get("data")
     except (ValueError, RecursionError):
-        return []
-    ids = [as_object(entry).get("id") for entry in entries]
+        return None
+    if not is_list(entries):
+        return None
+    ids = [as_object(entry).get("id") for entry in as_list(entries)]
     return [model for model in ids if isinstance(model, str)]
 
 
 def _bound_to(schema: str, known: Capabilities | None) -> JsonObject:
     """The field that holds the answer to its schema; none where the endpoint has none, and text is read instead."""
+    bound = _field_for(schema, known)
+    kinds = {schema_kind(as_object(bound[name])) for name in SCHEMA_FIELDS if name in bound}
+    return bound if known is None or kinds.isdisjoint(known.refused) else {}
+
+
+def _field_for(schema: str, known: Capabilities | None) -> JsonObject:
     parsed = _parsed(schema)
-    if known is None or known.json_schema:
+    if known is None or (known.json_schema and (known.list_schema is not False or not has_fixed_length(schema))):
         answer = {"name": "answer", "strict": True, "schema": parsed}
         return {"response_format": {"type": "json_schema", "json_schema": answer}}
     choices = as_list(as_object(parsed).get("enum"))
     if known.choice_field is None or not choices or not all(isinstance(choice, str) for choice in choices):
         return {}
     return {known.choice_field: choices if known.choice_field == "guided_choice" else {"choice": choices}}
+
+
+def has_fixed_length(schema: str) -> bool:
+    """Whether a schema says how long a list is."""
+    kind = schema_kind(as_object(_parsed(schema)))
+    return "minItems" in kind or "maxItems" in kind
 
 
 @lru_cache(maxsize=64)
@@ -102,21 +142,16 @@ def _parsed(schema: str) -> object:
         raise RefusedRequestError(f"the schema of the request is not JSON ({error}): {schema[:200]!r}") from None
 
 
-def _of_answer(tokens: tuple[TokenLogprob, ...] | None, text: str, n_thinking: int) -> tuple[TokenLogprob, ...] | None:
-    """Some servers rate what was thought too, some the answer alone."""
-    rates_thinking = tokens is not None and "".join(token.token for token in tokens).startswith(text[:n_thinking])
-    return without_first(tokens, n_thinking if rates_thinking else 0)
-
-
 def _text(choice: JsonObject, usage: Usage, quote: Quote) -> str:
     message = as_object(choice.get("message"))
     content = message.get("content")
-    if isinstance(content, str) and content:
-        return content
-    refusal = message.get("refusal")
+    text = text_in(content)
+    if text:
+        return text
+    refusal = message.get("refusal") or refusal_in(content)
     if isinstance(refusal, str) and refusal:
         raise _without_answer(f"the model refused to answer: {quote(refusal)}", usage)
-    kind = "empty" if content == "" else f"not text but {type(content).__name__}"
+    kind = "empty" if text == "" else f"not text but {type(content).__name__}"
     reason = choice.get("finish_reason")
     raise _without_answer(f"the content of the answer is {kind} (finish_reason {reason!r}){_advice(choice)}", usage)
 
@@ -127,25 +162,23 @@ def _advice(choice: JsonObject) -> str:
 
 
 def _without_answer(message: str, usage: Usage) -> MalformedReplyError:
-    return MalformedReplyError(message, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+    return malformed(message, usage)
 
 
-def _usage(usage: JsonObject) -> Usage:
-    return Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")), n_requests=1)
-
-
-def _token_logprob(entry: JsonObject, quote: Quote) -> TokenLogprob:
-    token, logprob = entry.get("token"), entry.get("logprob")
-    if not isinstance(token, str) or not isinstance(logprob, int | float):
-        raise MalformedReplyError(f"a logprob of the answer has no token or no number: {quote(json.dumps(entry))}")
-    return TokenLogprob(token, float(logprob), _alternatives(as_list(entry.get("top_logprobs"))))
+def _token_logprob(entry: JsonObject) -> TokenLogprob | None:
+    """None for what names no token: then it is not known what the others are of."""
+    token = entry.get("token")
+    if not isinstance(token, str):
+        return None
+    return TokenLogprob(token, as_logprob(entry.get("logprob")), _alternatives(as_list(entry.get("top_logprobs"))))
 
 
 def _alternatives(entries: Sequence[object]) -> dict[str, float]:
-    """Two tokens may print alike (bytes of one character do): the likelier one stays."""
+    """Two tokens may print alike (bytes of one character do): the likelier one stays; no number spoils both."""
     alternatives: dict[str, float] = {}
     for entry in map(as_object, entries):
-        token, logprob = entry.get("token"), entry.get("logprob")
-        if isinstance(token, str) and isinstance(logprob, int | float):
-            alternatives[token] = max(float(logprob), alternatives.get(token, float(logprob)))
+        token, logprob = entry.get("token"), as_logprob(entry.get("logprob"))
+        if isinstance(token, str):
+            known = alternatives.get(token, logprob)
+            alternatives[token] = math.nan if math.isnan(known) or math.isnan(logprob) else max(known, logprob)
     return alternatives

@@ -2,18 +2,24 @@
 
 Nothing is retried and nothing is limited here: wrappers do that, so the pool of connections is unbounded on purpose.
 What the server says reaches an error message only through `ApiKey.quote`, which takes the key out.
+
+A lock on the purse: with SAE_AUTO_INTERP_NO_PAID_CALLS set, nothing is sent to a server beyond this machine.
+
+The tests set it, for themselves and for the commands that they run. Anyone who works on the code may.
 """
 
 import asyncio
+import ipaddress
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import httpx2
 
-from sae_auto_interp.clients._paid_calls import refuse_paid_call
 from sae_auto_interp.clients.http.api_key import ApiKey
+from sae_auto_interp.clients.http.bodies import MOST_BYTES
 from sae_auto_interp.clients.http.connections import Connections
 from sae_auto_interp.clients.http.failures import error_for_status
 from sae_auto_interp.clients.http.json_values import JsonObject, as_object
@@ -22,9 +28,28 @@ from sae_auto_interp.errors import (
     BrokenReplyError,
     ClientError,
     InputError,
+    RefusedRequestError,
     TimeoutExceededError,
     UnreachableError,
 )
+
+VARIABLE = "SAE_AUTO_INTERP_NO_PAID_CALLS"
+
+
+def refuse_paid_call(host: str) -> None:
+    """Raise RefusedRequestError where the lock is set and `host` is another machine."""
+    if os.environ.get(VARIABLE) and not is_this_machine(host):
+        raise RefusedRequestError(f"{VARIABLE} is set, and {host} may charge for an answer: nothing was sent")
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host name or address is that of the loopback device."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,21 +73,31 @@ class HttpEndpoint:
             raise InputError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
 
     async def send(
-        self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        *,
+        most_bytes: int = MOST_BYTES,
     ) -> Reply:
-        """The answer, whatever its status. Raises UnreachableError, TimeoutExceededError or BrokenReplyError."""
+        """The answer, whatever its status, without the key.
+
+        Raises UnreachableError, TimeoutExceededError, or BrokenReplyError where the body cannot be unpacked or is of
+        more than `most_bytes`.
+        """
         url = _endpoint(self.base_url, path)
         refuse_paid_call(url.host)
         headers = {"Content-Type": content_type} if body is not None else {}
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                response = await self._http.request(method, url, content=body, headers=headers)
+                response = await self._http.request(method, url, content=body, headers=headers, most_bytes=most_bytes)
         except (TimeoutError, httpx2.TimeoutException):
             raise TimeoutExceededError(
                 f"no answer from {url} within {self.timeout_seconds:g} s; raise timeout_seconds if the server is slow"
             ) from None
         except httpx2.DecodingError as error:
-            raise BrokenReplyError(f"{url} sent a body that cannot be decoded: {error}") from None
+            raise BrokenReplyError(f"{url} sent a body that cannot be read: {self.key.quote(str(error))}") from None
         except httpx2.RequestError as error:
             cause = self.key.quote(str(error)) or type(error).__name__
             raise UnreachableError(
@@ -83,7 +118,7 @@ class HttpEndpoint:
             return as_object(json.loads(response.content))
         except (ValueError, RecursionError):
             start = self.key.quote(response.text) or "(empty body)"
-            raise BrokenReplyError(f"the answer is not JSON: {start}") from None
+            raise BrokenReplyError(f"the answer of {response.url} is not JSON: {start}") from None
 
     async def close(self) -> None:
         """Close the connections; new ones are opened if it is used again, in another event loop too."""
@@ -92,7 +127,8 @@ class HttpEndpoint:
             await http.aclose()
 
     def _without_key(self, response: Reply) -> Reply:
-        content = self.key.taken_out_of(response.content)
+        content = response.content[:_MOST_BYTES_OF_ERROR] if response.is_error else response.content
+        content = self.key.taken_out_of(content)
         return response if content is response.content else replace(response, content=content)
 
     @cached_property
@@ -124,13 +160,19 @@ def _require_usable_url(base_url: str) -> None:
         raise InputError(f"base_url {base_url!r} is not an http or https address; {example}")
 
 
+_MOST_BYTES_OF_ERROR = 1 << 18
+"""More of an error's body is not looked at."""
+
+
 _NAMES_OF_SECRETS = frozenset({"key", "api_key", "api-key", "apikey", "token", "access_token", "sig", "signature"})
 
 
 @lru_cache(maxsize=64)
 def _endpoint(base_url: str, path: str) -> httpx2.URL:
-    """`base_url` with the path appended; a query, as in ?api-version=..., stays."""
+    """`base_url` with the path appended, or another path of its host where that begins with a slash.
+
+    A query, as in ?api-version=..., stays."""
     url = httpx2.URL(base_url)
     bare, _, query = path.partition("?")
-    merged = url.copy_with(path=f"{url.path.rstrip('/')}/{bare}")
+    merged = url.copy_with(path=bare if bare.startswith("/") else f"{url.path.rstrip('/')}/{bare}")
     return merged.copy_merge_params(httpx2.QueryParams(query)) if query else merged

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
+from sae_auto_interp.clients.http.context_length import too_long
 from sae_auto_interp.clients.http.json_values import JsonObject, as_object
 from sae_auto_interp.clients.http.reply import Reply
 from sae_auto_interp.errors import ClientError, NoAccessError, RateLimitedError, RefusedRequestError, ServerError
@@ -19,8 +20,10 @@ from sae_auto_interp.errors import ClientError, NoAccessError, RateLimitedError,
 Quote: TypeAlias = Callable[[str], str]
 """Makes a server's text fit to be shown; see `ApiKey.quote`."""
 
+_MOST_DIGITS = 15
 _PASSES_WITH_TIME = (408, 409)
 _ABOUT_THE_ACCOUNT = (401, 402)
+_MAY_BE_ABOUT_LENGTH = (400, 413, 422, 500)
 _USED_UP = ("insufficient_quota", "billing_hard_limit_reached")
 """Codes in the body of a 429 that no waiting helps against (OpenAI's error codes)."""
 
@@ -30,6 +33,8 @@ def error_for_status(response: Reply, quote: Quote, advice: str) -> ClientError:
     status = response.status_code
     message = f"{response.url} answered {status}: {quote(server_message(response))}{advice}"
     seconds = retry_after_seconds(response.headers.get("Retry-After"))
+    if status in _MAY_BE_ABOUT_LENGTH and (error := too_long(message, response.content)) is not None:
+        return error
     if status in _ABOUT_THE_ACCOUNT or (status == 429 and _error_code(response) in _USED_UP):
         return NoAccessError(message)
     if status == 429:
@@ -62,21 +67,25 @@ def _json_body(response: Reply) -> JsonObject:
 
 
 def retry_after_seconds(header: str | None) -> float | None:
-    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3); None where it says nothing usable."""
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3); None where it says nothing usable.
+
+    A number beyond all others is infinite.
+    """
     if header is None:
         return None
+    said = header.strip()
     try:
-        seconds = float(header)
+        seconds = math.inf if said.isdecimal() and len(said) > _MOST_DIGITS else float(said)
     except ValueError:
-        seconds = _seconds_until(header)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+        return _seconds_until(said)
+    return max(0.0, seconds) if math.isfinite(seconds) or said.isdecimal() else None
 
 
-def _seconds_until(http_date: str) -> float:
+def _seconds_until(http_date: str) -> float | None:
     try:
         moment = parsedate_to_datetime(http_date)
-    except ValueError:
-        return math.nan
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - datetime.now(UTC)).total_seconds()
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError, TypeError, IndexError):  # what its parser raises for what is no date
+        return None

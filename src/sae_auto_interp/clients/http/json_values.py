@@ -18,6 +18,11 @@ def as_list(value: object) -> Sequence[object]:
     return cast(Sequence[object], value) if isinstance(value, list) else ()
 
 
+def is_list(value: object) -> bool:
+    """Return whether a decoded JSON value is an array."""
+    return isinstance(value, list)
+
+
 def as_count(value: object) -> int:
     """The value if it is a whole number of at least 0, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,29 +1,34 @@
 """Finds out what one model at one endpoint does, by asking for what it would hardly do by itself.
 
-    json_schema      it is told to answer "green" and held to a schema of one odd number, which bound decoding gives
+    list_schema      it is told to answer "green" and held to a schema of a list of two odd numbers, which bound
+                     decoding gives: verdicts are asked for so
+    json_schema      the same with one odd number, where it has no lists
+    system_role      a message of the role system, which is there in most questions of a run
     guided choice    the same, with two odd words to choose from
     logprobs         natural logarithms: none above 0, no position above 1 in all, and its tokens make the text
     prompt logprobs  the token that it writes next itself must be the likeliest where the same text is rated with it
     n, seed          two answers; the same sampled text for the same seed, and another for another seed
-    max_tokens       a long answer, cut after four tokens
+    max_tokens       a long answer, cut after sixteen tokens, which no server finds too few
 
 A server that crashes on a question (5xx) or refuses it does not have what was asked for. One that cannot be reached or
-is busy says nothing about itself: that is raised, after three attempts, and nothing is recorded.
+is busy says nothing about itself: it is asked as often as the run would ask it (`_patience`), and then that is raised,
+and nothing is recorded. The first question also finds out which parameters are refused, in whatever words.
 """
 
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from sae_auto_interp.clients.http.capabilities import Capabilities, ChoiceField, PromptLogprobsBy
-from sae_auto_interp.clients.http.chat_completions import decode_choice_logprobs
-from sae_auto_interp.clients.http.json_values import JsonObject, as_count, as_list, as_object
+from sae_auto_interp.clients.http.chat_completions import logprobs_of
+from sae_auto_interp.clients.http.content import text_in
+from sae_auto_interp.clients.http.json_values import JsonObject, as_count, as_list, as_object, is_list
 from sae_auto_interp.clients.http.prompt_logprobs import decode_reading, encode_reading
 from sae_auto_interp.clients.http.thinking import thinking_length
-from sae_auto_interp.errors import ClientError, MalformedReplyError, RefusedRequestError, ServerError
+from sae_auto_interp.errors import MalformedReplyError, RefusedRequestError, ServerError
 from sae_auto_interp.types import PromptRequest, TokenLogprob
 
 NUMBERS = (71293, 33587)
@@ -35,8 +40,10 @@ _SERIES = "1, 2, 3, 4, 5, 6, 7, 8,"
 _ROOM = 100
 """Tokens for a short answer: a schema allows white space, which small models like."""
 _ROOM_TO_THINK = 4000
-_WAITS_SECONDS = (1.0, 5.0)
-"""Before the second and the third attempt."""
+_FEW = 16
+"""Tokens of an answer that is cut; some servers refuse fewer."""
+_FEW_WORDS = 20
+"""What these may say: hardly a token is more than one word."""
 _TOP_LOGPROBS = (20, 5, 1)
 """How many alternatives are asked for; OpenAI gives 20, some of its models and others 5."""
 
@@ -47,38 +54,58 @@ Post: TypeAlias = Callable[[str, Mapping[str, object]], Awaitable[JsonObject]]
 
 @dataclass(frozen=True, slots=True)
 class Prober:
-    """Asks one model; `probe` asks everything."""
+    """Asks one model; `probe` asks everything. It asks each question once: `post` and `post_first` are patient."""
 
     post: Post
+    """Leaves out what the server says by name that it does not take."""
+    post_first: Post
+    """Finds out what the server does not take."""
     model: str
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def probe(self) -> Capabilities:
         """About a dozen short requests. Raises the endpoint's error when it answers no plain question at all."""
         bounded = await self._max_tokens()  # alone and first: it teaches which parameters are refused
-        start = asyncio.create_task
-        probes = (
-            start(self._json_schema()), start(self._choice()), start(self._top_logprobs()),
-            start(self._prompt_logprobs()), start(self._n()), start(self._seed()),
+        schema, choice, top, prompt, n, seed, system = await _together(
+            self._schemas(), self._choice(), self._top_logprobs(), self._prompt_logprobs(), self._n(), self._seed(),
+            self._system_role(),
         )  # fmt: skip
-        try:
-            schema, choice, top, prompt, n, seed = await asyncio.gather(*probes)
-        finally:  # where one finds the server gone, the others do not go on behind the run's back
-            for probe in probes:
-                probe.cancel()
-            await asyncio.gather(*probes, return_exceptions=True)
-        return Capabilities(schema, choice, top, prompt, n, seed, bounded)
+        (json_schema, list_schema) = schema
+        return Capabilities(
+            json_schema, choice, top, prompt, n, seed, bounded, list_schema=list_schema, system_role=system
+        )
+
+    async def complete(self, known: Capabilities) -> Capabilities:
+        """What is known, with what an earlier version did not ask."""
+        (_, list_schema), system = await _together(
+            self._schemas() if known.json_schema else _neither(), self._system_role()
+        )
+        return replace(known, list_schema=list_schema, system_role=system)
 
     async def _max_tokens(self) -> bool:
-        reply = await self._patiently("chat/completions", self._chat(_COUNT, 4))
+        try:
+            reply = await self.post_first("chat/completions", self._chat(_COUNT, _FEW))
+        except RefusedRequestError:
+            message = {"role": "user", "content": _SAY_GREEN}
+            await self.post_first("chat/completions", {"model": self.model, "messages": [message]})
+            return False
         n_tokens = as_count(as_object(reply.get("usage")).get("completion_tokens"))
-        return n_tokens <= 4 if n_tokens else len(_text(reply).split()) <= 8
+        return n_tokens <= _FEW if n_tokens else len(_text(reply).split()) <= _FEW_WORDS
 
-    async def _json_schema(self) -> bool:
-        properties = {"q": {"type": "integer", "enum": list(NUMBERS)}}
-        schema = {"type": "object", "properties": properties, "required": ["q"], "additionalProperties": False}
+    async def _schemas(self) -> tuple[bool, bool]:
+        """Whether an answer is held to a schema, and to one of a list of fixed length."""
+        number = {"type": "integer", "enum": list(NUMBERS)}
+        if await self._holds({"type": "array", "items": number, "minItems": 2, "maxItems": 2}):
+            return True, True
+        return await self._holds(number), False
+
+    async def _holds(self, value: Mapping[str, object]) -> bool:
+        schema = {"type": "object", "properties": {"q": value}, "required": ["q"], "additionalProperties": False}
         wanted = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
-        return _holds_number(_text(await self._asked({"response_format": wanted})))
+        return _holds_numbers(_text(await self._asked({"response_format": wanted})))
+
+    async def _system_role(self) -> bool:
+        messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": _SAY_GREEN}]
+        return await self._try("chat/completions", self._chat(_SAY_GREEN, _ROOM) | {"messages": messages}) is not None
 
     async def _choice(self) -> ChoiceField | None:
         fields: dict[ChoiceField, object] = {"structured_outputs": {"choice": WORDS}, "guided_choice": WORDS}
@@ -90,7 +117,7 @@ class Prober:
     async def _top_logprobs(self) -> int:
         for k in _TOP_LOGPROBS:
             reply = await self._try(
-                "chat/completions", self._chat(_SAY_GREEN, 4) | {"logprobs": True, "top_logprobs": k}
+                "chat/completions", self._chat(_SAY_GREEN, _FEW) | {"logprobs": True, "top_logprobs": k}
             )
             if reply is not None:
                 return _believable_alternatives(reply)
@@ -120,7 +147,7 @@ class Prober:
         return is_the_likeliest and _are_log_probabilities(tokens[1:]) and len({t.logprob for t in tokens[1:]}) > 2
 
     async def _n(self) -> bool:
-        reply = await self._try("chat/completions", self._chat(_SAY_GREEN, 4) | {"n": 2})
+        reply = await self._try("chat/completions", self._chat(_SAY_GREEN, _FEW) | {"n": 2})
         return len(as_list((reply or {}).get("choices"))) == 2
 
     async def _seed(self) -> bool:
@@ -141,19 +168,24 @@ class Prober:
     async def _try(self, path: str, body: Mapping[str, object]) -> JsonObject | None:
         """The answer, or None from a server that refuses the question or breaks over it."""
         try:
-            return await self._patiently(path, body)
+            return await self.post(path, body)
         except (RefusedRequestError, MalformedReplyError, ServerError):
             return None
 
-    async def _patiently(self, path: str, body: Mapping[str, object]) -> JsonObject:
-        for seconds in _WAITS_SECONDS:
-            try:
-                return await self.post(path, body)
-            except ClientError as error:
-                if not error.is_retryable:
-                    raise
-            await self.sleep(seconds)
-        return await self.post(path, body)
+
+async def _neither() -> tuple[bool, bool]:
+    return False, False
+
+
+async def _together(*questions: Coroutine[Any, Any, Any]) -> Any:
+    """The answers; where one question finds the server gone, the others do not go on behind the run's back."""
+    tasks = [asyncio.create_task(question) for question in questions]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _choice(reply: JsonObject) -> JsonObject:
@@ -161,26 +193,29 @@ def _choice(reply: JsonObject) -> JsonObject:
 
 
 def _text(reply: JsonObject) -> str:
-    content = as_object(_choice(reply).get("message")).get("content")
-    return content[thinking_length(content) :] if isinstance(content, str) else ""
+    content = _content(reply)
+    return content[thinking_length(content) :]
 
 
-def _holds_number(text: str) -> bool:
+def _content(reply: JsonObject) -> str:
+    return text_in(as_object(_choice(reply).get("message")).get("content")) or ""
+
+
+def _holds_numbers(text: str) -> bool:
+    """Whether an answer is the odd number that was asked for, or a list of some."""
     try:
-        answer: object = json.loads(text)
+        answer = as_object(json.loads(text)).get("q")
     except (ValueError, RecursionError):
         return False
-    return as_object(answer).get("q") in NUMBERS
+    numbers = as_list(answer) if is_list(answer) else [answer]
+    return bool(numbers) and all(number in NUMBERS for number in numbers)
 
 
 def _believable_alternatives(reply: JsonObject) -> int:
     """Most alternatives at one token, if these are log-probabilities of the text's tokens; else 0."""
-    content = as_object(_choice(reply).get("message")).get("content")
-    try:
-        tokens = decode_choice_logprobs(_choice(reply), str)
-    except MalformedReplyError:
-        return 0
-    if tokens is None or not isinstance(content, str) or "".join(t.token for t in tokens).strip() != content.strip():
+    content = _content(reply).strip()
+    tokens = logprobs_of(_choice(reply), content, thinking_length(content))
+    if not tokens:
         return 0
     return max(len(token.alternatives) for token in tokens) if _are_log_probabilities(tokens) else 0
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from sae_auto_interp.clients.http.capabilities import PromptLogprobsBy
 from sae_auto_interp.clients.http.failures import Quote
-from sae_auto_interp.clients.http.json_values import JsonObject, as_count, as_list, as_object
-from sae_auto_interp.errors import MalformedReplyError
-from sae_auto_interp.types import PromptLogprobs, PromptRequest, TokenLogprob, Usage
+from sae_auto_interp.clients.http.json_values import JsonObject, as_list, as_object
+from sae_auto_interp.clients.http.usage import malformed, reading_usage
+from sae_auto_interp.types import PromptLogprobs, PromptRequest, TokenLogprob, as_logprob
 
 _UNCLEAR = "�"
 """Servers print a token that is part of a character as this."""
@@ -23,6 +23,7 @@ _LONGEST_TOKEN = 256
 
 
 def encode_reading(request: PromptRequest, model: str, by: PromptLogprobsBy) -> dict[str, object]:
+    """Return the body of a completion request that reads a text's log-probabilities and writes one token."""
     body: dict[str, object] = {"model": model, "prompt": request.text, "max_tokens": 1, "temperature": 0.0}
     if by == "echo":
         return body | {"echo": True, "logprobs": max(1, request.top_logprobs)}
@@ -36,14 +37,14 @@ def decode_reading(
     choice = as_object(next(iter(as_list(reply.get("choices"))), None))
     rated = _echoed(choice) if by == "echo" else _prompt_logprobs(choice, reply)
     tokens = _placed(rated, request.text)
+    usage = reading_usage(reply)
     if tokens is None:
         seen = quote("".join(token.token for token in rated)) or "nothing"
-        raise MalformedReplyError(f"the answer does not rate the tokens of the text that was sent, but: {seen}")
+        raise malformed(f"the answer does not rate the tokens of the text that was sent, but: {seen}", usage)
     answered = reply.get("model")
-    usage = as_object(reply.get("usage"))
     return PromptLogprobs(
         tokens=tokens,
-        usage=Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")), n_requests=1),
+        usage=usage,
         model=answered if isinstance(answered, str) and answered else model,
     )
 
@@ -77,8 +78,6 @@ def place_tokens(text: str, pieces: Sequence[str]) -> list[str] | None:
 
 def _placed(rated: Sequence[TokenLogprob], text: str) -> tuple[TokenLogprob, ...] | None:
     """The tokens of the text alone: without one before it (beginning of text) or behind it (generated)."""
-    if any(math.isnan(token.logprob) for token in rated[1:]):
-        return None
     for tokens in (rated, rated[:-1], rated[1:], rated[1:-1]):
         covered = place_tokens(text, [token.token for token in tokens])
         if covered and covered[0]:
@@ -92,7 +91,10 @@ def _placed(rated: Sequence[TokenLogprob], text: str) -> tuple[TokenLogprob, ...
     return None
 
 
-def _unrated_first(covered: Sequence[str], tokens: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
+def _unrated_first(covered: Sequence[str], tokens: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...] | None:
+    """None where a token of the text has no number."""
+    if any(math.isnan(token.logprob) for token in tokens[1:]):
+        return None
     rest = zip(covered[1:], tokens[1:], strict=True)
     return (TokenLogprob(covered[0], math.nan), *(TokenLogprob(text, t.logprob, t.alternatives) for text, t in rest))
 
@@ -116,14 +118,15 @@ def _prompt_logprobs(choice: JsonObject, reply: JsonObject) -> list[TokenLogprob
 def _position(entries: JsonObject) -> TokenLogprob:
     """The token that stands there is listed first, whatever its rank; the others are the likeliest."""
     listed = [as_object(entry) for entry in entries.values()]
-    named = [(str(entry.get("decoded_token", "")), _number(entry.get("logprob"))) for entry in listed]
-    token, logprob = named[0] if named else ("", math.nan)
-    return TokenLogprob(token, logprob, dict(named))
+    named = {str(entry.get("decoded_token", "")): as_logprob(entry.get("logprob")) for entry in listed}
+    own = listed[0] if listed else as_object(None)
+    return TokenLogprob(str(own.get("decoded_token", "")), _number(own.get("logprob")), named)
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:
-    return {name: _number(value) for name, value in values.items()}
+    return {name: as_logprob(value) for name, value in values.items()}
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    """The log-probability of a token of the text: null is none at all, as servers write it for the first."""
+    return math.nan if value is None else as_logprob(value)

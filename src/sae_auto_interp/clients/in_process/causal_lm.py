@@ -4,18 +4,23 @@ torch and transformers are imported when a model is loaded, and not before. Ever
 
 Each row draws its own random numbers, from its request and not from a global generator, and its softmax is its own: a
 batch changes nothing but the last bits of the logits, because matrix products of another shape round differently.
+
+What a tokenizer makes of a conversation and of a text, for the clients that run a model themselves.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from sae_auto_interp.errors import InputError, RefusedRequestError
-from sae_auto_interp.model_loading import LOADING
-from sae_auto_interp.types import TokenLogprob
+from sae_auto_interp.clients.in_process.turn_ends import end_ids
+from sae_auto_interp.errors import PromptTooLongError, RefusedRequestError
+from sae_auto_interp.model_loading.positions import position_limit
+from sae_auto_interp.model_loading.pretrained import load_language_model
+from sae_auto_interp.types import Message, TokenLogprob
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +45,7 @@ class Row:
     ids: list[int] = field(default_factory=lambda: [])
     """Generated so far, without the token that ended it."""
     logprobs: list[tuple[float, dict[int, float]]] = field(default_factory=lambda: [])
-    """Of each generated token: its own log-probability, and the likeliest by token id."""
+    """For each generated token: its own log-probability, and the likeliest tokens' by id."""
     finish_reason: str | None = None
 
 
@@ -60,22 +65,14 @@ class CausalLanguageModel:
     @classmethod
     def load(cls, path: str, device: str, dtype: str) -> "CausalLanguageModel":
         """Load from a folder or the hub. Raises InputError where there is no such model."""
-        try:
-            with LOADING:
-                import torch
-                import transformers
+        import torch
 
-                families: Any = transformers  # its types say less than they promise
-                tokenizer = families.AutoTokenizer.from_pretrained(path)
-                model = families.AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-        except (OSError, ValueError) as error:
-            raise InputError(f"client.model {path!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        what = f"client.model {path!r}"
+        model, tokenizer = load_language_model(what, path, dtype=dtype)
         auto = "cuda" if torch.cuda.is_available() else "cpu"
-        model = model.eval().to(auto if device == "auto" else device)
-        config = model.config.get_text_config()
-        ends: int | list[int] | None = model.generation_config.eos_token_id
-        end_ids = frozenset([ends] if isinstance(ends, int) else ends or ())
-        return cls(model, tokenizer, int(getattr(config, "max_position_embeddings", None) or 1 << 30), end_ids)
+        model = model.to(auto if device == "auto" else device)
+        limit = position_limit(model)
+        return cls(model, tokenizer, limit.n_tokens if limit else 1 << 30, end_ids(model, tokenizer))
 
     def generate(self, batch: Sequence[Generation], done: Done) -> None:
         """Answer each row; `done(i, row)` is called as soon as row `i` has its end."""
@@ -114,10 +111,24 @@ class CausalLanguageModel:
         tokens = (self._token_logprob(*values) for values in zip(pieces, row.logprobs, strict=True))
         return text, tuple(tokens)
 
-    def require_room(self, n_tokens: int) -> None:
-        """Raise RefusedRequestError for a prompt that leaves no room in the context."""
-        if n_tokens >= self.context_length:
-            raise RefusedRequestError(f"the prompt has {n_tokens} tokens, and the model reads {self.context_length}")
+    def require_room(self, n_tokens: int, max_tokens: int = 0) -> None:
+        """Raise PromptTooLongError for a prompt that leaves no room for its answer in the context."""
+        if n_tokens + max_tokens > self.context_length:
+            answer = f" and its answer may have {max_tokens}" if max_tokens else ""
+            raise PromptTooLongError(
+                f"the prompt has {n_tokens} tokens{answer}, and the model reads {self.context_length}",
+                context_tokens=self.context_length,
+                prompt_tokens=n_tokens,
+            )
+
+    def require_known(self, ids: Sequence[int]) -> None:
+        """Raise RefusedRequestError for a token that the tokenizer has and the model has not."""
+        n_ids = len(self.model.get_input_embeddings().weight)
+        if max(ids, default=0) >= n_ids:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise RefusedRequestError(
+                f"the tokenizer writes {token!r} as {max(ids)}; the model knows ids below {n_ids}"
+            )
 
     def _forward(self, ids: "Tensor", mask: "Tensor", positions: "Tensor", **more: Any) -> Any:
         if "position_ids" in inspect.signature(self.model.forward).parameters:
@@ -135,8 +146,7 @@ class CausalLanguageModel:
             row.ids.append(token)
             if wanted.top_logprobs:
                 row.logprobs.append(_logprobs(logits, token, wanted.top_logprobs))
-            is_full = len(row.ids) >= wanted.max_tokens or len(wanted.ids) + len(row.ids) >= self.context_length
-            row.finish_reason = "length" if is_full else None
+            row.finish_reason = "length" if len(row.ids) >= wanted.max_tokens else None
         if row.finish_reason is not None:
             done(i, row)
         return token
@@ -192,3 +202,60 @@ def _right_padded(texts: Sequence[Sequence[int]], device: Any) -> "tuple[Tensor,
     ids = torch.tensor([list(text) + [0] * (longest - len(text)) for text in texts], device=device)
     mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=device)
     return ids, mask
+
+
+def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Token ids of a conversation, by the chat template; of a model without one, its texts one below the other.
+
+    Raises RefusedRequestError for messages that the template refuses, or that hold half of a character.
+    """
+    if any(is_broken(message.content) for message in messages):
+        raise RefusedRequestError("a message holds half of a character (a lone surrogate)")
+    if tokenizer.chat_template is None:
+        return tuple(tokenizer.encode("\n\n".join(message.content for message in messages) + "\n\n", verbose=False))
+    text = _by_template(tokenizer, [{"role": m.role, "content": m.content} for m in messages])
+    return tuple(tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
+
+def text_ids(tokenizer: Any, text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Token ids of a text as the model wants to read it, and what each covers of it (special tokens: nothing).
+
+    Raises RefusedRequestError for a text that is empty, or holds half of a character.
+    """
+    if not text or is_broken(text):
+        raise RefusedRequestError("the text is empty, or holds half of a character (a lone surrogate)")
+    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    pieces: list[str] = []
+    at = 0
+    for _, end in encoded["offset_mapping"]:
+        # Tokens that are bytes of one character have the same offsets: the first of them covers it.
+        pieces.append(text[at:end])
+        at = max(at, end)
+    pieces[-1] += text[at:]  # white space at the end, of a tokenizer that drops it
+    return tuple(encoded["input_ids"]), tuple(pieces)
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text cannot be encoded: it holds half of a character."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _by_template(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """Templates that know no system message get it in front of the first user message."""
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        if messages[0]["role"] != "system" or len(messages) == 1:
+            raise RefusedRequestError(f"the model's chat template refuses the messages: {error}") from error
+        merged = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+        return _by_template(tokenizer, [{"role": messages[1]["role"], "content": merged}, *messages[2:]])
+
+
+def first_unrated(pieces: Sequence[str], rated: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
+    """Tokens of a text as `PromptLogprobs` wants them: those that cover it, the first one without a log-probability."""
+    start = next((i for i, piece in enumerate(pieces) if piece), len(pieces))
+    first = [TokenLogprob(pieces[start], math.nan)] if start < len(pieces) else []
+    rest = zip(pieces[start + 1 :], rated[start:], strict=True)
+    return (*first, *(TokenLogprob(piece, token.logprob, token.alternatives) for piece, token in rest))

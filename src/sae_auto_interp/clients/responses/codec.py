@@ -16,7 +16,7 @@ from sae_auto_interp.types import PromptLogprobs, PromptRequest, Request, Respon
 FORMAT = 1
 _COMPRESS_FROM_BYTES = 400
 _LEVEL = 1
-"""Of zlib: log-probabilities shrink to a quarter at any level, and the fastest one is five times as fast."""
+"""Level of zlib: log-probabilities shrink to a quarter at any level, and the fastest one is five times as fast."""
 
 StoredAnswer: TypeAlias = Response | PromptLogprobs
 
@@ -31,6 +31,8 @@ def answer_key(namespace: str, model: str, question: Request | PromptRequest) ->
 def encode_answer(answer: StoredAnswer) -> bytes:
     """Compact JSON, compressed where it is long."""
     usage = [answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.n_requests]
+    if answer.usage.n_uncounted:
+        usage.append(answer.usage.n_uncounted)
     if isinstance(answer, Response):
         logprobs = None if answer.logprobs is None else [_from_token(token) for token in answer.logprobs]
         fields: list[Any] = [answer.text, usage, answer.finish_reason, answer.model, logprobs]
@@ -49,9 +51,11 @@ def decode_answer(content: bytes) -> StoredAnswer:
             tokens, usage, model = fields
             return PromptLogprobs(tuple(_to_token(token) for token in tokens), Usage(*usage), model)
         text, usage, finish_reason, model, logprobs = fields
+        if not isinstance(text, str):
+            raise TypeError(f"its text is of type {type(text).__name__}")
         tokens = None if logprobs is None else tuple(_to_token(token) for token in logprobs)
         return Response(text, Usage(*usage), finish_reason, model, tokens)
-    except (zlib.error, TypeError) as error:
+    except (zlib.error, TypeError, RecursionError) as error:
         raise ValueError(f"no stored answer: {error}") from error
 
 

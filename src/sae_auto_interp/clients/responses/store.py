@@ -6,11 +6,15 @@ never waits for a disk or for another process that writes.
 
 A store that can be written no more (a full disk) is no reason to lose a run: it is said once, and the run goes on
 without it.
+
+Where a user's caches lie by default, as each system has it.
 """
 
 import asyncio
 import logging
+import os
 import sqlite3
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -18,15 +22,40 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
-from sae_auto_interp.clients._cache_folder import cache_folder
 from sae_auto_interp.clients.responses import tables as tables
 from sae_auto_interp.clients.responses.codec import StoredAnswer, decode_answer, encode_answer
 
+VARIABLE = "SAE_AUTO_INTERP_CACHE"
+"""Environment variable that names another folder."""
+
+
+_NAME = "sae-auto-interp"
+
+
+def cache_folder() -> Path:
+    """`$SAE_AUTO_INTERP_CACHE`, or the system's place for caches: ~/.cache, ~/Library/Caches, %LOCALAPPDATA%."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / _NAME
+
+
 _log = logging.getLogger(__name__)
 
+
 DEFAULT_MAX_BYTES = 4 << 30
+
+
 USE_SECONDS = 3600.0
 """Uses so soon after the last noted one are not noted: for the order of eviction, an hour is exact enough."""
+
+
 _READ_BUSY_SECONDS = 1.0
 
 
@@ -69,6 +98,7 @@ class ResponseStore:
         self._reader = tables.connect(self.path, busy_seconds=_READ_BUSY_SECONDS)
         self._changes: SimpleQueue[_Change | None] = SimpleQueue()
         self._has_failed = False
+        self._damaged: set[bytes] = set()
         self._thread = threading.Thread(target=self._write_all, name="response cache", daemon=True)
         self._thread.start()
 
@@ -84,16 +114,15 @@ class ResponseStore:
         """The answer that is stored under a key; one that cannot be read is dropped, and asked for again."""
         try:
             found = tables.find(self._reader, key)
+            if found is None:
+                return None
+            content, used = found
+            answer = decode_answer(content)
         except sqlite3.Error as error:
             self._complain(error)
             return None
-        if found is None:
-            return None
-        content, used = found
-        try:
-            answer = decode_answer(content)
-        except ValueError:
-            self._changes.put(_Removed(key))
+        except ValueError as error:
+            self._drop(key, error)
             return None
         if time.time() - used > self._use_seconds:
             self._changes.put(_Used(key))
@@ -104,6 +133,15 @@ class ResponseStore:
         done = asyncio.get_running_loop().create_future()
         self._changes.put(_Added(key, encode_answer(answer), done))
         await done
+
+    @property
+    def troubles(self) -> list[str]:
+        """What a user should know of when the store is closed: a line for each kind of trouble; empty in health."""
+        n = len(self._damaged)
+        lines = [f"{n:,} stored answer{'s' * (n != 1)} in {self.path} had been damaged and did not count"] if n else []
+        return lines + (
+            [f"the response cache {self.path} failed; not all answers were kept"] if self._has_failed else []
+        )
 
     def total_bytes(self) -> int:
         """What all answers take on disk, within a few percent."""
@@ -117,6 +155,13 @@ class ResponseStore:
         self._reader.close()
         self._writer.close()
 
+    def _drop(self, key: bytes, error: ValueError) -> None:
+        """A damaged answer is no answer: the first is said here, how many there were by whoever opened the store."""
+        if not self._damaged:
+            _log.warning("the response cache %s is damaged (%s); such answers are asked for again", self.path, error)
+        self._damaged.add(key)
+        self._changes.put(_Removed(key))
+
     def _write_all(self) -> None:
         """The thread: one transaction for all that has come since the last one."""
         is_open = True
@@ -126,7 +171,7 @@ class ResponseStore:
             is_open = len(changes) == len(taken)
             try:
                 self._write(changes)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 self._complain(error)
             _tell_done([change.done for change in changes if isinstance(change, _Added)])
 
@@ -147,7 +192,7 @@ class ResponseStore:
             max_bytes=self._max_bytes,
         )
 
-    def _complain(self, error: sqlite3.Error) -> None:
+    def _complain(self, error: Exception) -> None:
         """Once: what fails now fails with each answer."""
         if not self._has_failed:
             self._has_failed = True

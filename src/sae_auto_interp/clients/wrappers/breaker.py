@@ -19,6 +19,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
 from sae_auto_interp.clients.wrappers.circuit import Circuit
+from sae_auto_interp.clients.wrappers.waiting import GIVE_UP_SECONDS, WaitEndedError
 from sae_auto_interp.clients.wrappers.wrapper import AnswerT, Ask, Question, Wrapper
 from sae_auto_interp.errors import (
     BrokenReplyError,
@@ -49,7 +50,7 @@ class BreakerClient(Wrapper):
     failures_to_open: int = 5
     """Requests in a row without a sign of life, of a server that does not fail otherwise; fewer than a request's
     attempts, so that none runs out of them."""
-    give_up_seconds: float = 1800.0
+    give_up_seconds: float = GIVE_UP_SECONDS
     first_wait_seconds: float = 1.0
     max_wait_seconds: float = 30.0
     """Between two tries while the server is away: from the first, doubling up to the longest."""
@@ -70,7 +71,7 @@ class BreakerClient(Wrapper):
 
     async def _around(self, question: Question, ask: Ask[AnswerT]) -> AnswerT:
         while True:
-            is_probe = await self._circuit.admitted()
+            is_probe = await self._admitted()
             try:
                 answer = await ask()
             except ClientError as error:
@@ -84,6 +85,13 @@ class BreakerClient(Wrapper):
                 if is_probe:
                     self._circuit.end_probe()
             await asyncio.sleep(0)  # who waits longer tries next
+
+    async def _admitted(self) -> bool:
+        try:
+            return await self._circuit.admitted()
+        except WaitEndedError:
+            self._circuit.give_up(f"{self.model} does not answer, and the run no longer waits for it")
+            raise EndpointLostError(self._circuit.lost) from None
 
     def _note(self, error: ClientError | None) -> None:
         """What an outcome says about the server; raises EndpointLostError where it says that all is over."""

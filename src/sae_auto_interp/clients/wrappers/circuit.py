@@ -1,6 +1,6 @@
 """The state of a circuit breaker: closed while a server answers, open while it is away, lost after too long.
 
-It opens after so many failures in a row that they are not explained by how often this server fails anyhow: with a share
+It opens after more failures in a row than this server's usual share of failures explains: with a share
 p of failures among the last ones, k in a row have the chance p^k, and less than `UNLIKELY` is taken for an outage. A
 server that is always there is believed away after `failures_to_open`; one that fails more than half of the time and
 answers in between needs more, and is not waited for in vain.
@@ -21,7 +21,7 @@ UNLIKELY = 1e-4
 MOST_IN_A_ROW = 50
 """So many failures are an outage, whatever the share of failures was."""
 REMEMBERED = 100
-"""About so many outcomes the share of failures is of."""
+"""About how many outcomes the share of failures covers."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Circuit:
     lost: str | None = field(default=None, init=False)
     """Why nobody is let through any more."""
     share_failed: float = field(default=0.0, init=False)
-    """Of the last outcomes, those of outages left out."""
+    """The share of failures among the last outcomes, without outages."""
     _n_remembered: int = field(default=0, init=False)
     _opened: float | None = field(default=None, init=False)
     _wait_seconds: float = field(default=0.0, init=False)

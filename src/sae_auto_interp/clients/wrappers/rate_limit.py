@@ -47,7 +47,7 @@ class _Bucket:
 
 
 @dataclass(frozen=True, eq=False)
-class PacedClient(Wrapper):
+class RateLimitClient(Wrapper):
     """Lets requests through to the wrapped client at a bounded rate, in order of arrival, but for those asked inside
     `first_in_line`; None bounds nothing.
 
@@ -85,7 +85,7 @@ class PacedClient(Wrapper):
         finally:
             turn.leave()
         answer = await ask()
-        if self._tokens is not None:
+        if self._tokens is not None and not answer.usage.n_uncounted:
             self._tokens.take(answer.usage.prompt_tokens + answer.usage.completion_tokens - guess)
         return answer
 

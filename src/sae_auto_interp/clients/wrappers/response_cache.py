@@ -13,12 +13,13 @@ from dataclasses import KW_ONLY, dataclass, field
 from sae_auto_interp.clients.responses.codec import StoredAnswer, answer_key
 from sae_auto_interp.clients.responses.store import ResponseStore
 from sae_auto_interp.clients.wrappers.wrapper import AnswerT, Ask, Question, Wrapper
-from sae_auto_interp.errors import ClientError, RunStoppedError
+from sae_auto_interp.errors import ClientError, NotStoredError, RunStoppedError
 from sae_auto_interp.protocols import Client
+from sae_auto_interp.types.spending import may_spend
 
 
 def _count_nothing(model: str) -> None:
-    """For a cache that is used without a ledger."""
+    """For a cache that is used without a spending log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class CachingClient(Wrapper):
             answer: StoredAnswer | None = self.store.get(key)
             if answer is None:
                 if key not in self._asking:
+                    if not may_spend():
+                        raise NotStoredError(f"the response cache holds no answer of {self.model} to a question")
                     return await self._asked(key, ask)
                 answer = await self._answer_to_another(self._asking[key])
             if answer is not None:

@@ -60,7 +60,7 @@ class Places:
             self.limit = min(self._most, self.limit + 1.0 / self.limit)
 
     def shrink(self, n_decreases: int) -> bool:
-        """A sign of overload came, of a request that had entered after so many decreases; whether it counts."""
+        """Note a sign of overload by a request that entered after this many decreases; return whether it counts."""
         if n_decreases < self.n_decreases:
             return False
         self.n_decreases += 1

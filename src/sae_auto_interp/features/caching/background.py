@@ -67,6 +67,6 @@ class Background(Generic[Item]):
             self._unfinished.popleft().result()
 
     def _first_failure(self) -> BaseException | None:
-        """Of what the thread has done and nobody has asked for."""
+        """Return the first error of work that the thread has done and nobody has asked for."""
         done = (item.exception() for item in self._unfinished if not item.cancelled())
         return next((failure for failure in done if failure is not None), None)

@@ -11,7 +11,8 @@ from sae_auto_interp.models.sites.site import Placement, Site
 
 
 class CoderInputs:
-    """Of `coders`, {module path: coder}. All have one site but crosscoders, whose sites' vectors go side by side."""
+    """The inputs of `coders`, {module path: coder}. All have one site but crosscoders, whose sites' vectors go side by
+    side."""
 
     def __init__(self, coders: Mapping[str, Coder]) -> None:
         self._coders = coders

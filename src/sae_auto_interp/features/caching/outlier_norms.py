@@ -18,11 +18,12 @@ from torch import Tensor
 
 from sae_auto_interp.autoencoders.coder import Coder
 from sae_auto_interp.cache.files import write_text, writing
-from sae_auto_interp.errors import CacheError, InputError, UnknownNameError
+from sae_auto_interp.errors import CacheError, InputError
 from sae_auto_interp.features.caching.coder_inputs import CoderInputs
 from sae_auto_interp.features.token_input import attention_mask
 from sae_auto_interp.models.activations import activation_reader
 from sae_auto_interp.models.placement import input_device, torch_model
+from sae_auto_interp.module_names import resolve_module_name
 from sae_auto_interp.types import NO_DOCUMENT, Array, NormMask, TokenRows
 
 MEDIAN_TOKENS = 8192
@@ -98,7 +99,7 @@ def median_norms(model: Any, coders: Mapping[str, Coder], rows: TokenRows, backe
 
 
 def _median(norms: Float[Array, " n"]) -> float:
-    """Of those that are numbers: an activation that is none is refused where it is to be encoded."""
+    """Return the median of the finite norms; a NaN activation is refused where it is encoded."""
     finite = norms[np.isfinite(norms)]
     return float(np.median(finite)) if len(finite) else float("nan")
 
@@ -113,9 +114,7 @@ def _norms(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 
 
 def _checked(medians: Mapping[str, float], coders: Mapping[str, Coder]) -> dict[str, float]:
-    for path in medians:
-        if path not in coders:
-            raise UnknownNameError("module path in median_norms", path, coders)
+    medians = {resolve_module_name(name, coders, "median_norms"): median for name, median in medians.items()}
     for path in coders:
         if not 0 < medians.get(path, 0.0) < np.inf:
             raise InputError(
@@ -129,7 +128,7 @@ def _kept(path: Path, fingerprint: str) -> dict[str, float]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         found, medians = str(content["fingerprint"]), dict[str, float](content["median_norms"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CacheError(f"{path} is damaged ({error}); delete {path.parent} and cache again") from error
     if found != fingerprint:
         raise CacheError(

@@ -3,8 +3,9 @@
 They are computed in `cosine_neighbours` (alike directions) and `cooccurrence` (firing together).
 """
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import index as index_of
 from pathlib import Path
@@ -70,6 +71,7 @@ class Neighbours:
             "unit_tokens": self.unit_tokens, "min_count": self.min_count,
         }  # fmt: skip
         arrays = {"features": self.features, "indices": self.indices.astype(np.int32), "values": self.values}
+        facts["sha256"] = _digest(arrays, facts)
         with DurableFile(path) as file:
             file.write(save(arrays, metadata={_METADATA: json.dumps(facts)}), at=0)
         return path
@@ -133,13 +135,26 @@ def _read(path: Path, again: str) -> Neighbours:
         file: Any = safe_open(path, framework="numpy")
         metadata: dict[str, str] = file.metadata() or {}
         facts: dict[str, Any] = json.loads(metadata[_METADATA])
-        if facts.pop("format_version") > FORMAT_VERSION:
+        if facts["format_version"] > FORMAT_VERSION:
             raise CacheError(f"{path} was written by a newer version; update sae-auto-interp")
-        features, indices, values = (file.get_tensor(name) for name in ("features", "indices", "values"))
-        found = Neighbours(features=features, indices=indices.astype(np.int64), values=values, **facts)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        arrays = {name: file.get_tensor(name) for name in ("features", "indices", "values")}
+        checksum = facts.pop("sha256", None)
+        if checksum not in (None, _digest(arrays, facts)):  # files of earlier versions have none
+            raise ValueError("its checksum is not that of its content")
+        del facts["format_version"]
+        arrays["indices"] = arrays["indices"].astype(np.int64)
+        found = Neighbours(**arrays, **facts)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CacheError(f"{path} is damaged or holds no neighbours ({error}); delete it and {again}") from error
     m = len(found.features)
     if found.indices.ndim != 2 or found.indices.shape != found.values.shape or len(found.indices) != m:
         raise CacheError(f"{path} is damaged: its arrays do not fit each other; delete it and {again}")
     return found
+
+
+def _digest(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -194,7 +194,8 @@ class _Asked:
         return cls(block.features, block.counts, units, fires)
 
     def together_with(self, block: _Block) -> tuple[Int64[Array, " k"], Int32[Array, " k"], Int64[Array, " k"]]:
-        """Of every pair that shares a unit: in how many they do, the one's place here and the other's in `block`.
+        """Return, for every pair that shares a unit: the number of shared units, its place here and its place in
+        `block`.
 
         In the order of the block's features.
         """

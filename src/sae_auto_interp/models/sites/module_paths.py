@@ -6,8 +6,7 @@ from torch import nn
 
 from sae_auto_interp.errors import InputError, UnknownNameError, nearest_names
 from sae_auto_interp.models.placement import torch_model
-from sae_auto_interp.models.sites.text_stack import joined, text_stack
-from sae_auto_interp.models.wrappers import WRAPPERS, descend, plain
+from sae_auto_interp.models.sites.text_stack import WRAPPERS, descend, joined, plain, text_stack
 
 _PREFIXES = {"model", "transformer", "gpt_neox", "language_model", "base_model", *WRAPPERS}
 """Above the text stack in one class of model or another, so a path may have more of them than this model has."""

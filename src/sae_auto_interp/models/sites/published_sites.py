@@ -34,14 +34,17 @@ GEMMA_SCOPE_SITES = {
     "mlp": "hook_mlp_out", "mlp_out": "hook_mlp_out", "transcoder_out": "hook_mlp_out", "clt_out": "hook_mlp_out",
     "att": "attn.hook_z", "attn_out": "attn.hook_z",
 }  # fmt: skip
-"""Of Gemma Scope 1 and 2; `embedding`, `transcoder_in` and `clt_in` depend on more."""
+"""Sites of Gemma Scope 1 and 2; `embedding`, `transcoder_in` and `clt_in` depend on more."""
 _TRANSCODER_INPUTS = {"gemma2": "ln2.hook_normalized", "gemma3_text": "mlp.hook_in"}
 
 CENTRED = " (centred)"
 SOURCE_SETS: dict[str, dict[str, str]] = {
     "gpt2": {
-        "res-jb": f"hook_resid_pre{CENTRED}", "res_fs*-jb": f"hook_resid_pre{CENTRED}", "att-kk": "attn.hook_z",
-        "tres-dc": "ln2.hook_normalized", "res_mid_*-oai": "hook_resid_mid", "res_post_*-oai": "hook_resid_post",
+        "res-jb": f"hook_resid_pre{CENTRED}", "res_fs*-jb": f"hook_resid_pre{CENTRED}",
+        "res_sce-ajt": "hook_resid_pre", "res_scefr-ajt": "hook_resid_pre", "res_scl-ajt": "hook_resid_pre",
+        "res_sle-ajt": "hook_resid_pre", "res_slefr-ajt": "hook_resid_pre", "res_sll-ajt": "hook_resid_pre",
+        "att-kk": "attn.hook_z", "tres-dc": "ln2.hook_normalized",
+        "res_mid_*-oai": "hook_resid_mid", "res_post_*-oai": "hook_resid_post",
         "att_*-oai": "hook_attn_out", "mlp_*-oai": "hook_mlp_out",
     },
     "gpt_neox": {

@@ -30,7 +30,7 @@ class Site:
     """Which item, where the output is a tuple."""
     transform: Transform = "none"
     epsilon: float = 0.0
-    """Of the norms: added to the mean square, or to the variance."""
+    """Epsilon of the norms: added to the mean square, or to the variance."""
 
     def __str__(self) -> str:
         item = f"#{self.item}" if self.item else ""

@@ -9,7 +9,7 @@ import os
 
 from sae_auto_interp.config import ClientConfig, ExplainerConfig, RunConfig, openai_endpoint, parse_config
 from sae_auto_interp.errors import InputError
-from sae_auto_interp.pipeline.components import asks_language_model
+from sae_auto_interp.pipeline.resolved import asks_language_model
 
 VARIABLE = "OPENAI_BASE_URL"
 
@@ -41,13 +41,15 @@ def with_named_client(
     Raises `InputError` for a model without a place, `ConfigError` for what does not go with the rest of the run file.
     """
     known = config.for_scoring or config.for_explaining
-    if base_url is None and model is None and (known is not None or not asks_language_model(config)):
+    has_own_reader = config.prompt_reader is not None
+    asks = asks_language_model(config.explainers, config.scorers, has_own_reader=has_own_reader)
+    if base_url is None and model is None and (known is not None or not asks):
         return _with_limit(config, max_concurrency)
     client = named_client(known, base_url, model, max_concurrency)
     if client is None:
         return config  # what is missing is said where it is looked for
     explainers = config.explainers
-    if not asks_language_model(config):
+    if not asks:
         explainers = (ExplainerConfig(name="simple"), *explainers)
     endpoints = {"client": client, "explainer_client": None, "scorer_client": None}
     changed = config.model_copy(update={**endpoints, "explainers": explainers})

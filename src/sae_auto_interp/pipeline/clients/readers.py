@@ -4,16 +4,16 @@ Only what the run's scorers ask for is opened. Whether a model rates given texts
 work is done: many servers answer everything but this.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from sae_auto_interp.config import RunConfig
 from sae_auto_interp.errors import ClientError, ConfigError
-from sae_auto_interp.pipeline.components import collaborators_of
+from sae_auto_interp.pipeline.components import ResolvedComponent
+from sae_auto_interp.pipeline.resolved import Inputs
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.subject_reader import SubjectReader, subject_texts
+from sae_auto_interp.pipeline.subject.reader import SubjectReader, subject_texts
 from sae_auto_interp.protocols import ActivationReader, Client, PromptReader
 from sae_auto_interp.types import PromptRequest
 from sae_auto_interp.types.spending import PROBE, spending_on
@@ -26,15 +26,20 @@ TRIED = PromptRequest("One, two, three", top_logprobs=2)
 
 @asynccontextmanager
 async def model_readers(
-    config: RunConfig, directory: RunDirectory, reader: Client | None, *, is_scoring: bool
+    inputs: Inputs,
+    scorers: Sequence[ResolvedComponent],
+    directory: RunDirectory,
+    reader: Client | None,
+    *,
+    is_scoring: bool,
 ) -> AsyncGenerator[Readers]:
-    """What the run's scorers ask for; nothing is opened unless it `is_scoring`.
+    """What `scorers` ask for; nothing is opened unless it `is_scoring`.
 
     Raises `ConfigError` where a scorer needs given texts rated and the model does not do that.
     """
-    wanted = _wanted(config) if is_scoring else {}
+    wanted = _wanted(scorers) if is_scoring else {}
     found: dict[type, Any] = {}
-    subject = SubjectReader(partial(subject_texts, config, directory))
+    subject = SubjectReader(partial(subject_texts, inputs, directory))
     try:
         if wanted.get(ActivationReader):
             found[ActivationReader] = subject
@@ -63,9 +68,9 @@ async def _try(reader: Any, scorer: str) -> None:
         raise ConfigError(f"{needs}: {reader.model} gives tokens that are not those of the text")
 
 
-def _wanted(config: RunConfig) -> dict[type, str]:
+def _wanted(scorers: Sequence[ResolvedComponent]) -> dict[type, str]:
     """{protocol: the first scorer that wants it}."""
     wanted: dict[type, str] = {}
-    for scorer in reversed(config.scorers):
-        wanted |= dict.fromkeys(collaborators_of("scorers", scorer), scorer.name)
+    for scorer in reversed(scorers):
+        wanted |= dict.fromkeys(scorer.collaborators, scorer.name)
     return wanted

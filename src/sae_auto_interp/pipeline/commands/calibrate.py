@@ -13,9 +13,11 @@ from sae_auto_interp.config import ClientConfig
 from sae_auto_interp.errors import ConfigError
 from sae_auto_interp.judges import HiddenJudge, LlmJudge
 from sae_auto_interp.pipeline.clients.open_clients import open_client
+from sae_auto_interp.pipeline.score_stage import any_answer
 from sae_auto_interp.pipeline.workers import together
 from sae_auto_interp.planted import PlantedWorld, exact_explanation, record_config
 from sae_auto_interp.protocols import Client, Judge, Progress
+from sae_auto_interp.results.failure_kinds import failure_kinds
 from sae_auto_interp.scorers import DetectionScorer, FuzzingScorer
 from sae_auto_interp.types import FeatureRecord, Score
 
@@ -29,7 +31,7 @@ class CalibrationOptions:
     """How much to ask. The defaults make about 200 requests."""
 
     n_examples: int = 10
-    """Of each feature: windows in which it fires, and as many silent ones, half of them near misses."""
+    """Windows per feature in which it fires, and as many silent ones, half of them near misses."""
     n_shown: int = 5
     """Windows per prompt, as in the run that is planned."""
     seed: int = 0
@@ -58,6 +60,17 @@ async def calibrate(client: Client, options: CalibrationOptions, progress: Progr
     found = {name: await _scores(asked, records, options, progress) for name, asked in judges.items()}
     progress.finish()
     return found
+
+
+def without_verdicts(conditions: Conditions) -> tuple[str, ...]:
+    """A line for each test in which no window at all got a readable verdict with the explanation told."""
+    found: list[str] = []
+    for name in dict.fromkeys(score.scorer for score in conditions[TOLD]):
+        scores = [score for score in conditions[TOLD] if score.scorer == name]
+        if not any(map(any_answer, scores)):
+            (kind, *_) = failure_kinds(failure for score in scores for failure in score.failures)
+            found.append(f"{name} got no readable verdict ({kind.line})")
+    return tuple(found)
 
 
 def _records(options: CalibrationOptions) -> list[FeatureRecord]:

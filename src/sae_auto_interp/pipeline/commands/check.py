@@ -6,11 +6,13 @@ from typing import Any
 
 from sae_auto_interp.config import RunConfig, load_config, parse_config, with_preflight
 from sae_auto_interp.errors import InputError, WeightsError
-from sae_auto_interp.pipeline.cache_stage import add_attached, bos_policies, load_model
+from sae_auto_interp.pipeline.cache_stage import add_attached, assumed_bos, bos_policies, load_model, positions_warning
+from sae_auto_interp.pipeline.resolved import Inputs
 from sae_auto_interp.pipeline.token_rows import first_rows
 from sae_auto_interp.preflight.check import check_attached, unattached
 from sae_auto_interp.protocols import Progress
 from sae_auto_interp.types.fit import Preflight
+from sae_auto_interp.visible_text import counted
 
 
 def check_config(
@@ -32,23 +34,30 @@ def check_config(
     return with_preflight(config, allow=allow or (), n_tokens=n_tokens)
 
 
-def run_check(config: RunConfig, progress: Progress) -> tuple[Preflight, ...]:
+def run_check(inputs: Inputs, progress: Progress) -> tuple[Preflight, ...]:
     """Check the autoencoders of a run file on the rows with which a run would begin, each entry by itself.
 
     Weights that cannot be read or attached are among the results, not an error.
     """
     progress.note("loading the subject model and its autoencoders")
-    model = load_model(config)
+    subject, text, caching = inputs.subject, inputs.text, inputs.caching
+    warning = positions_warning(subject, text.data.ctx_len)
+    if warning is not None:
+        progress.note(warning)
+    model = load_model(subject)
     attached: dict[str, Any] = {}
     unusable: list[Preflight] = []
-    for autoencoder in config.autoencoders:
+    for autoencoder in subject.autoencoders:
         try:
-            add_attached(attached, config, autoencoder, model)
+            add_attached(attached, subject, autoencoder, model)
         except WeightsError as error:
             unusable.append(unattached(autoencoder.label, error))
     if not attached:
         return tuple(unusable)
-    n_tokens = min(config.preflight.n_tokens, config.data.n_tokens)
-    rows = first_rows(config, model.tokenizer, bos_policies(attached), n_tokens)
-    progress.note(f"checking {len(attached)} autoencoders on {n_tokens:,} tokens")
-    return (*check_attached(model, attached, rows, config.preflight, config.cache.backend), *unusable)
+    n_tokens = min(caching.preflight.n_tokens, text.data.n_tokens)
+    rows = first_rows(text, model.tokenizer, bos_policies(attached), n_tokens, assumed_bos(attached))
+    progress.note(
+        f"checking {counted(len(attached), 'autoencoder')} on {counted(n_tokens, 'token')} of "
+        f"{counted(len(rows.document_names), 'document')}"
+    )
+    return (*check_attached(model, attached, rows, caching.preflight, caching.cache.backend), *unusable)

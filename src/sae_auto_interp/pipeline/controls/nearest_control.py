@@ -7,22 +7,87 @@ Whose explanation a feature gets is decided among all features of its module in 
 or not, so it depends on the weights and the run's features alone. The other one may come last, so these controls are
 scored when all features are done, with the explanations that are in the store by then. Where the nearest one has none,
 the control stays open with that reason: the next nearest would be an easier control, and another one after a resume.
+
+Which other feature of a run is most like a feature: whose explanation its nearest control takes.
+
+Alike is the cosine of decoder rows (`features.cosine_neighbours`) where the cache names the weights that it was made
+with. Coders that are made, and caches of unknown origin, have none to read: there it is the Jaccard index of firing
+together (`features.cooccurrence`). Which of the two depends on the cache alone, so a run that goes on elsewhere has the
+same one.
+
+Only features of the run are compared, not the autoencoder's whole width: the others have no explanation.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from sae_auto_interp.pipeline.evidence import Evidence
+import numpy as np
+from jaxtyping import Int64
+
+from sae_auto_interp.features import FeatureDataset
+from sae_auto_interp.features.neighbours.cooccurrence import jaccard_neighbours
+from sae_auto_interp.features.neighbours.cosine import cosine_neighbours
 from sae_auto_interp.pipeline.explain_stage import ExplainStage
 from sae_auto_interp.pipeline.interrupts import Stop
-from sae_auto_interp.pipeline.nearest_features import NearestFeatures
-from sae_auto_interp.pipeline.run_progress import RunProgress
-from sae_auto_interp.pipeline.score_stage import NEAREST, ScoreStage, as_control
-from sae_auto_interp.pipeline.score_stage import STAGE as SCORE
+from sae_auto_interp.pipeline.neighbours import coder_of, names_weights, weight_files, weight_options, weight_places
+from sae_auto_interp.pipeline.progress.state import RunProgress
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.score_stage import NEAREST, STAGE as SCORE, ScoreStage, as_control
+from sae_auto_interp.pipeline.units import Evidence
 from sae_auto_interp.pipeline.workers import for_each, in_thread, together
-from sae_auto_interp.types import Explanation, Failure, FeatureId
+from sae_auto_interp.types import Array, CacheManifest, Explanation, Failure, FeatureId
+
+
+class NearestFeatures:
+    """Compares a run's features, by the weights or the activations of its cache."""
+
+    def __init__(self, dataset: FeatureDataset, run: RunDirectory) -> None:
+        """Raises `InputError` when weights that a module was cached with are not found: before anything is spent."""
+        self._readers = dataset.readers
+        of_files = [reader.manifest for reader in dataset.readers.values() if names_weights(reader.manifest)]
+        self._places: Sequence[Path] = weight_places(run) if of_files else ()
+        self._options = weight_options(run) if of_files else []
+        for manifest in of_files:
+            weight_files(manifest, self._places)
+
+    def nearest(self, features: Sequence[FeatureId], among: Sequence[FeatureId]) -> dict[FeatureId, FeatureId]:
+        """The feature of `among` most like each of `features`, all of one module; of equal ones the lower index.
+
+        A feature without a direction, or that fires with no other one, has none and is left out. Raises `InputError`
+        when the weights are not those that the module was cached with.
+        """
+        if not features:
+            return {}
+        module = features[0].module_path
+        asked = np.array([feature.index for feature in features], dtype=np.int64)
+        others = np.array(sorted(feature.index for feature in among), dtype=np.int64)
+        found = self._found(module, asked, others)
+        return {
+            feature: FeatureId(module, int(index))
+            for feature, index in zip(features, found, strict=True)
+            if index >= 0
+        }  # fmt: skip
+
+    def _found(self, module: str, asked: Int64[Array, " m"], others: Int64[Array, " k"]) -> Int64[Array, " m"]:
+        """The index of each one's nearest, -1 for none."""
+        reader = self._readers[module]
+        if names_weights(reader.manifest):
+            return self._by_direction(reader.manifest, asked, others)
+        return jaccard_neighbours(reader, 1, features=asked, among=others)[0][:, 0]
+
+    def _by_direction(
+        self, manifest: CacheManifest, asked: Int64[Array, " m"], others: Int64[Array, " k"]
+    ) -> Int64[Array, " m"]:
+        """Only the rows of `others` are compared, and all of `asked` are among them."""
+        directions = coder_of(manifest, self._places, self._options).w_dec.numpy()[others]
+        places = cosine_neighbours(directions, 1, features=np.searchsorted(others, asked))[0][:, 0]
+        return np.where(places >= 0, others[places], -1)
+
 
 NO_NEAREST = "no_nearest_feature"
+
+
 NOT_EXPLAINED = "nearest_not_explained"
 
 
@@ -61,10 +126,10 @@ class NearestControl:
 
     def came(self, evidence: Evidence) -> None:
         """One more feature of the run, in its order."""
-        self._came.setdefault(evidence.feature.module_path, []).append(evidence.forgotten())
+        self._came.setdefault(evidence.feature.module_path, []).append(evidence.without_record())
 
     async def score_all(self, at_once: Callable[[], int], stop: Stop) -> None:
-        """Score what is not scored yet, so many features at a time. All features must have come and be explained."""
+        """Score what is not scored yet, several features at a time. All features must have been explained."""
         await for_each(self._pairs(stop), self._score_pair, at_once)
 
     async def _pairs(self, stop: Stop) -> AsyncIterator[_Pair]:
@@ -79,7 +144,7 @@ class NearestControl:
             for evidence in left:
                 if stop.requested:
                     return
-                yield _Pair(evidence.forgotten(), nearest.get(evidence.feature))
+                yield _Pair(evidence.without_record(), nearest.get(evidence.feature))
 
     def _is_done(self, feature: FeatureId) -> bool:
         return all(self._score.is_done(name, feature, control=NEAREST) for name in self._explain.names)

@@ -6,21 +6,24 @@ many as lie above a third of the maximum in the windows of trained autoencoders.
 of the run, in its order, up to `MOST_BUILT`: of a run of no more features, what it will ask is then counted one by one.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from sae_auto_interp.config import RunConfig, resolve_path
+from sae_auto_interp.config import resolve_path
 from sae_auto_interp.errors import InputError
 from sae_auto_interp.features import FeatureLoader
 from sae_auto_interp.features.config import FeatureConfig
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.pipeline.record_stage import candidates, feature_config, open_loader
+from sae_auto_interp.pipeline.cache_stage import positions_warning
+from sae_auto_interp.pipeline.record_stage import candidates, open_loader
+from sae_auto_interp.pipeline.resolved import Inputs, Records
 from sae_auto_interp.pipeline.run_directory import RunDirectory
-from sae_auto_interp.pipeline.token_rows import first_rows
+from sae_auto_interp.pipeline.token_rows import check_documents, first_rows
 from sae_auto_interp.pipeline.triage import triage_of
 from sae_auto_interp.seeds import derived_rng
 from sae_auto_interp.types import (
@@ -33,14 +36,17 @@ from sae_auto_interp.types import (
     FeatureStats,
     NonActivating,
     TokenRows,
+    TriageLabel,
 )
+from sae_auto_interp.visible_text import counted
 
+_LOG = logging.getLogger(__name__)
 N_MADE = 10
 MOST_BUILT = 100
 """Records of a finished cache that are planned with, over all modules."""
 PEAKS = 3
 TEXT_TOKENS = 200_000
-"""Of the run's text, that made-up examples are cut from."""
+"""Tokens of the run's text that made-up examples are cut from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,85 +70,89 @@ class Sample:
         return sum(module.n_features for module in self.modules)
 
 
-def sampled_records(config: RunConfig, root: Path | None) -> Sample:
+def sampled_records(inputs: Inputs, records: Records, root: Path | None) -> Sample:
     """Raises `InputError` where the text or the tokenizer cannot be read."""
     directory = None if root is None else RunDirectory(root)
     if directory is not None and (directory.features / "manifest.json").is_file():
-        return _built(config, directory)
-    records = _made(config)
-    modules = [ModuleSample(records, n) for n in _features_per_module(config)]
-    return Sample(modules, "made-up examples from the run's text")
+        return _built(records, directory)
+    rows, made = _made(inputs, records)
+    modules = [ModuleSample(made, n) for n in _features_per_module(records, inputs.subject.n_modules)]
+    seen = f"{counted(rows.n_text_tokens, 'token')} of {counted(len(rows.document_names), 'document')}"
+    return Sample(modules, f"made-up examples from the run's text ({seen})")
 
 
-def n_modules(config: RunConfig) -> int:
-    """One for each entry whose modules are not named: most files hold one."""
-    return sum(len(coder.module_paths or ("",)) for coder in config.autoencoders)
-
-
-def _features_per_module(config: RunConfig) -> list[int]:
+def _features_per_module(records: Records, n_modules: int) -> list[int]:
     """As many as were asked for: all find enough examples."""
-    if config.features.indices is not None:
-        return [len(set(indices)) for indices in config.features.indices.values()]
-    return [config.features.n_features] * n_modules(config)
+    if records.indices is not None:
+        return [len(set(indices)) for indices in records.indices.values()]
+    return [records.n_features] * n_modules
 
 
-def _built(config: RunConfig, directory: RunDirectory) -> Sample:
-    loader = open_loader(config, directory)
+def _built(records: Records, directory: RunDirectory) -> Sample:
+    loader = open_loader(records, directory)
     modules = list(loader.dataset.readers)
     most = max(1, MOST_BUILT // len(modules))
     built: list[ModuleSample] = []
+    failed: list[Failure] = []
     for module in modules:
-        order, n_wanted = candidates(config, loader.dataset, module)
-        order = _not_skipped(config, loader, directory, module, order)
+        order, n_wanted = candidates(records, loader.dataset, module)
+        order = _not_skipped(records.skip, loader, directory, module, order)
         n = min(n_wanted, len(order))
-        records = _first_built(loader, order, min(n, most))
-        if records:
-            built.append(ModuleSample(records, n if len(records) == most else len(records)))
+        found = _first_built(loader, order, min(n, most), failed)
+        if found:
+            built.append(ModuleSample(found, n if len(found) == most else len(found)))
     if not built:
-        raise InputError("no feature of this cache has enough examples; there is nothing to plan")
+        why = f" ({failed[0].message})" if failed else ""
+        raise InputError(f"no feature of this cache has enough examples{why}; there is nothing to plan")
     n_built, n_in_all = sum(len(module.records) for module in built), sum(module.n_features for module in built)
     all_or_some = "all" if n_built == n_in_all else f"{n_built:,} of the"
     return Sample(built, f"{all_or_some} {n_in_all:,} records of {directory.root}")
 
 
 def _not_skipped(
-    config: RunConfig, loader: FeatureLoader, directory: RunDirectory, module: str, order: Sequence[FeatureId]
+    skip: Collection[TriageLabel],
+    loader: FeatureLoader,
+    directory: RunDirectory,
+    module: str,
+    order: Sequence[FeatureId],
 ) -> Sequence[FeatureId]:
     """The features whose records the run would build."""
-    skip = config.features.skip
     if not skip or not order:
         return order
     triage = triage_of(loader, module, directory.root, keep=False)
     return [feature for feature in order if triage.first_of(skip, feature.index) is None]
 
 
-def _first_built(loader: FeatureLoader, order: Sequence[FeatureId], n: int) -> list[FeatureRecord]:
-    """The first records that can be built, in order."""
+def _first_built(
+    loader: FeatureLoader, order: Sequence[FeatureId], n: int, failed: list[Failure]
+) -> list[FeatureRecord]:
+    """The first records that can be built, in order; why others cannot is added to `failed`."""
     records: list[FeatureRecord] = []
     for feature in order:
         outcome = loader.build(feature)
-        if not isinstance(outcome, Failure):
+        if isinstance(outcome, Failure):
+            failed.append(outcome)
+        else:
             records.append(outcome)
         if len(records) == n:
             break
     return records
 
 
-def _made(config: RunConfig) -> list[FeatureRecord]:
-    tokenizer = _tokenizer(config)
-    rows = first_rows(config, tokenizer, {}, min(config.data.n_tokens, TEXT_TOKENS))
-    cutter = _Cutter(rows, Vocabulary.from_tokenizer(tokenizer), feature_config(config), config.seed)
-    return [cutter.record(number) for number in range(N_MADE)]
+def _made(inputs: Inputs, records: Records) -> tuple[TokenRows, list[FeatureRecord]]:
+    """The text's first rows, and records of it. Raises `InputError` where no feature could have one."""
+    from sae_auto_interp.models.subject import subject_tokenizer
 
-
-def _tokenizer(config: RunConfig) -> Any:
-    from transformers import AutoTokenizer
-
-    reference, _, revision = resolve_path(config.model).removeprefix("hf:").partition("@")
-    try:
-        return cast("Any", AutoTokenizer).from_pretrained(reference, revision=revision or None)
-    except (OSError, ValueError) as error:
-        raise InputError(f"the tokenizer of {config.model} cannot be loaded: {' '.join(str(error).split())}") from error
+    text = inputs.text
+    warning = positions_warning(inputs.subject, text.data.ctx_len)
+    if warning is not None:
+        _LOG.warning(warning)
+    tokenizer = subject_tokenizer(resolve_path(inputs.subject.model))
+    rows = first_rows(text, tokenizer, {}, min(text.data.n_tokens, TEXT_TOKENS))
+    if text.data.n_tokens <= TEXT_TOKENS:  # these are all that the run has
+        check_documents(text, rows)
+    cutter = _Cutter(rows, Vocabulary.from_tokenizer(tokenizer), records.config, records.seed)
+    return rows, [cutter.record(number) for number in range(N_MADE)]
 
 
 class _Cutter:

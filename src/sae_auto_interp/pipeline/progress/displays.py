@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
 from io import TextIOBase
 from types import TracebackType
 from typing import IO, TypeAlias, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,9 +19,21 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )  # fmt: skip
+from rich.segment import Segment
 
-from sae_auto_interp.pipeline.clients.request_counts import Traffic
-from sae_auto_interp.pipeline.progress.state import ProgressState, StageState, duration, traffic_in_short
+from sae_auto_interp.pipeline.clients.request_counts import RequestCounts
+from sae_auto_interp.pipeline.progress.state import ProgressState, StageState, duration, request_counts_in_short
+from sae_auto_interp.visible_text import visible, visible_lines, visible_output
+
+
+class VisibleConsole(Console):
+    """rich's console, on which text does nothing but be seen; its own colours and bars are what they were."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            is_plain = segment.control is not None or segment.text.isprintable()
+            yield segment if is_plain else Segment(visible_lines(segment.text), segment.style)
+
 
 LINE_EVERY_SECONDS = 5.0
 EVENT_EVERY_SECONDS = 1.0
@@ -34,25 +48,28 @@ class BarProgress(ProgressState):
         self._bars = Progress(
             SpinnerColumn(), TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[unit]} {task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-            TextColumn("[red]{task.fields[failed]}[/red]{task.fields[traffic]}"), console=console,
+            TextColumn("[red]{task.fields[failed]}[/red]{task.fields[request_counts]}"), console=console,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
+        self._visible = ExitStack()
 
     def __enter__(self) -> "BarProgress":
         self._bars.start()
+        self._visible.enter_context(visible_output())  # around rich's own hold on what is printed meanwhile
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._visible.close()
         self._bars.stop()
 
     def note(self, text: str) -> None:
-        self._console.print(text, style="dim", markup=False, highlight=False)
+        self._console.print(visible(text), style="dim", markup=False, highlight=False)
 
     def shown_start(self, state: StageState) -> None:
         self._tasks[state.name] = self._bars.add_task(
-            state.name, total=state.total, completed=state.done, unit=state.unit, rate="", failed="", traffic=""
+            state.name, total=state.total, completed=state.done, unit=state.unit, rate="", failed="", request_counts=""
         )
 
     def shown_move(self, state: StageState) -> None:
@@ -61,7 +78,7 @@ class BarProgress(ProgressState):
         is_last = state.name == next(reversed(self.stages))
         self._bars.update(
             task, completed=state.done, total=state.total, rate=f"({rate:,.1f}/s)" if rate else "",
-            failed=state.failed, traffic=f" {traffic_in_short(self.traffic)}" if is_last else "",
+            failed=state.failed, request_counts=f" {request_counts_in_short(self.request_counts)}" if is_last else "",
         )  # fmt: skip
 
     def shown_finish(self, state: StageState) -> None:
@@ -86,7 +103,7 @@ class LineProgress(ProgressState):
         self._stream.flush()
 
     def note(self, text: str) -> None:
-        self._stream.write(text + "\n")
+        self._stream.write(visible(text) + "\n")
         self._stream.flush()
 
     def shown_start(self, state: StageState) -> None:
@@ -110,7 +127,7 @@ class LineProgress(ProgressState):
         parts = [
             f"{state.name}: {state.done:,} of {state.total:,} {state.unit}", f"{state.rate(now):,.1f}/s",
             "" if left is None else f"{duration(left)} left", state.failed,
-            traffic_in_short(self.traffic) if is_last else "",
+            request_counts_in_short(self.request_counts) if is_last else "",
         ]  # fmt: skip
         self.note(", ".join(part for part in parts if part))
 
@@ -149,7 +166,7 @@ class EventProgress(ProgressState):
     def _event(self, event: str, state: StageState) -> None:
         now = self.clock()
         self._last_events[state.name] = now
-        self._write(event, stage_as_json(state, now) | requests_as_json(self.traffic))
+        self._write(event, stage_as_json(state, now) | requests_as_json(self.request_counts))
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
         self._stream.write(json.dumps({"event": event} | fields) + "\n")
@@ -170,18 +187,21 @@ def stage_as_json(state: StageState, now: float) -> dict[str, object]:
     }
 
 
-def requests_as_json(traffic: Traffic | None) -> dict[str, object]:
+def requests_as_json(counts: RequestCounts | None) -> dict[str, object]:
     """Requests and tokens of this process, and what the run has paid for; nothing where no language model is asked."""
-    if traffic is None:
+    if counts is None:
         return {}
-    counts = {
-        "open": traffic.n_open, "answered": traffic.n_answered, "read": traffic.n_read, "failed": traffic.n_failed,
+    requests = {
+        "open": counts.n_open, "answered": counts.n_answered, "read": counts.n_read, "failed": counts.n_failed,
     }  # fmt: skip
-    usage = traffic.usage
+    usage = counts.usage
     tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
-    spent = traffic.spent()
-    paid = {"paid": spent.n_paid, "cached": spent.n_cached, "lost": spent.n_lost, "usd": round(spent.usd, 6)}
-    return {"requests": counts | tokens, "spent": paid}
+    spent = counts.spent()
+    paid = {
+        "paid": spent.n_paid, "cached": spent.n_cached, "lost": spent.n_lost, "uncounted": spent.n_uncounted,
+        "usd": round(spent.usd, 6),
+    }  # fmt: skip
+    return {"requests": requests | tokens, "spent": paid}
 
 
 StageProgress: TypeAlias = BarProgress | LineProgress | EventProgress
@@ -193,4 +213,4 @@ def make_progress(stream: TextIOBase | None = None, *, events: bool = False) -> 
     if events:
         return EventProgress(stream or cast(TextIOBase, sys.stdout))
     stream = stream or cast(TextIOBase, sys.stderr)
-    return BarProgress(Console(file=cast(IO[str], stream))) if stream.isatty() else LineProgress(stream)
+    return BarProgress(VisibleConsole(file=cast(IO[str], stream))) if stream.isatty() else LineProgress(stream)

@@ -6,6 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sae_auto_interp.visible_text import visible, visible_lines
+
 LIBRARY = "sae_auto_interp"
 
 
@@ -31,10 +33,10 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "unix_seconds": round(record.created, 3),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": record.getMessage(),
+        "message": visible(record.getMessage()),
     }
     if record.exc_info:
-        fields["exception"] = logging.Formatter().formatException(record.exc_info)
+        fields["exception"] = visible_lines(logging.Formatter().formatException(record.exc_info))
     return fields
 
 

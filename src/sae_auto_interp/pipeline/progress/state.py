@@ -1,12 +1,17 @@
-"""How far each stage is, how fast, and what failed: the numbers behind every display."""
+"""How far each stage is, how fast, and what failed: the numbers behind every display.
+
+What the stages of a run say while several of them are on at once.
+"""
 
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from sae_auto_interp.pipeline.clients.request_counts import Traffic
+from sae_auto_interp.pipeline.clients.request_counts import RequestCounts
+from sae_auto_interp.protocols import Progress
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class ProgressState(ABC):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.stages: dict[str, StageState] = {}
-        self.traffic: Traffic | None = None
+        self.request_counts: RequestCounts | None = None
         """Set when there is a language model."""
         self._current = ""
 
@@ -78,9 +83,9 @@ class ProgressState(ABC):
             state.is_finished = True
             self.shown_finish(state)
 
-    def watch(self, traffic: Traffic) -> None:
+    def watch(self, request_counts: RequestCounts) -> None:
         """Show these requests too."""
-        self.traffic = traffic
+        self.request_counts = request_counts
 
     @abstractmethod
     def note(self, text: str) -> None:
@@ -100,16 +105,17 @@ class ProgressState(ABC):
         self.shown_move(state)
 
 
-def traffic_in_short(traffic: Traffic | None) -> str:
+def request_counts_in_short(counts: RequestCounts | None) -> str:
     """Requests, tokens and what was paid in a few words; empty where no language model was asked."""
-    if traffic is None or not (traffic.n_open or traffic.n_answered or traffic.n_read or traffic.n_failed):
+    if counts is None or not (counts.n_open or counts.n_answered or counts.n_read or counts.n_failed):
         return ""
-    usage = traffic.usage
-    tokens = f"{_short(usage.prompt_tokens)} + {_short(usage.completion_tokens)} tokens"
-    usd = traffic.spent().usd
+    usage = counts.usage
+    least = "over " if usage.n_uncounted else ""
+    tokens = f"{least}{_short(usage.prompt_tokens)} + {_short(usage.completion_tokens)} tokens"
+    usd = counts.spent().usd
     price = f", ${usd:,.2f} spent" if usd else ""
-    read = f"{traffic.n_read:,} texts rated, " if traffic.n_read else ""
-    return f"{traffic.n_answered:,} answers, {read}{traffic.n_open:,} open, {tokens}{price}"
+    read = f"{counts.n_read:,} texts rated, " if counts.n_read else ""
+    return f"{counts.n_answered:,} answers, {read}{counts.n_open:,} open, {tokens}{price}"
 
 
 def duration(seconds: float) -> str:
@@ -136,3 +142,17 @@ def _short(n: int) -> str:
         if n >= size:
             return f"{n / size:.3g}{letter}"
     return str(n)
+
+
+class RunProgress(Progress, Protocol):
+    """`Progress` for stages that overlap: each is named."""
+
+    def advance_stage(self, stage: str, failures: Sequence[str] = ()) -> None:
+        """One unit of a stage is done, or was tried and failed: with the kinds of its failures."""
+        ...
+
+    def drop(self, stage: str, n: int) -> None:
+        """So many units of a stage will not come, because what they need has failed."""
+        ...
+
+    def finish_stage(self, stage: str) -> None: ...

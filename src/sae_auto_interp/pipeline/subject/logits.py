@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from sae_auto_interp.config import RunConfig
 from sae_auto_interp.features.vocabulary import Vocabulary
-from sae_auto_interp.pipeline.cache_stage import add_attached, load_model
+from sae_auto_interp.pipeline.cache_stage import load_subject
+from sae_auto_interp.pipeline.resolved import Subject
 from sae_auto_interp.pipeline.run_directory import RunDirectory
 from sae_auto_interp.types import Array, FeatureId, TokenLogits
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class SubjectLogits:
     """Looks up the top and bottom `n` tokens of features; loads the subject model when it is first asked."""
 
-    def __init__(self, config: RunConfig, directory: RunDirectory, vocabulary: Vocabulary, n: int) -> None:
-        self._config = config
+    def __init__(self, subject: Subject, directory: RunDirectory, vocabulary: Vocabulary, n: int) -> None:
+        self._subject = subject
         self._directory = directory
         self._vocabulary = vocabulary
         self._n = n
@@ -46,9 +46,7 @@ class SubjectLogits:
 
     def _load(self) -> None:
         if self._model is None:
-            self._model = load_model(self._config, self._directory.pinned)
-            for autoencoder in self._config.autoencoders:
-                add_attached(self._attached, self._config, autoencoder, self._model, self._directory.pinned)
+            self._model, self._attached = load_subject(self._subject, self._directory.pinned)
 
     def _extremes(self, direction: "Tensor") -> TokenLogits:
         from sae_auto_interp.autoencoders.logit_attribution import token_logits
@@ -60,5 +58,5 @@ class SubjectLogits:
         return TokenLogits(self._named(order[:n], logits), self._named(bottom, logits))
 
     def _named(self, tokens: Int64[Array, " n"], logits: Float32[Array, " n_tokens"]) -> tuple[tuple[str, float], ...]:
-        strings = (self._vocabulary.str_tokens(np.array([token]))[0] for token in tokens.tolist())
+        strings = (self._vocabulary.alone(token) for token in tokens.tolist())
         return tuple(zip(strings, logits[tokens].tolist(), strict=True))

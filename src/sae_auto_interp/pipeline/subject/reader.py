@@ -1,4 +1,8 @@
-"""What a feature does on texts that somebody writes: read as the run's own rows are read and cached.
+"""The run's own subject model as an `ActivationReader`: loaded when a text is first read, and read in a thread.
+
+One thread, so that the event loop goes on and the model runs one call at a time.
+
+What a feature does on texts that somebody writes: read as the run's own rows are read and cached.
 
 The same tokenizer, BOS policy, row length, masks and outlier norms as in the cache, so that "fires" means the same here
 and there. A text is a row of its own; what does not fit the row is cut off.
@@ -7,15 +11,22 @@ The texts of one call are one batch, and calls are never joined: what is compute
 is in (its shape decides how a matrix product is summed), and then scores would depend on who else was waiting.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from sae_auto_interp.cache.reader import read_manifest
 from sae_auto_interp.data.layout import Row, RowFiller, RowLayout
 from sae_auto_interp.errors import UnknownNameError
 from sae_auto_interp.features.vocabulary import Vocabulary
+from sae_auto_interp.pipeline.cache_stage import assumed_bos, bos_policies, load_subject
+from sae_auto_interp.pipeline.resolved import Inputs
+from sae_auto_interp.pipeline.run_directory import RunDirectory
+from sae_auto_interp.pipeline.token_rows import bos_policy, row_layout
 from sae_auto_interp.types import NO_DOCUMENT, Array, FeatureId, NormMask, TextActivations, TokenRows
 
 ROWS_PER_PASS = 32
@@ -65,7 +76,7 @@ class SubjectTexts:
         ]
 
     def _activations(self, rows: TokenRows, feature: FeatureId) -> "Float32[Array, 'n_rows width']":
-        """Of one feature; one forward pass."""
+        """Return one feature's activations from one forward pass."""
         dense = np.zeros(rows.tokens.size, np.float32)
         for found in self._stream(feature.module_path).begin(rows, 0, rows.n_rows).entries():
             own = found.features == feature.index
@@ -95,3 +106,39 @@ def _stacked(rows: Sequence[Row], width: int) -> TokenRows:
     tokens = np.stack([row.tokens[:width] for row in rows])
     documents = np.stack([row.documents[:width] for row in rows])
     return TokenRows(tokens, documents, tuple(f"text {i}" for i in range(int(documents.max()) + 1)))
+
+
+class SubjectReader:
+    """`ActivationReader` over what `load` returns."""
+
+    def __init__(self, load: Callable[[], SubjectTexts]) -> None:
+        self._load = load
+        self._texts: SubjectTexts | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="subject-model")
+
+    async def activations(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
+        """One result per text, in order; raises what loading the model does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, tuple(texts), feature)
+
+    def close(self) -> None:
+        """Let the model go. A call under way ends first."""
+        self._thread.shutdown()
+        self._texts = None
+
+    def _read(self, texts: Sequence[str], feature: FeatureId) -> list[TextActivations]:
+        if self._texts is None:
+            self._texts = self._load()
+        return self._texts.read(texts, feature)
+
+
+def subject_texts(inputs: Inputs, directory: RunDirectory) -> SubjectTexts:
+    """The run's model with all of its autoencoders, reading texts as the run's cache was made."""
+    model, attached = load_subject(inputs.subject, directory.pinned)
+    layout = row_layout(inputs.text, bos_policy(inputs.text, bos_policies(attached), assumed_bos(attached)))
+    return SubjectTexts(model, attached, layout, _masks(directory, attached), inputs.caching.cache.backend)
+
+
+def _masks(directory: RunDirectory, modules: dict[str, Any]) -> dict[str, NormMask]:
+    """The outlier norms that modules were cached with."""
+    masks = {path: read_manifest(directory.features / path).norm_mask for path in modules}
+    return {path: mask for path, mask in masks.items() if mask is not None}

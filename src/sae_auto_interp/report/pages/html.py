@@ -16,13 +16,14 @@ from pathlib import Path
 
 import jinja2
 
+from sae_auto_interp.errors import InputError
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report import display
 from sae_auto_interp.report.pages.examples import Section, marked_text, sections
 from sae_auto_interp.report.pages.exports import exported_files, replace_file
 from sae_auto_interp.report.summary import summarise_store
-from sae_auto_interp.report.summary.spending import HEADINGS
+from sae_auto_interp.report.summary.spending import HEADINGS, uncounted_note
 from sae_auto_interp.report.summary.values import FeatureScore, FeatureSummary, RunSummary, VariantSummary
 from sae_auto_interp.report.summary.variants import LEXICAL
 from sae_auto_interp.report.tables.checks import sides
@@ -76,14 +77,27 @@ def write_report(
     *,
     whole_page: int = WHOLE_PAGE,
     summary: RunSummary | None = None,
+    out: Path | None = None,
 ) -> Path:
-    """Write `run_dir/report/` from the run's results, and return the path of its page, report.html.
+    """Write a folder from the run's results, `out` or `run_dir/report`; return the path of its page, report.html.
 
     Existing files are each replaced whole, or not at all; the page comes last. `summary` is that of this run, where it
-    was made already. A run of more than `whole_page` features gets a page for each.
+    was made already. A run of more than `whole_page` features gets a page for each. Raises `InputError` where the
+    folder cannot be written to, `CacheError` for damaged results.
     """
-    folder = run_dir / "report"
-    with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
+    folder = run_dir / "report" if out is None else out
+    try:
+        return _write_report(run_dir, folder, level, n_resamples, whole_page, summary)
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {folder} ({error.strerror or error}); give another folder with --out"
+        ) from error
+
+
+def _write_report(
+    run_dir: Path, folder: Path, level: float, n_resamples: int, whole_page: int, summary: RunSummary | None
+) -> Path:
+    with ResultStore.open(run_dir / RESULTS_FILE, read_only=True, verify=summary is None) as store:
         found = summary or summarise_store(store, level, n_resamples)
         environment = _environment()
         is_whole = len(found.features) <= whole_page
@@ -108,7 +122,7 @@ def _write_feature_pages(
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sae_auto_interp.report", "."),
+        loader=jinja2.PackageLoader("sae_auto_interp.report.pages", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -136,6 +150,7 @@ def _context(summary: RunSummary) -> dict[str, object]:
     facts, more_facts = _facts(summary.info)
     return {
         "spending_headings": HEADINGS,
+        "uncounted_note": uncounted_note(summary.spending),
         "summary": summary,
         "facts": facts,
         "more_facts": more_facts,

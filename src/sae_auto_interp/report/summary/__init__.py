@@ -5,7 +5,7 @@ of another feature (explainer `shuffled:<explainer>`). What an explanation is wo
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +16,8 @@ from sae_auto_interp.metrics import balanced_accuracy, mean_over_features, paire
 from sae_auto_interp.metrics.bootstrap import DEFAULT_RESAMPLES
 from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.metrics.over_features import defined
-from sae_auto_interp.report.feature_tests import above_chance, above_shuffled
 from sae_auto_interp.report.summary.agreement import Agreement, judge_agreements, scorer_agreements
-from sae_auto_interp.report.summary.baselines import baselines_of
+from sae_auto_interp.report.summary.baselines import above_chance, above_shuffled, baselines_of
 from sae_auto_interp.report.summary.chosen import choices_of
 from sae_auto_interp.report.summary.evidence import count_evidence, evidence_of
 from sae_auto_interp.report.summary.failures import count_kinds, explainer_failures, group_failures
@@ -76,7 +75,7 @@ class _Judged:
 
 def summarise(run_dir: Path, level: float = DEFAULT_LEVEL, n_resamples: int = DEFAULT_RESAMPLES) -> RunSummary:
     """Summarise the run in `run_dir`, also while it is still going on."""
-    with ResultStore.open(run_dir / RESULTS_FILE, read_only=True) as store:
+    with ResultStore.open(run_dir / RESULTS_FILE, read_only=True, verify=True) as store:
         return summarise_store(store, level, n_resamples)
 
 
@@ -91,7 +90,7 @@ def summarise_store(
     primary = primary_variant(judged.matched, [e.explainer for e in material.explanations], run_order(info))
     few = min(n_resamples, FURTHER_RESAMPLES)
     return RunSummary(
-        info=info,
+        info=info | _fitted(material.explanations, [score for _, score in every_score]),
         level=level,
         primary=primary,
         variants=tuple(_variant_summary(v, judged) for v in judged.matched),
@@ -105,6 +104,14 @@ def summarise_store(
         choices=tuple(choices_of(material.explanations, _matched(accuracies), judged.generator, level, few)),
         spending=spending_rows(store.spending()),
     )
+
+
+def _fitted(explanations: Sequence[Explanation], scores: Sequence[Score]) -> dict[str, str]:
+    """What was shortened so that prompts fit the models' context; empty where nothing was."""
+    fewer, split = sum(e.n_shown is not None for e in explanations), sum(score.n_split for score in scores)
+    said = [f"{fewer:,} with fewer examples (explaining)"] if fewer else []
+    said += [f"{split:,} shown in smaller groups (judging)"] if split else []
+    return {"prompts_shortened_to_fit": "; ".join(said)} if said else {}
 
 
 def _material(

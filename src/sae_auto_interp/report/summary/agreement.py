@@ -41,7 +41,7 @@ class Agreement:
 def judge_agreements(
     scores: ScoresByVariant, generator: Generator, level: float, n_resamples: int
 ) -> tuple[Agreement, ...]:
-    """Of every two judges of the same explanations, and of every two explainers before the same judge."""
+    """Return the agreement of every two judges of the same explanations, and of every two explainers with one judge."""
     pairs = combinations(sorted(v for v in scores if not v.is_hidden), 2)
     found: list[Agreement] = []
     for first, second in pairs:
@@ -54,7 +54,7 @@ def judge_agreements(
 def scorer_agreements(
     values: Mapping[Variant, Mapping[FeatureId, Estimate]], generator: Generator, level: float, n_resamples: int
 ) -> tuple[Agreement, ...]:
-    """Of every two tests of the same explanations before the same judge."""
+    """Return the agreement of every two tests of the same explanations by the same judge."""
     pairs = combinations(sorted(v for v in values if not v.is_hidden), 2)
     return tuple(
         _of_features(first, second, values, generator, level, n_resamples)

@@ -7,21 +7,37 @@
     constant   always yes, or always no: exactly 0.5
 
 Skill is the share of what there was to gain over a baseline, on the features that have both.
+
+Feature by feature: better than chance, better than the shuffled explanation? With the false discovery rate bounded.
+
+In: a variant's scores, and its control's. Out: how many features pass at a false discovery rate of 5 %. The tests are
+exact (`metrics.significance`); p-values are adjusted by Benjamini and Hochberg over the features of the variant.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from sae_auto_interp.metrics import mean_over_features, skill
+from sae_auto_interp.metrics import (
+    Significance,
+    benjamini_hochberg,
+    chance_test,
+    mean_over_features,
+    shuffled_test,
+    skill,
+)
 from sae_auto_interp.metrics.over_features import defined
-from sae_auto_interp.report.summary.values import BaselineSkill
+from sae_auto_interp.report.summary.values import BaselineSkill, FeatureTests
 from sae_auto_interp.report.summary.variants import HIDDEN_PREFIX, LEXICAL, Variant
-from sae_auto_interp.types import Estimate, FeatureId
+from sae_auto_interp.types import Estimate, FeatureId, Score
 
 CONSTANT = 0.5
+
+
 Accuracies = Mapping[Variant, Mapping[FeatureId, Estimate]]
 """Balanced accuracy of each feature under each variant."""
+
+
 Generator = Callable[[str], np.random.Generator]
 """What the random numbers are for -> a generator of its own."""
 
@@ -58,3 +74,27 @@ def _beside(
     hidden = sorted(v for v in accuracies if (v.scorer, v.judge) == (variant.scorer, HIDDEN_PREFIX + variant.judge))
     if hidden:
         yield "hidden", {feature: e for v in hidden for feature, e in accuracies[v].items()}
+
+
+FDR = 0.05
+
+
+Scores = Mapping[FeatureId, Score]
+
+
+def above_chance(scores: Scores) -> FeatureTests:
+    """Fisher's exact test of verdicts against truth."""
+    return _counted(chance_test(score) for score in scores.values())
+
+
+def above_shuffled(scores: Scores, shuffled: Scores) -> FeatureTests | None:
+    """McNemar's exact test against the same questions with another feature's explanation; None without any."""
+    both = sorted(scores.keys() & shuffled.keys())
+    return _counted(shuffled_test(scores[f], shuffled[f]) for f in both) if both else None
+
+
+def _counted(tests: Iterable[Significance]) -> FeatureTests:
+    every = [test.p_value for test in tests]
+    p_values = np.array([p for p in every if p is not None], dtype=np.float64)
+    n_passed = int((benjamini_hochberg(p_values) <= FDR).sum()) if len(p_values) else 0
+    return FeatureTests(n_passed, len(p_values), len(every) - len(p_values), FDR)

@@ -41,9 +41,9 @@ class Choice:
     development: RunMetric
     """Balanced accuracy of the chosen explanations on the development examples."""
     unchosen: RunMetric
-    """Of the others there, the mean of each feature's."""
+    """The mean of the candidates not chosen there, averaged per feature."""
     test: RunMetric
-    """Of the chosen ones on the test examples, same features."""
+    """The chosen candidates on the test examples, same features."""
     optimism: Estimate
     """Paired over features: development minus test."""
 

@@ -41,7 +41,7 @@ class ShortageCount:
     source: str
     n_features: int
     n_without: int
-    """Of them, those that had none at all."""
+    """Features among them that had none at all."""
     n_wanted: int
     """Over these features."""
     n_found: int

@@ -29,7 +29,7 @@ from sae_auto_interp.report.summary.variants import Variant
 from sae_auto_interp.types import Estimate, FeatureId, Score, ScoreKind
 
 _FEW_RESAMPLES = 2
-"""Of a feature's own interval, which no mean over features uses."""
+"""Resamples of a feature's own interval, which no mean over features uses."""
 Generators = Callable[[str, Variant], np.random.Generator]
 """What the random numbers are for, and for which variant -> a generator of its own."""
 Curve = Callable[[Score, float], Mapping[int, Estimate]]

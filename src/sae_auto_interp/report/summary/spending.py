@@ -24,14 +24,17 @@ class SpendingRow:
     spent: Spent
 
     def cells(self) -> tuple[str, ...]:
-        """Paid, cached and lost answers, tokens in and out, and the price; "–" where nothing has a price."""
+        """Paid, cached and lost answers, tokens in and out, and the price; "–" where nothing has a price, "≤" before
+        sums with answers that are charged at the most that they can be."""
         spent = self.spent
-        counts = (spent.n_paid, spent.n_cached, spent.n_lost, spent.prompt_tokens, spent.completion_tokens)
-        return (*(f"{count:,}" for count in counts), f"${spent.usd:,.4f}" if spent.usd else "–")
+        most = "≤ " if spent.n_uncounted else ""
+        answers = (f"{count:,}" for count in (spent.n_paid, spent.n_cached, spent.n_lost))
+        tokens = (f"{most}{count:,}" for count in (spent.prompt_tokens, spent.completion_tokens))
+        return (*answers, *tokens, f"{most}${spent.usd:,.4f}" if spent.usd else "–")
 
 
 HEADINGS = ("Paid answers", "Cached", "Lost", "Tokens in", "Tokens out", "Price")
-"""Of `SpendingRow.cells`."""
+"""Headings of `SpendingRow.cells`."""
 
 
 def spending_rows(spending: Mapping[Account, Spent]) -> tuple[SpendingRow, ...]:
@@ -45,14 +48,24 @@ def spending_rows(spending: Mapping[Account, Spent]) -> tuple[SpendingRow, ...]:
     return (*rows, *total)
 
 
+def uncounted_note(rows: Iterable[SpendingRow]) -> str:
+    """What "≤" means, where it stands in a row; else empty."""
+    n = max((row.spent.n_uncounted for row in rows), default=0)
+    answers = "1 answer came" if n == 1 else f"{n:,} answers came"
+    return f"≤: {answers} without a usable count of tokens, and are charged at the most that they can be" if n else ""
+
+
 def spending_table(rows: Iterable[SpendingRow]) -> Table:
     """One row per stage and model."""
-    title = Text("Language models")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = list(rows)
+    table = Table(
+        title=Text("Language models"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        caption=uncounted_note(shown) or None, caption_justify="left",
+    )  # fmt: skip
     for heading in ("Stage", "Model"):
         table.add_column(heading, overflow="fold")
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
-    for row in rows:
+    for row in shown:
         table.add_row(Text(visible(row.stage)), Text(visible(row.model)), *row.cells())
     return table

@@ -199,7 +199,7 @@ class RunSummary:
     """Rankings, forced choices and simulations."""
     agreements: tuple[Agreement, ...] = ()
     choices: tuple[Choice, ...] = ()
-    """Of explainers that choose among candidates."""
+    """Results of explainers that choose among candidates."""
     spending: tuple[SpendingRow, ...] = ()
     """What this run paid for, by stage and model."""
 

@@ -15,7 +15,7 @@ SHUFFLED_PREFIX = "shuffled:"
 NEAREST_PREFIX = "nearest:"
 LEXICAL = "lexical"
 HIDDEN_PREFIX = "hidden:"
-"""Of judges that are not told the explanation."""
+"""Prefix of judges that are not told the explanation."""
 BASELINES = (LEXICAL, "no_op")
 HEADLINE_SCORERS = ("detection", "fuzzing")
 

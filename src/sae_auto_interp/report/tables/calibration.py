@@ -19,7 +19,7 @@ from sae_auto_interp.metrics.intervals import DEFAULT_LEVEL
 from sae_auto_interp.report.display import percent, visible, with_interval
 from sae_auto_interp.report.summary.failures import count_kinds
 from sae_auto_interp.report.summary.values import KindCounts
-from sae_auto_interp.report.tables.run import kinds_text
+from sae_auto_interp.results.failure_kinds import FailureKind, failure_kinds
 from sae_auto_interp.types import Estimate, Score, Usage
 
 TOLD, HIDDEN = "told", "hidden"
@@ -41,9 +41,11 @@ class JudgeReport:
     failure_rate: Estimate
     """Share of the windows, told and hidden, that got no readable verdict."""
     failures: KindCounts
+    first_messages: tuple[FailureKind, ...]
+    """The same, each with its first message."""
     n_windows: int
     usage: Usage
-    """Of all `n_windows`, as the server counted it."""
+    """Usage of all `n_windows`, as the server counted it."""
 
 
 def judge_reports(conditions: Mapping[str, Sequence[Score]], level: float = DEFAULT_LEVEL) -> list[JudgeReport]:
@@ -92,6 +94,7 @@ def _report(told: Score, hidden: Score, level: float) -> JudgeReport:
         hidden=balanced_accuracy(hidden, level),
         failure_rate=_share(len(failures), n, level),
         failures=count_kinds(failures),
+        first_messages=failure_kinds(failures),
         n_windows=n,
         usage=told.usage + hidden.usage,
     )
@@ -105,7 +108,9 @@ def _share(n_failed: int, n: int, level: float) -> Estimate:
 def _lines(each: JudgeReport) -> list[str]:
     usage, share = each.usage, PER / each.n_windows
     cost = (
-        f"{each.scorer}: {usage.n_requests:,} requests for {each.n_windows:,} windows; {PER} windows cost "
         f"{share * usage.prompt_tokens:,.0f} tokens in, {share * usage.completion_tokens:,.0f} out"
+        if not usage.n_uncounted
+        else f"an unknown number of tokens: the server did not count those of {usage.n_uncounted:,} answers"
     )
-    return [cost, *([f"{each.scorer}, failed: {kinds_text(each.failures)}"] if each.failures else [])]
+    cost = f"{each.scorer}: {usage.n_requests:,} requests for {each.n_windows:,} windows; {PER} windows cost {cost}"
+    return [cost, *(f"{each.scorer}, failed: {visible(kind.line)}" for kind in each.first_messages)]

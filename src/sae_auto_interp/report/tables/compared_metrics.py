@@ -62,7 +62,7 @@ IN_TEXT_METRICS: dict[str, Callable[[Score, float, float], Estimate]] = {
 }
 """At the feature's window density; of scorers that ask about windows."""
 OF_CONFIDENCES = ("auroc", "average_precision")
-"""Of verdicts with probabilities, and of rankings."""
+"""Metrics of verdicts with probabilities, and of rankings."""
 CHOICE_METRICS: dict[str, Callable[[Score, float], Estimate]] = {
     "choice_accuracy": choice_accuracy,
     "choice_skill": choice_skill,

@@ -23,6 +23,7 @@ from sae_auto_interp.report.summary.values import (
 )
 from sae_auto_interp.report.summary.variants import Variant
 from sae_auto_interp.report.tables.checks import agreement_table, choices_table, evidence_lines
+from sae_auto_interp.results.failure_kinds import FailureKind
 from sae_auto_interp.types import Estimate
 
 BASELINES = ("shuffled", "nearest", "lexical", "hidden")
@@ -215,8 +216,10 @@ def _notes(summary: RunSummary) -> Iterable[Text]:
         if explainer.failed:
             yield Text(f"Explanations that failed, {visible(explainer.name)}: {kinds_text(explainer.failed)}")
     if summary.failures:
-        kinds = (f"{group.count} {visible(group.kind)} ({visible(group.stage)})" for group in summary.failures)
-        yield Text(f"All failures, controls included: {', '.join(kinds)}")
+        yield Text("All failures, controls included, each kind with its first message:")
+    for group in summary.failures:
+        kind = FailureKind(group.stage, group.kind, group.count, group.samples[0].message)
+        yield Text(f"  {visible(kind.line)}")
 
 
 def kinds_text(counts: KindCounts) -> str:

@@ -1,0 +1,1 @@
+"""The layouts that the original library and delphi write: read, written, converted."""

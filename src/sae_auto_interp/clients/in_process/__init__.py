@@ -1,0 +1,1 @@
+"""What clients that run a model in this process share."""

@@ -1,0 +1,1 @@
+"""Clients around a client: cache, retries, limits, money."""

@@ -1,0 +1,1 @@
+"""The engine of `FeatureCache`: batches of rows -> codes, with what is needed beside."""

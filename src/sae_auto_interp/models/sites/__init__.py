@@ -1,0 +1,1 @@
+"""Any name of a place in a model -> the one tensor that is there."""

@@ -1,0 +1,1 @@
+"""A run's clients: composed, counted, and what texts the model reads."""

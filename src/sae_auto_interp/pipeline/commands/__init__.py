@@ -1,0 +1,1 @@
+"""Commands beside the run: calibrate, check, demo, and what a reconstruction loses."""

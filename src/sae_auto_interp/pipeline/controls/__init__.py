@@ -1,0 +1,1 @@
+"""What scores are compared with: the lexical baseline, and the explanations of near features."""

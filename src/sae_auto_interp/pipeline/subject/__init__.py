@@ -1,0 +1,1 @@
+"""What a run asks of the subject model besides the cache: logits, readings of texts."""
